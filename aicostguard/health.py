@@ -1,0 +1,107 @@
+"""What went wrong inside us, counted: so that it never reaches the host program and never stays silent.
+
+Owns the counters that travel in every envelope, the list of recent faults, and the warnings a user sees
+once. Never raises, except under our own tests (`AICG_TEST_RAISE=1`), so that "never raises" cannot hide
+a bug. If this breaks, faults vanish.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Dict, List, Tuple
+
+#: the counters of an envelope; a closed list, like the receipt's keys
+COUNTERS = ("generated", "sent", "spooled", "dropped", "unmetered", "unrecognised", "faults")
+
+#: how many distinct faults, warnings and notes are kept; the rest is only counted
+MAX_KINDS = 64
+
+_raise = os.environ.get("AICG_TEST_RAISE") == "1"
+_debug = os.environ.get("AICG_DEBUG") == "1"
+
+
+class Health:
+    """One process's counters, faults (`where: ExceptionType` → times), warnings and notes.
+
+    `notes` are further named counts that are shown by diagnose but not sent (`replaced`, `mismatch`,
+    `usage_missing`, …).
+    """
+
+    def __init__(self) -> None:
+        # An RLock: a garbage collection inside `count` may end an abandoned stream, which counts too.
+        self._lock = threading.RLock()
+        self.counters: Dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.notes: Dict[str, int] = {}
+        self.faults: Dict[str, int] = {}
+        self.warnings: Dict[str, str] = {}
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter of the envelope."""
+        with self._lock:
+            self.counters[name] += by
+
+    def note(self, name: str, by: int = 1) -> None:
+        """Add to a named count that stays in this process (and in its status file)."""
+        with self._lock:
+            if name in self.notes or len(self.notes) < MAX_KINDS:
+                self.notes[name] = self.notes.get(name, 0) + by
+
+    def fault(self, where: str, error: BaseException) -> None:
+        """Record a fault of ours. Only the exception's type is kept: its text may hold anything."""
+        if _raise:
+            raise error
+        with self._lock:
+            self.counters["faults"] += 1
+            kind = "%s: %s" % (where, type(error).__name__)
+            if kind in self.faults or len(self.faults) < MAX_KINDS:
+                self.faults[kind] = self.faults.get(kind, 0) + 1
+        debug("fault in %s", kind)
+
+    def warn(self, code: str, text: str) -> None:
+        """Tell the user once per `code`, through the `aicostguard` logger (stderr when logging is not set up)."""
+        with self._lock:
+            if code in self.warnings or len(self.warnings) >= MAX_KINDS:
+                return
+            self.warnings[code] = text
+        try:
+            import logging
+
+            logging.getLogger("aicostguard").warning("%s", text)
+        except Exception as error:  # a user's logging handler may raise
+            self.fault("health.warn", error)
+
+    def snapshot(self) -> Dict[str, Any]:
+        """A copy of everything, for the status file and `stats()`."""
+        with self._lock:
+            return {
+                "counters": dict(self.counters),
+                "notes": dict(self.notes),
+                "faults": dict(self.faults),
+                "warnings": dict(self.warnings),
+            }
+
+    def reset(self) -> None:
+        """Start at zero: in a forked child, whose parent reports its own counts, and in tests."""
+        self.__init__()  # type: ignore[misc]
+
+
+health = Health()
+count = health.count
+note = health.note
+fault = health.fault
+warn = health.warn
+
+
+def debug(text: str, *values: object) -> None:
+    """One line on stderr under `AICG_DEBUG=1`. Never pass text of a request or a response."""
+    if _debug:
+        import sys
+
+        try:
+            sys.stderr.write("aicostguard: %s\n" % (text % values))
+        except Exception:
+            _debug_is_broken.append(("debug", text))
+
+
+_debug_is_broken: List[Tuple[str, str]] = []

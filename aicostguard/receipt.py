@@ -1,0 +1,244 @@
+"""The receipt: the one thing that leaves the process, and the closed list of what it may hold.
+
+Owns the list of keys, what each value may be, how a value that does not fit is replaced, and the
+encoding. Never takes a value it cannot name: text of a prompt, a response or a header has no key to
+travel under, and a string that does not match the narrow pattern of its key is replaced by a hash.
+If this module is wrong, the product leaks; `tests/safety/test_safety_payload_keys_only.py` feeds it poison.
+
+Adding a key is one row in `FIELDS`; agent and ledger read the same table.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from aicostguard.usage import Usage
+
+#: version of receipt and envelope, sent as `schema`
+SCHEMA = 1
+
+#: the six keys of a plain call, in order
+CORE = ("provider", "model", "input_tokens", "output_tokens", "latency_ms", "feature")
+
+MAX_TOKENS = 10**9  # per receipt; SQLite's SUM raises on overflow, so inputs are bounded
+MAX_NANOUSD = 10**13  # ten thousand dollars a call
+MAX_TAGS = 16
+
+_LABEL = re.compile(r"[\w.:/@ -]{1,128}\Z")
+_MODEL = re.compile(r"[A-Za-z0-9_~][A-Za-z0-9_.:/@+~-]{0,199}\Z")
+_SLUG = re.compile(r"[a-z0-9_-]{1,32}\Z")
+_TAG_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,31}\Z")
+
+OPERATIONS = ("embeddings", "image", "audio", "rerank", "moderation", "batch", "realtime")
+
+
+class Field(NamedTuple):
+    """One key. `fits` tells whether a value may stand under it; `expects` says the same to a person."""
+
+    fits: Callable[[Any], bool]
+    expects: str
+    kind: str
+
+
+def _count(most: int) -> Field:
+    def fits(value: Any) -> bool:
+        return type(value) is int and 0 <= value <= most
+
+    return Field(fits, "an integer from 0 to %d" % most, "int")
+
+
+def _text(pattern: "re.Pattern[str]", kind: str) -> Field:
+    def fits(value: Any) -> bool:
+        return type(value) is str and pattern.match(value) is not None
+
+    return Field(fits, "text matching %s" % pattern.pattern.replace("\\Z", ""), kind)
+
+
+def _tags_fit(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and len(value) <= MAX_TAGS
+        and all(
+            type(k) is str and _TAG_KEY.match(k) and type(v) is str and _LABEL.match(v)
+            for k, v in value.items()
+        )
+    )
+
+
+_tokens = _count(MAX_TOKENS)
+_millis = _count(10**10)
+_label = _text(_LABEL, "label")
+_flag = Field(lambda value: value is True, "true, or the key left out", "flag")
+
+#: every key a receipt may carry, in the order in which it is written
+FIELDS: Dict[str, Field] = {
+    "provider": _text(_SLUG, "provider"),
+    "model": _text(_MODEL, "model"),
+    "input_tokens": _tokens,
+    "output_tokens": _tokens,
+    "latency_ms": _millis,
+    "feature": _label,
+    "cache_read_input_tokens": _tokens,
+    "cache_creation_input_tokens": _tokens,
+    "cache_creation_1h_input_tokens": _tokens,
+    "reasoning_output_tokens": _tokens,
+    "input_audio_tokens": _tokens,
+    "cache_read_audio_tokens": _tokens,
+    "output_audio_tokens": _tokens,
+    "input_image_tokens": _tokens,
+    "output_image_tokens": _tokens,
+    "input_video_tokens": _tokens,
+    "web_searches": _tokens,
+    "tool_calls_billed": _tokens,
+    "search_units": _tokens,
+    "characters": _tokens,
+    "audio_ms": _millis,
+    "images": _tokens,
+    "video_ms": _millis,
+    "requests_billed": _tokens,
+    "attempts": _tokens,
+    "ttft_ms": _millis,
+    "reported_cost_nanousd": _count(MAX_NANOUSD),
+    "operation": Field(lambda v: v in OPERATIONS, "one of " + ", ".join(OPERATIONS), "enum"),
+    "service_tier": _text(_SLUG, "enum"),
+    "region": _text(re.compile(r"[a-z0-9-]{1,32}\Z"), "enum"),
+    "streamed": _flag,
+    "partial": _flag,
+    "estimated": _flag,
+    "usage_missing": _flag,
+    "user": _label,
+    "session": _label,
+    "agent": _label,
+    "parent_agent": _label,
+    "team": _label,
+    "project": _label,
+    "request": _label,
+    "tags": Field(
+        _tags_fit,
+        "an object of at most %d keys matching %s, each with text matching %s"
+        % (MAX_TAGS, _TAG_KEY.pattern.replace("\\Z", ""), _LABEL.pattern.replace("\\Z", "")),
+        "tags",
+    ),
+}
+
+LABELS = ("user", "session", "agent", "parent_agent", "team", "project", "request", "tags")
+REQUIRED = ("provider", "model")
+
+Receipt = Dict[str, Any]
+
+
+class Problem(NamedTuple):
+    """Why a receipt is refused: the key and what is wrong with its value."""
+
+    field: str
+    error: str
+
+
+def replacement(value: str, salt: str = "") -> str:
+    """A stand-in for a text that does not fit: tells two values apart and says nothing about either."""
+    import hashlib
+
+    digest = hashlib.sha256(("%s\0%s" % (salt, value)).encode("utf-8", "surrogatepass"))
+    return "replaced-" + digest.hexdigest()[:10]
+
+
+def clean_label(value: object, salt: str = "") -> Tuple[Optional[str], bool]:
+    """`(text that fits, was it replaced?)`; `(None, False)` for None and for an empty text."""
+    if value is None or value == "":
+        return None, False
+    text = value if type(value) is str else str(value)
+    if _LABEL.match(text):
+        return text, False
+    return replacement(text, salt), True
+
+
+def build(
+    provider: str,
+    model: Optional[str],
+    usage: Optional[Usage],
+    more: Mapping[str, Any],
+    salt: str = "",
+) -> Tuple[Receipt, int]:
+    """A receipt that fits the schema, and how many values were replaced or left out to make it fit.
+
+    `more` holds any further keys of `FIELDS` (labels, flags, latency); None and False are left out.
+    A model that does not fit its pattern becomes a hash; a count out of range is left out.
+    """
+    receipt: Receipt = {"provider": provider if FIELDS["provider"].fits(provider) else "custom"}
+    changed = 0 if receipt["provider"] == provider else 1
+    if not model:
+        receipt["model"] = "unknown"
+    elif _MODEL.match(model):
+        receipt["model"] = model
+    else:
+        receipt["model"] = replacement(model, salt)
+        changed += 1
+    values: Dict[str, Any] = {}
+    if usage is not None:
+        values.update(zip(Usage._fields, usage))
+    values.update(more)
+    for key, value in values.items():
+        if value is None or value is False:
+            continue
+        field = FIELDS.get(key)
+        if field is None or key in REQUIRED:
+            changed += 1
+        elif field.kind == "label":
+            text, replaced = clean_label(value, salt)
+            if text is not None:
+                receipt[key] = text
+            changed += replaced
+        elif field.kind == "tags":
+            tags, bad = _clean_tags(value, salt)
+            if tags:
+                receipt[key] = tags
+            changed += bad
+        elif field.fits(value):
+            receipt[key] = value
+        else:
+            changed += 1
+    return receipt, changed
+
+
+def _clean_tags(value: Any, salt: str) -> Tuple[Dict[str, str], int]:
+    tags: Dict[str, str] = {}
+    changed = 0
+    if not isinstance(value, dict):
+        return tags, 1
+    for key, item in value.items():
+        if len(tags) >= MAX_TAGS or type(key) is not str or not _TAG_KEY.match(key):
+            changed += 1
+            continue
+        text, replaced = clean_label(item, salt)
+        if text is not None:
+            tags[key] = text
+        changed += replaced
+    return tags, changed
+
+
+def core(receipt: Receipt) -> Receipt:
+    """The receipt cut down to the six keys, for `AICG_RECEIPT=core`."""
+    return {key: receipt[key] for key in CORE if key in receipt}
+
+
+def encode(receipt: Receipt) -> bytes:
+    """Compact JSON, written from the list: a key outside `FIELDS`, or a value that does not fit, is not written."""
+    import json
+
+    fit = {key: receipt[key] for key, field in FIELDS.items() if key in receipt and field.fits(receipt[key])}
+    return json.dumps(fit, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def check(value: Any) -> List[Problem]:
+    """Everything that is wrong with a receipt from outside; empty when it may be stored."""
+    if not isinstance(value, dict):
+        return [Problem("", "must be an object, not %s" % type(value).__name__)]
+    problems = [Problem(key, "is required") for key in REQUIRED if key not in value]
+    for key, item in value.items():
+        field = FIELDS.get(key)
+        if field is None:
+            problems.append(Problem(str(key)[:64], "is not a key of a receipt"))
+        elif not field.fits(item):
+            problems.append(Problem(key, "must be " + field.expects))
+    return problems
