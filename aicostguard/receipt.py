@@ -48,7 +48,7 @@ def _count(most: int) -> Field:
     return Field(fits, "an integer from 0 to %d" % most, "int")
 
 
-def _text(pattern: "re.Pattern[str]", kind: str) -> Field:
+def _text(pattern: re.Pattern[str], kind: str) -> Field:
     def fits(value: Any) -> bool:
         return type(value) is str and pattern.match(value) is not None
 
@@ -59,10 +59,7 @@ def _tags_fit(value: Any) -> bool:
     return (
         type(value) is dict
         and len(value) <= MAX_TAGS
-        and all(
-            type(k) is str and _TAG_KEY.match(k) and type(v) is str and _LABEL.match(v)
-            for k, v in value.items()
-        )
+        and all(type(k) is str and _TAG_KEY.match(k) and type(v) is str and _LABEL.match(v) for k, v in value.items())
     )
 
 

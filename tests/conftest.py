@@ -1,0 +1,133 @@
+"""What every test stands on: a clean environment, checked `ids` marks, and a record of outcomes.
+
+Outcomes go to `.cache/results/X.Y.json` (one file per interpreter, merged run by run), where
+`scripts/acceptance` finds them; `--results-to FILE` also writes those of this run alone, for `scripts/test`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterable, List
+
+import pytest
+
+from tests import ids
+
+RESULTS = ids.ROOT / ".cache" / "results"
+
+# Before anything of ours is imported: faults of ours re-raise, and nobody's shell decides an outcome.
+_KEPT = ("AICG_TEST_RAISE", "AICG_CORPUS")
+_FOREIGN = (
+    "VERCEL",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "K_SERVICE",
+    "FUNCTION_NAME",
+    "FUNCTION_TARGET",
+    "AZURE_FUNCTIONS_ENVIRONMENT",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+)
+for _name in list(os.environ):
+    if (_name.startswith("AICG_") and _name not in _KEPT) or _name.upper() in _FOREIGN:
+        del os.environ[_name]
+os.environ.setdefault("AICG_TEST_RAISE", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results-to", metavar="FILE", help="write the outcomes of this run as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    home = tempfile.mkdtemp(prefix="aicg-test-home-")
+    os.environ["XDG_STATE_HOME"] = os.path.join(home, "state")
+    os.environ["XDG_DATA_HOME"] = os.path.join(home, "data")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    if not hasattr(config, "workerinput"):  # under xdist the reports arrive at the controller
+        config.pluginmanager.register(_Recorder(config), "aicg-recorder")
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Attach the ids to each test, in the spelling of the tables. A mark with an unknown id stops the run."""
+    known = ids.table()
+    for item in items:
+        names: List[str] = []
+        for mark in item.iter_markers("ids"):
+            for written in mark.args:
+                name = ids.canonical(written, known) if known else written
+                if name is None:
+                    raise pytest.UsageError("%s: %r is not an id of docs/acceptance.md" % (item.nodeid, written))
+                names.append(name)
+        item.user_properties.append(("ids", sorted(set(names))))
+
+
+class _Recorder:
+    """Keeps per test: ids, outcome (the worst of its phases), reason of a skip, seconds."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.to = config.getoption("--results-to")
+        self.rows: Dict[str, Dict[str, Any]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        row = self.rows.setdefault(
+            report.nodeid, {"ids": dict(report.user_properties).get("ids", []), "outcome": "passed", "seconds": 0.0}
+        )
+        row["seconds"] = round(row["seconds"] + report.duration, 3)
+        if report.failed:
+            row["outcome"] = "failed"
+        elif report.skipped and row["outcome"] != "failed":
+            row["outcome"] = "skipped"
+            row["reason"] = _reason(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        # A file that cannot be read, or that skips itself whole, has no test to report it.
+        if report.failed:
+            self.rows[report.nodeid] = {"ids": [], "outcome": "failed", "seconds": 0.0}
+        elif report.skipped:
+            self.rows[report.nodeid] = {"ids": [], "outcome": "skipped", "reason": _reason(report), "seconds": 0.0}
+
+    def pytest_sessionfinish(self) -> None:
+        now = int(time.time())
+        for row in self.rows.values():
+            row["at"] = now
+        if self.to:
+            _write(Path(self.to), self.rows)
+        merged = RESULTS / ("%d.%d.json" % sys.version_info[:2])
+        try:
+            old = json.loads(merged.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            old = {}
+        _write(merged, {**old, **self.rows})
+
+
+def _reason(report: Any) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(getattr(report, "wasxfail", ""))
+    return text[len("Skipped: ") :] if text.startswith("Skipped: ") else text
+
+
+def _write(path: Path, rows: Dict[str, Dict[str, Any]]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name("%s.%d" % (path.name, os.getpid()))
+        beside.write_text(json.dumps(rows, indent=1, sort_keys=True), encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        sys.stderr.write("outcomes not recorded in %s: %s\n" % (path, error))
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Iterable[Path]:
+    """The folder of recorded traffic, which is not part of the project; a test without it skips by name."""
+    named = os.environ.get("AICG_CORPUS")
+    folder = Path(named) if named else ids.ROOT.parent / "shared" / "corpus"
+    if not folder.is_dir():
+        pytest.skip("no corpus: set AICG_CORPUS to its folder")
+    return folder
