@@ -1,0 +1,43 @@
+"""AI Cost Guard: what your AI calls cost, counted where they happen.
+
+`import aicostguard.auto` switches metering on; the names here label calls and look after delivery. They are loaded
+when first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from aicostguard.auto import flush, shutdown, stats, uninstrument
+    from aicostguard.context import agent, feature, labels, session
+
+_HOMES = {
+    "agent": "aicostguard.context",
+    "feature": "aicostguard.context",
+    "labels": "aicostguard.context",
+    "session": "aicostguard.context",
+    "flush": "aicostguard.auto",
+    "shutdown": "aicostguard.auto",
+    "stats": "aicostguard.auto",
+    "uninstrument": "aicostguard.auto",
+}
+
+__all__ = ["__version__", "agent", "feature", "flush", "labels", "session", "shutdown", "stats", "uninstrument"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError("module 'aicostguard' has no attribute %r" % name)
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,104 @@
+"""`import aicostguard.auto`: the one line that switches metering on.
+
+Owns the wiring: settings → capture → delivery. Without `AICG_URL` it does nothing at all: no hook, no file, no
+connection. Never raises: whatever is wrong with the settings is said once, and the host program goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
+
+from aicostguard import config
+from aicostguard.health import health
+from aicostguard.receipt import Receipt
+
+if TYPE_CHECKING:
+    from aicostguard.delivery import Delivery
+
+_settings: Optional[config.Settings] = None
+_delivery: Optional[Delivery] = None
+
+
+def activate(settings: config.Settings) -> bool:
+    """Hook the AI libraries and deliver to where `settings` says. False, and no effect, without a destination."""
+    global _settings
+    if not settings.active:
+        return False
+    from aicostguard.capture import caller, hooks
+    from aicostguard.capture.state import state
+
+    _settings = settings
+    state.deliver = _deliver
+    state.adeliver = _adeliver
+    state.inline = settings.inline
+    state.core = settings.receipt == "core"
+    state.hosts = settings.hosts
+    state.rule = caller.Rule(settings.feature_skip, settings.feature_style == "qualified")
+    state.default = settings.feature_default
+    state.salt = settings.key or ""
+    hooks.install()
+    return True
+
+
+def uninstrument() -> None:
+    """Take every hook out again. Receipts that are under way are still delivered; `flush` waits for them."""
+    from aicostguard.capture import hooks
+
+    hooks.uninstall()
+
+
+def flush(timeout: Optional[float] = None) -> bool:
+    """Wait until every receipt made so far is delivered. False when that could not be done in `timeout` seconds."""
+    return True if _delivery is None else _delivery.flush(timeout)
+
+
+def shutdown(timeout: Optional[float] = None) -> bool:
+    """Deliver what waits and stop the sender. False when something had to stay behind (it is in the spool)."""
+    return True if _delivery is None else _delivery.shutdown(timeout)
+
+
+def stats() -> Dict[str, Any]:
+    """Counters, faults, warnings, hooks and the state of delivery, as diagnose shows them."""
+    from aicostguard.capture import hooks
+
+    shown = health.snapshot()
+    shown["active"] = _settings is not None
+    shown["hooks"] = hooks.states()
+    shown["delivery"] = {} if _delivery is None else _delivery.stats()
+    return shown
+
+
+def _sender() -> Delivery:
+    global _delivery
+    if _delivery is None:
+        from aicostguard.capture import hooks
+        from aicostguard.delivery import Delivery, register_status
+
+        assert _settings is not None
+        register_status(hooks.states)
+        _delivery = Delivery(_settings)
+    return _delivery
+
+
+def _deliver(receipt: Receipt) -> None:
+    _sender().submit(receipt)
+
+
+async def _adeliver(receipts: Sequence[Receipt]) -> None:
+    await _sender().asubmit(receipts)
+
+
+def _start() -> None:
+    try:
+        settings = config.load(os.environ)
+        if settings.disabled:
+            return
+        for problem in settings.problems:
+            health.warn("setting:" + problem[:40], "aicostguard: " + problem)
+        activate(settings)
+    except Exception as error:
+        health.fault("auto", error)
+
+
+_start()

@@ -1,0 +1,245 @@
+"""One AI call from the moment it is recognised to its receipts.
+
+Owns `Call`. A call is begun before the user's request runs and
+fed in passing with the response's bytes. Nothing here may raise into a transport's path: each public method
+catches its own `Exception`, and leaves cancellation and exits alone. If this module is wrong, calls are lost,
+doubled or late.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from aicostguard import context, receipt
+from aicostguard.capture import caller
+from aicostguard.capture.patch import Hook
+from aicostguard.capture.state import state
+from aicostguard.health import health
+from aicostguard.metering import UNRECOGNISED, Endpoint, Meter, read_body, recognise
+from aicostguard.usage import Reading
+
+#: ids of background responses that are not finished yet
+MAX_PENDING = 10_000
+
+Header = Callable[[str], Optional[str]]
+Body = Callable[[], Optional[bytes]]
+
+_pending: Dict[str, None] = {}
+
+
+class Call:
+    """A recognised call. `asynchronous` calls in inline mode collect receipts in `outbox` to be awaited."""
+
+    __slots__ = (
+        "hook",
+        "endpoint",
+        "labels",
+        "feature",
+        "logical",
+        "started",
+        "first",
+        "complete",
+        "asynchronous",
+        "outbox",
+        "_request",
+        "_meter",
+    )
+
+    def __init__(self, hook: Hook, endpoint: Endpoint, request: Body, asynchronous: bool) -> None:
+        self.hook = hook
+        self.endpoint = endpoint
+        self.labels: Mapping[str, Any] = context.current()
+        self.logical = context.logical.get()
+        self.feature = self.labels.get("feature") or caller.infer(state.rule, 3) or state.default
+        self.asynchronous = asynchronous
+        self.outbox: List[receipt.Receipt] = []
+        self.first: Optional[float] = None
+        #: set by a transport that knows the bytes have ended, before it knows that we have seen them all
+        self.complete = False
+        self._request = request
+        # A list, because taking the meter out of it is one atomic step: the first of terminal event, close
+        # and garbage collection wins, on whatever thread it happens.
+        self._meter: List[Meter] = []
+        if self.logical is not None:
+            self.logical.attempts += 1
+        self.started = perf_counter()
+
+    def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
+        """The whole decoded body is here."""
+        try:
+            if 200 <= status < 300:
+                now = perf_counter()
+                self._settle(read_body(self.endpoint, status, content_type, body, self._request, header), now)
+            self.hook.worked()
+        except Exception as error:
+            self._lost("read", error)
+
+    def open(self, status: int, content_type: str, header: Header) -> bool:
+        """The head of the response is here; False when its body does not matter."""
+        try:
+            if not 200 <= status < 300:
+                return False
+            self._meter.append(Meter(self.endpoint, status, content_type, self._request, header))
+            return True
+        except Exception as error:
+            self._lost("open", error)
+            return False
+
+    def feed(self, data: bytes) -> None:
+        """Some decoded bytes, split anywhere, in passing."""
+        meters = self._meter
+        if not meters:
+            return
+        try:
+            if self.first is None:
+                self.first = perf_counter()
+            meter = meters[0]
+            meter.feed(data)
+            if meter.done:
+                self.end(True)
+        except IndexError:  # another thread has just ended the call
+            return
+        except Exception as error:
+            meters.clear()
+            self._lost("feed", error)
+
+    def end(self, complete: bool) -> None:
+        """End of the bytes (`complete`), or close, break, cancellation, reset, collection. The first one counts."""
+        try:
+            meter = self._meter.pop()
+        except IndexError:
+            return
+        try:
+            self._settle(meter.finish(complete or self.complete), perf_counter())
+            self.hook.worked()
+        except Exception as error:
+            self._lost("end", error)
+
+    def unreadable(self, why: str) -> None:
+        """The bytes cannot be decoded: the call is billed, but we cannot tell for what."""
+        self._meter.clear()
+        health.count("unmetered")
+        health.warn(
+            "unreadable:" + why,
+            "aicostguard: responses of %s come with %s, which cannot be read here; these calls are counted as "
+            "unmetered." % (self.endpoint.provider, why),
+        )
+
+    async def drain(self) -> None:
+        """Deliver what waits in the outbox, without blocking the loop."""
+        receipts, self.outbox = self.outbox, []
+        try:
+            if state.adeliver is not None:
+                await state.adeliver(receipts)
+        except Exception as error:
+            self._lost("drain", error)
+
+    def __del__(self) -> None:
+        try:
+            self.end(False)
+            for made in self.outbox:
+                if state.deliver is not None:
+                    state.deliver(made)
+        except Exception as error:
+            self._lost("del", error)
+
+    def _lost(self, where: str, error: Exception) -> None:
+        health.count("unmetered")
+        self.hook.failed("call." + where, error)
+
+    def _settle(self, readings: List[Reading], now: float) -> None:
+        if self.endpoint.retrieves:
+            readings = [reading for reading in readings if _first_sight(reading)]
+        for reading in readings:
+            if reading.pending:
+                _remember(reading)
+            else:
+                self._emit(self._receipt(reading, now))
+
+    def _receipt(self, reading: Reading, now: float) -> receipt.Receipt:
+        more: Dict[str, Any] = dict(self.labels)
+        more["latency_ms"] = round((now - self.started) * 1000)
+        more["feature"] = self.feature
+        more["operation"] = reading.operation
+        more["service_tier"] = reading.service_tier
+        more["region"] = reading.region
+        if reading.streamed:
+            more["streamed"] = True
+            if self.first is not None:
+                more["ttft_ms"] = round((self.first - self.started) * 1000)
+        if self.logical is not None and self.logical.attempts > 1:
+            more["attempts"] = self.logical.attempts
+        if reading.partial:
+            more["partial"] = True
+        if reading.mismatch:
+            more["estimated"] = True
+            health.note("mismatch")
+        if reading.usage is None:
+            more["usage_missing"] = True
+            self._missing(reading)
+        provider = reading.provider or self.endpoint.provider
+        made, replaced = receipt.build(provider, reading.model, reading.usage, more, state.salt)
+        if replaced:
+            health.note("replaced", replaced)
+        return receipt.core(made) if state.core else made
+
+    def _missing(self, reading: Reading) -> None:
+        health.note("usage_missing")
+        if reading.streamed and not reading.partial:
+            site = self.feature or "this program"
+            health.warn(
+                "stream-without-usage:%s:%s" % (self.endpoint.provider, site),
+                "aicostguard: a stream from %s in %s carried no usage, so its cost is not known. OpenAI-style chat "
+                "streams report it when asked: stream_options={'include_usage': True}."
+                % (self.endpoint.provider, site),
+            )
+
+    def _emit(self, made: receipt.Receipt) -> None:
+        if state.inline and self.asynchronous:
+            self.outbox.append(made)
+        elif state.deliver is not None:
+            state.deliver(made)
+
+
+def begin(
+    hook: Hook,
+    method: str,
+    host: str,
+    port: Optional[int],
+    path: str,
+    request: Body,
+    asynchronous: bool = False,
+) -> Optional[Call]:
+    """The call that this request makes, or None when it is no business of ours. Cheap on a miss.
+
+    `path` is without its query. `request` gives the request's body when it is at hand as bytes; it is asked only
+    when the response does not name the model, and never consumes a stream.
+    """
+    logical = context.logical.get()
+    endpoint = recognise(method, host, port, path, state.hosts, None if logical is None else logical.family)
+    if endpoint is None:
+        return None
+    if endpoint is UNRECOGNISED:
+        health.count("unrecognised")
+        health.note("unrecognised:%s" % host[:64])
+        return None
+    assert isinstance(endpoint, Endpoint)
+    return Call(hook, endpoint, request, asynchronous) if endpoint.bills else None
+
+
+def _remember(reading: Reading) -> None:
+    if reading.response_id:
+        while len(_pending) >= MAX_PENDING:
+            _pending.pop(next(iter(_pending)), None)
+            health.count("unmetered")
+        _pending[reading.response_id] = None
+
+
+def _first_sight(reading: Reading) -> bool:
+    """A fetched response is billed once: when it was pending here and is finished now."""
+    if reading.response_id is None or reading.response_id not in _pending:
+        return False
+    if not reading.pending:
+        _pending.pop(reading.response_id, None)
+    return True

@@ -1,0 +1,1 @@
+"""One file per SDK family: where one logical call begins and ends, outside its retries."""

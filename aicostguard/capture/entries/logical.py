@@ -1,0 +1,68 @@
+"""What every entry hook does: stand outside an SDK's retries and mark the logical call.
+
+Owns the two wrappers, sync and async, that set `context.logical` around an SDK's own request method. They never
+look at arguments or results. The mark tells the transport that an AI SDK is at work (so that an unknown host can be
+metered by its format) and counts the attempts of one call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from aicostguard import context
+from aicostguard.capture.patch import Hook
+from aicostguard.health import health
+
+Look = Callable[[Any], None]
+
+
+def sync(original: Callable[..., Any], hook: Hook, look: Optional[Look] = None) -> Callable[..., Any]:
+    """Mark a blocking method. `look` may inspect the client object before the call."""
+
+    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hook.on:
+            return original(self, *args, **kwargs)
+        previous = _enter(hook, self, look)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            context.logical.set(previous)
+
+    return request
+
+
+def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = None) -> Callable[..., Any]:
+    """Mark a coroutine method. `look` may inspect the client object before the call."""
+
+    async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hook.on:
+            return await original(self, *args, **kwargs)
+        previous = _enter(hook, self, look)
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            context.logical.set(previous)
+
+    return request
+
+
+def _enter(hook: Hook, client: Any, look: Optional[Look]) -> Optional[context.Logical]:
+    previous = context.logical.get()
+    context.logical.set(context.Logical(hook.name))
+    if look is not None:
+        try:
+            look(client)
+        except Exception as error:
+            hook.failed("look", error)
+    return previous
+
+
+def replaced_send(name: str, transport: Any) -> None:
+    """Warn when `send` was put onto a transport object itself: what it does is hidden from our hook on the class."""
+    if "send" in getattr(transport, "__dict__", ()):
+        health.warn(
+            "wrapper-before-import:" + name,
+            "aicostguard: the HTTP client inside %s has its own 'send' (put on the object, not on its class): "
+            "calls that do not pass through %s.send are not counted. Wrap the class, or pass a transport instead."
+            % (name, type(transport).__name__),
+        )

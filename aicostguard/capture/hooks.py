@@ -1,0 +1,207 @@
+"""Which libraries are hooked, and when: as soon as they are imported, in any order.
+
+Owns the table of hooks and the finder that waits on `sys.meta_path`. A library that is there already is hooked at
+once; another when its import has finished. The finder changes nothing about the import itself: the module's loader,
+spec and exceptions are what they were, and a fault of ours never breaks it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from aicostguard.capture import patch
+from aicostguard.capture.patch import Hook
+from aicostguard.health import health
+
+Version = Tuple[int, ...]
+
+
+class Instrument(NamedTuple):
+    """One library that is hooked.
+
+    `module` is the module whose import triggers the hook, `installer` the module of ours with `install(module, hook)`.
+    `tested` is the range of versions our tests run: from the first one, up to but without the second.
+    `version` names the attribute that holds the version, `distribution` the package's name.
+    """
+
+    label: str
+    module: str
+    installer: str
+    distribution: str
+    tested: Tuple[Version, Version]
+    version: str
+
+
+_TRANSPORTS = "aicostguard.capture.transports."
+_ENTRIES = "aicostguard.capture.entries."
+
+
+def _transport(name: str, installer: str, first: Version, end: Version) -> Instrument:
+    return Instrument(name, name, _TRANSPORTS + installer, name, (first, end), name + ":__version__")
+
+
+def _sdk(package: str, module: str, installer: str, distribution: str, first: Version, end: Version) -> Instrument:
+    version = "%s:__version__" % (package + "._version")
+    return Instrument(package, "%s.%s" % (package, module), _ENTRIES + installer, distribution, (first, end), version)
+
+
+def _stainless(package: str, distribution: str, first: Version, end: Version) -> Instrument:
+    return _sdk(package, "_base_client", "stainless", distribution, first, end)
+
+
+INSTRUMENTS: Tuple[Instrument, ...] = (
+    _transport("httpx", "httpx_like", (0, 23), (1,)),
+    _transport("httpx2", "httpx_like", (2,), (3,)),
+    _transport("aiohttp", "aiohttp", (3, 8), (4,)),
+    _transport("requests", "requests", (2, 25), (3,)),
+    _stainless("openai", "openai", (1, 30), (4,)),
+    _stainless("anthropic", "anthropic", (0, 40), (3,)),
+    _stainless("groq", "groq", (0, 9), (2,)),
+    _stainless("together", "together", (2,), (4,)),
+    _stainless("perplexity", "perplexityai", (0, 10), (1,)),
+    _stainless("cerebras.cloud.sdk", "cerebras-cloud-sdk", (1,), (2,)),
+    _sdk("google.genai", "_api_client", "google_genai", "google-genai", (1,), (4,))._replace(
+        version="google.genai.version:__version__"
+    ),
+    _sdk("mistralai", "basesdk", "speakeasy", "mistralai", (1,), (2,)),
+    _sdk("mistralai.client", "basesdk", "speakeasy", "mistralai", (2,), (4,)),
+    _sdk("openrouter", "basesdk", "speakeasy", "openrouter", (1,), (2,)),
+)
+
+_waiting: Dict[str, Instrument] = {}
+_hooks: Dict[str, Hook] = {}
+_finder: Optional[_Finder] = None
+
+
+def install() -> None:
+    """Hook what is imported already, and wait for the rest. Doing it twice does nothing."""
+    global _finder
+    if _finder is not None:
+        return
+    _waiting.update((row.module, row) for row in INSTRUMENTS)
+    _finder = _Finder()
+    sys.meta_path.insert(0, _finder)
+    for name in list(_waiting):
+        module = sys.modules.get(name)
+        if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            _hook(module, name)
+
+
+def uninstall() -> None:
+    """Take the finder and every hook away again."""
+    global _finder
+    if _finder is not None:
+        if _finder in sys.meta_path:
+            sys.meta_path.remove(_finder)
+        _finder = None
+    _waiting.clear()
+    patch.restore()
+    _hooks.clear()
+
+
+def states() -> Dict[str, str]:
+    """`module: state` of every library that was hooked, for the status file."""
+    return {name: hook.state for name, hook in _hooks.items()}
+
+
+def _hook(module: ModuleType, name: str) -> None:
+    row = _waiting.pop(name, None)
+    if row is None:
+        return
+    hook = _hooks[name] = Hook(row.label)
+    try:
+        _check_version(row)
+        installer: Any = import_module(row.installer)
+        installer.install(module, hook)
+    except Exception as error:
+        hook.on = False
+        hook.state = "failed: %s" % type(error).__name__
+        health.warn(
+            "unsupported:" + row.label,
+            "aicostguard: this version of %s does not look like the ones we know; calls that go through it may not be "
+            "counted. Run aicg-diagnose." % row.label,
+        )
+        health.fault("hooks.%s" % row.label, error)
+
+
+def _check_version(row: Instrument) -> None:
+    version = installed_version(row)
+    if version and not row.tested[0] <= version < row.tested[1]:
+        health.warn(
+            "unsupported:" + row.label,
+            "aicostguard: %s %s is outside the versions we test (%s up to, but not, %s); its calls are metered as far "
+            "as they look familiar. Run aicg-diagnose to see what is counted."
+            % (row.label, _dotted(version), _dotted(row.tested[0]), _dotted(row.tested[1])),
+        )
+
+
+def installed_version(row: Instrument) -> Optional[Version]:
+    """The version of a library that is imported, as numbers; None when it does not say."""
+    name, _, attribute = row.version.partition(":")
+    text = getattr(sys.modules.get(name), attribute, None)
+    return parse_version(text) if isinstance(text, str) else None
+
+
+def parse_version(text: str) -> Version:
+    """The leading numbers of a version: `"2.0rc1"` gives `(2, 0)`."""
+    numbers: List[int] = []
+    for part in text.split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+class _Finder:
+    """First on `sys.meta_path`: finds nothing itself, but notices when a library we wait for is imported."""
+
+    def __init__(self) -> None:
+        self._busy: Dict[str, None] = {}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in _waiting or name in self._busy:
+            return None
+        self._busy[name] = None
+        try:
+            return self._watched(name, path, target)
+        finally:
+            self._busy.pop(name, None)
+
+    def _watched(self, name: str, path: Any, target: Any) -> Any:
+        # Ask the others in their order, as the import system does, so that their errors are theirs.
+        for finder in list(sys.meta_path):
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find is not None else None
+            if spec is not None:
+                try:
+                    self._watch(spec)
+                except Exception as error:
+                    health.fault("hooks.watch", error)
+                return spec
+        return None
+
+    def _watch(self, spec: Any) -> None:
+        loader = spec.loader
+        if loader is None or not hasattr(loader, "exec_module"):
+            return
+
+        def exec_module(module: ModuleType) -> None:
+            # The attribute goes first: whatever the module does with its loader, it finds the loader as it was.
+            if loader.__dict__.get("exec_module") is exec_module:
+                del loader.exec_module
+            loader.exec_module(module)
+            _hook(sys.modules.get(spec.name, module), spec.name)
+
+        # On the loader object, not around it: `module.__loader__` stays what it was. Loaders that are shared
+        # between modules (zipimport) are used for one module at a time, under the import lock of its name.
+        loader.exec_module = exec_module

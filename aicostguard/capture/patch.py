@@ -1,0 +1,78 @@
+"""Replacing a method on a class, and putting it back.
+
+Owns the list of what is replaced. A replacement is a plain function on the class, so that it binds, pickles,
+subclasses and shows its signature as the original did; `__wrapped__` leads to the original for other tools.
+Never replaces a class, never touches an instance.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, List, NamedTuple
+
+from aicostguard.health import health
+
+#: consecutive faults after which a hook gives up
+PATIENCE = 20
+
+
+class Hook:
+    """One library's hook: whether it is on, and how often it has failed in a row."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.on = True
+        self.state = "patched"
+        self._failures = 0
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """Count a fault of ours; give up, and say so, when there is no end to them."""
+        self._failures += 1
+        if self._failures >= PATIENCE and self.on:
+            self.on = False
+            self.state = "switched off after %d faults in a row" % PATIENCE
+            health.warn(
+                "hook-off:" + self.name,
+                "aicostguard: the hook for %s kept failing and has switched itself off; its AI calls are no longer "
+                "counted. Run aicg-diagnose and report the faults it lists." % self.name,
+            )
+        health.fault("%s.%s" % (self.name, where), error)
+
+    def worked(self) -> None:
+        """A call went through the hook without a fault."""
+        self._failures = 0
+
+
+class Patch(NamedTuple):
+    """One replaced attribute."""
+
+    owner: Any
+    name: str
+    original: Callable[..., Any]
+    replacement: Callable[..., Any]
+    hook: Hook
+
+
+_patches: List[Patch] = []
+
+
+def replace(hook: Hook, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:
+    """Replace `owner.name` by `make(original)`. False when it is ours already (two names of one class)."""
+    original = owner.__dict__[name]
+    if getattr(original, "__aicostguard__", False):
+        return False
+    replacement = functools.wraps(original)(make(original))
+    replacement.__aicostguard__ = True  # type: ignore[attr-defined]
+    setattr(owner, name, replacement)
+    _patches.append(Patch(owner, name, original, replacement, hook))
+    return True
+
+
+def restore() -> None:
+    """Put every original back. Where another tool has wrapped ours since, ours stays and only passes through."""
+    while _patches:
+        patch = _patches.pop()
+        patch.hook.on = False
+        patch.hook.state = "removed"
+        if patch.owner.__dict__.get(patch.name) is patch.replacement:
+            setattr(patch.owner, patch.name, patch.original)

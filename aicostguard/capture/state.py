@@ -1,0 +1,31 @@
+"""What capture needs to know of its surroundings: where receipts go, and how calls are named.
+
+Owns one process-wide value that `auto` fills in, so that capture never imports delivery. Light to import.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Sequence, Tuple
+
+from aicostguard.capture.caller import Rule
+from aicostguard.receipt import Receipt
+
+
+class State:
+    """`deliver` takes a finished receipt; `adeliver` does so from a coroutine, when `inline` asks for it."""
+
+    def __init__(self) -> None:
+        self.deliver: Optional[Callable[[Receipt], None]] = None
+        self.adeliver: Optional[Callable[[Sequence[Receipt]], Any]] = None
+        self.inline = False
+        #: send the six core keys only
+        self.core = False
+        self.hosts: Tuple[Tuple[str, Optional[int], Optional[str]], ...] = ()
+        self.rule = Rule()
+        #: the feature when there is no other
+        self.default: Optional[str] = None
+        #: mixed into the hashes that stand for values which may not be sent
+        self.salt = ""
+
+
+state = State()

@@ -1,0 +1,57 @@
+"""The tap: bytes of a response in passing, never held back, never changed.
+
+Owns the decision whether the caller reads decoded bytes (then they come to `plain`, from where the library
+decodes them) or undecoded ones (then they come to `raw` only, and are decoded here). Holds at most one chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from aicostguard.capture.call import Call
+from aicostguard.capture.inflate import Decoder, decoder
+
+
+class Tap:
+    """One response's tap. `decoding` is set by whoever wraps the library's decoder, as soon as it is used."""
+
+    __slots__ = ("call", "decoding", "_encoding", "_held", "_inflate")
+
+    def __init__(self, call: Call, encoding: Optional[str]) -> None:
+        self.call = call
+        self.decoding = False
+        self._encoding = encoding
+        self._held: Optional[bytes] = None
+        self._inflate: Optional[Decoder] = None
+
+    def plain(self, data: bytes) -> None:
+        """Decoded bytes."""
+        self.call.feed(data)
+
+    def raw(self, data: bytes) -> None:
+        """Bytes as they came. The first chunk waits until it is known whether the library decodes it."""
+        if self.decoding:
+            self._held = None
+            return
+        held, self._held = self._held, data
+        if held is not None:
+            self._decode(held)
+
+    def end(self, complete: bool) -> None:
+        """No more bytes will come."""
+        held, self._held = self._held, None
+        if held is not None and not self.decoding:
+            self._decode(held)
+        self.call.end(complete)
+
+    def _decode(self, data: bytes) -> None:
+        try:
+            if self._inflate is None:
+                self._inflate = decoder(self._encoding)
+            if self._inflate is None:
+                self.call.unreadable("content-encoding %s" % (self._encoding or "")[:32])
+            else:
+                self.call.feed(self._inflate(data))
+        except Exception:
+            # The caller's own decoding will fail on the same bytes; ours must not be louder than that.
+            self.call.unreadable("a broken content-encoding")

@@ -1,0 +1,139 @@
+"""aiohttp: `ClientSession._request`, through which every request of a session goes.
+
+Owns the tap on the response's `StreamReader`. The reader keeps arrived bytes in a deque; a deque that also tells
+the tap takes its place, so that the reader, its methods and what they give stay what they are, and the bytes are
+seen in the moment they arrive, whoever reads them later and how. aiohttp has decoded them unless the session was
+made with `auto_decompress=False`.
+"""
+
+from __future__ import annotations
+
+import collections
+from types import ModuleType
+from typing import Any, Callable, Iterable, Optional
+from urllib.parse import urlsplit
+
+from aicostguard import context
+from aicostguard.capture.call import Call, begin
+from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.tap import Tap
+
+
+def install(module: ModuleType, hook: Hook) -> None:
+    """Hook aiohttp. Raises when the reader's buffer is not what it was: then nothing is patched."""
+    _check(module)
+    replace(hook, module.ClientSession, "_request", lambda original: _request(original, hook))
+    replace(hook, module.ClientResponse, "read", lambda original: _drained(original, hook))
+    replace(hook, module.ClientResponse, "__aexit__", lambda original: _drained(original, hook))
+
+
+def _check(module: ModuleType) -> None:
+    reader = module.StreamReader
+    names = set(dir(reader))
+    if not {"_buffer", "on_eof", "feed_data", "exception"} <= names and "__slots__" in reader.__dict__:
+        raise RuntimeError("StreamReader has changed")
+
+
+def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    async def _request(self: Any, method: str, str_or_url: Any, **kwargs: Any) -> Any:
+        if context.inside.get() or not hook.on:
+            return await original(self, method, str_or_url, **kwargs)
+        call = _begin(hook, self, method, str_or_url, kwargs)
+        if call is None:
+            return await original(self, method, str_or_url, **kwargs)
+        context.inside.set(True)
+        try:
+            response = await original(self, method, str_or_url, **kwargs)
+        finally:
+            context.inside.set(False)
+        _tap(call, self, response, kwargs)
+        return response
+
+    return _request
+
+
+def _drained(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    """After the body was read or the response left: receipts that wait to be awaited (inline mode)."""
+
+    async def drained(self: Any, *args: Any) -> Any:
+        result = await original(self, *args)
+        tap = getattr(getattr(self.content, "_buffer", None), "tap", None)
+        if tap is not None and tap.call.outbox:
+            await tap.call.drain()
+        return result
+
+    return drained
+
+
+def _begin(hook: Hook, session: Any, method: str, target: Any, kwargs: Any) -> Optional[Call]:
+    try:
+        base = getattr(session, "_base_url", None)
+        if isinstance(target, str) and (base is None or "://" in target):
+            parts = urlsplit(target)
+            host, port, path = parts.hostname or "", parts.port, parts.path
+        else:
+            url = session._build_url(target)
+            host, port, path = url.raw_host or "", url.port, url.raw_path
+        return begin(hook, method.upper(), host, port, path, lambda: _body(kwargs), True)
+    except Exception as error:
+        hook.failed("begin", error)
+        return None
+
+
+def _body(kwargs: Any) -> Optional[bytes]:
+    data = kwargs.get("data")
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, (bytes, bytearray)):
+        return bytes(data)
+    if kwargs.get("json") is not None:
+        import json
+
+        return json.dumps(kwargs["json"], default=str).encode()
+    return None
+
+
+def _tap(call: Call, session: Any, response: Any, kwargs: Any) -> None:
+    try:
+        header = response.headers.get
+        if not call.open(response.status, header("Content-Type") or "", header):
+            return
+        content = response.content
+        encoding = None
+        if not kwargs.get("auto_decompress", getattr(session, "_auto_decompress", True)):
+            encoding = header("Content-Encoding")
+        tap = Tap(call, encoding)
+        tap.decoding = encoding is None
+        if not hasattr(content, "_buffer"):  # a response without a body
+            call.end(True)
+            return
+        content._buffer = _TappedDeque(tap, content._buffer)
+        content.on_eof(lambda: tap.end(True))
+    except Exception as error:
+        call.hook.failed("tap", error)
+
+
+class _TappedDeque(collections.deque):  # type: ignore[type-arg]
+    """The reader's buffer. Only what arrives is told; what is read, in whatever pieces, is not looked at."""
+
+    __slots__ = ("tap",)
+
+    def __init__(self, tap: Tap, arrived: Iterable[bytes]) -> None:
+        super().__init__(arrived)
+        self.tap = tap
+        for data in self:
+            self._tell(data)
+
+    def append(self, data: bytes) -> None:
+        super().append(data)
+        self._tell(data)
+
+    def _tell(self, data: bytes) -> None:
+        try:
+            tap = self.tap
+            if tap.decoding:
+                tap.plain(bytes(data))
+            else:
+                tap.raw(bytes(data))
+        except Exception as error:
+            self.tap.call.hook.failed("tell", error)

@@ -1,0 +1,308 @@
+"""httpx and httpx2: `Client.send` and `AsyncClient.send`.
+
+Owns the hook of both libraries, which share their shape. A response that was read inside `send` is metered from
+its decoded content. A streamed one is tapped in two places: its decoder, where compressed bytes become plain ones,
+and the byte stream inside it, for its end and for callers who read undecoded bytes. Both are private attributes,
+so they are tried out on a response of the library when the hook is set; should they have changed, the public
+`response.stream` is wrapped instead and the bytes are decoded by us. Types the user sees stay what they are.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Callable, Optional, Tuple
+
+from aicostguard import context
+from aicostguard.capture.call import Call, begin
+from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.tap import Tap
+from aicostguard.health import debug
+
+
+def install(module: ModuleType, hook: Hook) -> None:
+    """Hook one of the two libraries. Raises when its classes are not where they were."""
+    tapper = _Tapper(module)
+    if not tapper.inner:
+        hook.state = "patched (public stream)"
+    replace(hook, module.Client, "send", lambda original: _sync_send(original, hook, tapper))
+    replace(hook, module.AsyncClient, "send", lambda original: _async_send(original, hook, tapper))
+
+
+def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Callable[..., Any]:
+    def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if context.inside.get() or not hook.on:
+            return original(self, request, *args, **kwargs)
+        call = _begin(hook, request, False)
+        if call is None:
+            return original(self, request, *args, **kwargs)
+        context.inside.set(True)
+        try:
+            response = original(self, request, *args, **kwargs)
+        finally:
+            context.inside.set(False)
+        tapper.response(call, response)
+        return response
+
+    return send
+
+
+def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Callable[..., Any]:
+    async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if context.inside.get() or not hook.on:
+            return await original(self, request, *args, **kwargs)
+        call = _begin(hook, request, True)
+        if call is None:
+            return await original(self, request, *args, **kwargs)
+        context.inside.set(True)
+        try:
+            response = await original(self, request, *args, **kwargs)
+        finally:
+            context.inside.set(False)
+        tapper.response(call, response)
+        if call.outbox:
+            await call.drain()
+        return response
+
+    return send
+
+
+def _begin(hook: Hook, request: Any, asynchronous: bool) -> Optional[Call]:
+    try:
+        url = request.url
+        path = url.raw_path.partition(b"?")[0].decode("ascii")
+        return begin(hook, request.method, url.host, url.port, path, lambda: _body(request), asynchronous)
+    except Exception as error:
+        hook.failed("begin", error)
+        return None
+
+
+def _body(request: Any) -> Optional[bytes]:
+    # `_content` is there when the body was given as bytes, text, JSON or a form; a stream is never consumed.
+    content = getattr(request, "_content", None)
+    return content if isinstance(content, bytes) else None
+
+
+class _Tapper:
+    """Knows one library's responses: where to put the tap."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._sync_base = module.SyncByteStream
+        self._async_base = module.AsyncByteStream
+        #: does `decode` of a content decoder give pieces (httpx2) or bytes (httpx)?
+        self._pieces = False
+        self._sync_stream, self._async_stream = _streams(module)
+        self.inner = self._works(module)
+
+    def response(self, call: Call, response: Any) -> None:
+        """Meter a response that was read, tap one that was not. Never raises."""
+        try:
+            header = response.headers.get
+            content_type = header("content-type") or ""
+            content = response.__dict__.get("_content")
+            if content is not None:
+                call.read(response.status_code, content_type, header, content)
+            elif call.open(response.status_code, content_type, header):
+                self.tap(response, Tap(call, header("content-encoding")))
+        except Exception as error:
+            call.hook.failed("response", error)
+
+    def tap(self, response: Any, tap: Tap) -> None:
+        """Put the tap into an unread response."""
+        if self.inner and hasattr(response.stream, "_stream"):
+            self._tap_inside(response, tap)
+        else:
+            response.stream = self._wrap(response.stream, tap)
+
+    def _tap_inside(self, response: Any, tap: Tap) -> None:
+        decoder = response._get_content_decoder()
+        response._decoder = (_PiecesDecoder if self._pieces else _BytesDecoder)(decoder, tap)
+        bound = response.stream
+        bound._stream = self._wrap(bound._stream, tap)
+
+    def _wrap(self, stream: Any, tap: Tap) -> Any:
+        return (self._sync_stream if isinstance(stream, self._sync_base) else self._async_stream)(stream, tap)
+
+    def _works(self, module: ModuleType) -> bool:
+        """Try the private attributes on a response made here; what comes out must be what went in.
+
+        Made by hand, not through a client: a client would log a request, and other tools would trace it.
+        """
+        try:
+            response = module.Response(200, stream=module.ByteStream(b"seen"))
+            bound = module._client.BoundSyncStream
+            try:
+                response.stream = bound(response.stream, response, 0.0)  # httpx
+            except TypeError:
+                response.stream = bound(response.stream, 0.0)  # httpx2
+            self._pieces = not isinstance(response._get_content_decoder().decode(b""), bytes)
+            probe = _Probe()
+            self._tap_inside(response, probe)  # type: ignore[arg-type]
+            return bool(response.read() == b"seen") and probe.seen == [b"seen", True]
+        except Exception as error:
+            debug("httpx self-check: %s", type(error).__name__)
+            return False
+
+
+class _Probe:
+    """Stands in for a tap when the hook tries itself out."""
+
+    def __init__(self) -> None:
+        self.decoding = False
+        self.seen: Any = []
+        self.call = self
+        self.outbox: Tuple[()] = ()
+
+    def plain(self, data: bytes) -> None:
+        self.seen.append(data)
+
+    def raw(self, data: bytes) -> None:
+        pass
+
+    def end(self, complete: bool) -> None:
+        if True not in self.seen:
+            self.seen.append(complete)
+
+
+class _BytesDecoder:
+    """Around a decoder whose `decode` and `flush` give bytes."""
+
+    __slots__ = ("_inner", "_tap")
+
+    def __init__(self, inner: Any, tap: Tap) -> None:
+        self._inner = inner
+        self._tap = tap
+
+    def decode(self, data: bytes) -> bytes:
+        self._tap.decoding = True
+        plain: bytes = self._inner.decode(data)
+        if plain:
+            self._tap.plain(plain)
+        return plain
+
+    def flush(self) -> bytes:
+        plain: bytes = self._inner.flush()  # comes after the last byte: the call has ended by then
+        return plain
+
+
+class _PiecesDecoder:
+    """Around a decoder whose `decode` and `flush` give pieces, one at a time."""
+
+    __slots__ = ("_inner", "_tap")
+
+    def __init__(self, inner: Any, tap: Tap) -> None:
+        self._inner = inner
+        self._tap = tap
+
+    def decode(self, data: bytes) -> Any:
+        tap = self._tap
+        tap.decoding = True
+        for plain in self._inner.decode(data):
+            if plain:
+                tap.plain(plain)
+            yield plain
+
+    def flush(self) -> Any:
+        return self._inner.flush()
+
+
+class _SyncIterator:
+    __slots__ = ("_next", "_tap")
+
+    def __init__(self, stream: Any, tap: Tap) -> None:
+        self._next = iter(stream).__next__
+        self._tap = tap
+
+    def __iter__(self) -> _SyncIterator:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            chunk: bytes = self._next()
+        except StopIteration:
+            self._tap.end(True)
+            raise
+        except BaseException:
+            self._tap.end(False)
+            raise
+        self._tap.raw(chunk)
+        return chunk
+
+
+class _AsyncIterator:
+    # `asend`, `athrow` and `aclose` are there because httpx2 closes what looks like an asynchronous generator.
+    __slots__ = ("_inner", "_tap")
+
+    def __init__(self, stream: Any, tap: Tap) -> None:
+        self._inner = stream.__aiter__()
+        self._tap = tap
+
+    def __aiter__(self) -> _AsyncIterator:
+        return self
+
+    async def __anext__(self) -> bytes:
+        tap = self._tap
+        try:
+            chunk: bytes = await self._inner.__anext__()
+        except StopAsyncIteration:
+            tap.end(True)
+            if tap.call.outbox:
+                await tap.call.drain()
+            raise
+        except BaseException:
+            tap.end(False)
+            raise
+        tap.raw(chunk)
+        return chunk
+
+    async def asend(self, value: Any) -> bytes:
+        return await self.__anext__()
+
+    async def athrow(self, *error: Any) -> Any:
+        return await self._inner.athrow(*error)
+
+    async def aclose(self) -> None:
+        close = getattr(self._inner, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _streams(module: ModuleType) -> Tuple[Any, Any]:
+    """Byte streams of this library around its own, telling the tap what passes and when it ends."""
+
+    class TappedStream(module.SyncByteStream):  # type: ignore[name-defined, misc]
+        def __init__(self, inner: Any, tap: Tap) -> None:
+            self._inner = inner
+            self._tap = tap
+
+        def __iter__(self) -> Any:
+            return _SyncIterator(self._inner, self._tap)
+
+        def close(self) -> None:
+            try:
+                self._inner.close()
+            finally:
+                self._tap.end(False)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    class TappedAsyncStream(module.AsyncByteStream):  # type: ignore[name-defined, misc]
+        def __init__(self, inner: Any, tap: Tap) -> None:
+            self._inner = inner
+            self._tap = tap
+
+        def __aiter__(self) -> Any:
+            return _AsyncIterator(self._inner, self._tap)
+
+        async def aclose(self) -> None:
+            try:
+                await self._inner.aclose()
+            finally:
+                self._tap.end(False)
+            if self._tap.call.outbox:
+                await self._tap.call.drain()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    return TappedStream, TappedAsyncStream

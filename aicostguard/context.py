@@ -1,0 +1,238 @@
+"""What a call inherits: the labels set around it, the logical call it belongs to, the send it runs inside.
+
+Owns three context variables and keeps them apart.
+
+* `scope`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
+* `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
+  attempts and says that an AI SDK is at work.
+* `inside`: the nesting guard, true only while a metering transport's own send runs, so that the transports
+  beneath it stay silent. Our own sender sets it too: our traffic is never metered.
+
+Nothing here uses `ContextVar.reset`: a generator may be closed in another task or context than the one it was
+started in, where a token is refused. The previous value is put back instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextvars import ContextVar
+from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Flags of code objects (documented in `inspect`, which is too slow to import here).
+_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
+
+inside: ContextVar[bool] = ContextVar("aicostguard_inside", default=False)
+logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", default=None)
+_scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)
+
+
+class Logical:
+    """One logical call: which SDK family makes it, how often it was sent, and what still has to go out.
+
+    `outbox` holds receipts that the entry hook delivers before the call returns (inline mode inside a loop).
+    """
+
+    __slots__ = ("family", "attempts", "outbox")
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self.attempts = 0
+        self.outbox: Any = None
+
+
+class _Frame:
+    """One entered scope: the merged labels down to here. Immutable but for `closed`."""
+
+    __slots__ = ("values", "parent", "owner", "closed")
+
+    def __init__(self, values: Dict[str, Any], parent: Optional[_Frame], owner: Scope) -> None:
+        self.values = values
+        self.parent = parent
+        self.owner = owner
+        self.closed = False
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def current() -> Mapping[str, Any]:
+    """The labels in force here: `feature`, `user`, `session`, … Do not change the mapping."""
+    frame = _scope.get()
+    return _NOTHING if frame is None else frame.values
+
+
+class Scope:
+    """Labels for a stretch of code: a context manager, or a decorator for functions, coroutines and generators.
+
+    One object may be entered many times, by several threads and tasks at once. On a generator the labels are
+    set on each resume and taken back on each yield, so that they never leak into the consumer.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __enter__(self) -> Scope:
+        outer = _scope.get()
+        values = dict(outer.values) if outer is not None else {}
+        new = self._values
+        if "agent" in new and "parent_agent" not in new and values.get("agent") is not None:
+            values["parent_agent"] = values["agent"]
+        if "tags" in new and "tags" in values:
+            new = dict(new, tags={**values["tags"], **new["tags"]})
+        values.update(new)
+        _scope.set(_Frame(values, outer, self))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        top = frame = _scope.get()
+        while frame is not None and (frame.owner is not self or frame.closed):
+            frame = frame.parent
+        if frame is None:  # left in another context than the one it was entered in: nothing of ours is here
+            return
+        frame.closed = True
+        while top is not None and top.closed:
+            top = top.parent
+        _scope.set(top)
+
+    def __call__(self, function: F) -> F:
+        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+        if flags & _ASYNC_GENERATOR:
+            wrapper = _async_generator(self, function)
+        elif flags & _COROUTINE:
+            wrapper = _coroutine(self, function)
+        elif flags & _GENERATOR:
+            wrapper = _generator(self, function)
+        else:
+            wrapper = _plain(self, function)
+        return functools.wraps(function)(wrapper)  # type: ignore[return-value]
+
+
+def _plain(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with scope:
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _coroutine(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with scope:
+            return await function(*args, **kwargs)
+
+    return run
+
+
+def _generator(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with scope:
+            inner = function(*args, **kwargs)
+        step: Callable[[], Any] = functools.partial(inner.send, None)
+        while True:
+            with scope:
+                try:
+                    item = step()
+                except StopIteration as stop:
+                    return stop.value
+            try:
+                step = functools.partial(inner.send, (yield item))
+            except GeneratorExit:
+                with scope:
+                    inner.close()
+                raise
+            except BaseException as error:
+                step = functools.partial(inner.throw, error)
+
+    return run
+
+
+def _async_generator(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with scope:
+            inner = function(*args, **kwargs)
+        step: Callable[[], Any] = functools.partial(inner.asend, None)
+        while True:
+            with scope:
+                try:
+                    item = await step()
+                except StopAsyncIteration:
+                    return
+            try:
+                step = functools.partial(inner.asend, (yield item))
+            except GeneratorExit:
+                with scope:
+                    await inner.aclose()
+                raise
+            except BaseException as error:
+                step = functools.partial(inner.athrow, error)
+
+    return run
+
+
+def feature(name: str) -> Scope:
+    """Attribute every AI call inside to `name`, instead of to the calling function.
+
+    Raises TypeError when `name` is not a text: a mistake in the user's code, said where it is made.
+    """
+    return Scope({"feature": _text("feature", name)})
+
+
+def session(name: str) -> Scope:
+    """Mark every AI call inside as part of the session `name`."""
+    return Scope({"session": _text("session", name)})
+
+
+def agent(name: str, parent: Optional[str] = None) -> Scope:
+    """Mark every AI call inside as made by the agent `name`.
+
+    Inside another `agent` scope the outer agent is its parent, unless `parent` names one.
+    """
+    values = {"agent": _text("agent", name)}
+    if parent is not None:
+        values["parent_agent"] = _text("parent", parent)
+    return Scope(values)
+
+
+def labels(
+    *,
+    user: Optional[str] = None,
+    session: Optional[str] = None,
+    agent: Optional[str] = None,
+    parent_agent: Optional[str] = None,
+    team: Optional[str] = None,
+    project: Optional[str] = None,
+    request: Optional[str] = None,
+    tags: Optional[Mapping[str, str]] = None,
+) -> Scope:
+    """Attach labels to every AI call inside. They are sent as they are: put no personal data in them.
+
+    Each is a text of 1 to 128 letters, digits, spaces or `. : / @ _ -`; another text is replaced by a hash and
+    counted. `tags` adds up to 16 of your own keys. Raises TypeError when a value is neither text nor a number.
+    """
+    given = {
+        "user": user,
+        "session": session,
+        "agent": agent,
+        "parent_agent": parent_agent,
+        "team": team,
+        "project": project,
+        "request": request,
+    }
+    values: Dict[str, Any] = {key: _text(key, value) for key, value in given.items() if value is not None}
+    if tags is not None:
+        if not isinstance(tags, Mapping):
+            raise TypeError("tags must be a mapping of text to text, not %s" % type(tags).__name__)
+        values["tags"] = {str(key): _text("tags[%r]" % key, value) for key, value in tags.items()}
+    return Scope(values)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError("%s must be text, not %s" % (name, type(value).__name__))
