@@ -1,0 +1,198 @@
+"""What one row of the price book charges for each class of token and each unit.
+
+Owns the price keys, their units, the checks that refuse a bad price, and the rules for classes that a row does not
+name. Exact: a price is kept as its decimal text and becomes an integer of femto-dollars (1e-15) per unit, or a fraction
+where a decimal does not divide. Never a float. If a fallback here is wrong, a class is charged at another's rate.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+Exact = Union[int, Fraction]
+
+FEMTO = 10**15
+
+#: price keys of token classes, per million tokens
+TOKEN_KEYS = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "input_audio",
+    "cache_audio_read",
+    "output_audio",
+    "input_image",
+    "cache_image_read",
+    "output_image",
+    "input_video",
+    "output_reasoning",
+)
+
+
+class Unit(NamedTuple):
+    """A price that is not per token: how many of the receipt's units it is for, and how a person reads it."""
+
+    per: int
+    text: str
+
+
+#: prices per use. A receipt counts audio in milliseconds.
+UNIT_KEYS: Dict[str, Unit] = {
+    "web_searches": Unit(1000, "1,000 searches"),
+    "requests": Unit(1000, "1,000 requests"),
+    "search_units": Unit(1000, "1,000 search units"),
+    "characters": Unit(1_000_000, "1,000,000 characters"),
+    "audio": Unit(3_600_000, "hour of audio"),
+}
+#: prices for counts that a receipt does not carry: a row with one of them would be charged too low
+UNCOUNTED_KEYS: Dict[str, str] = {
+    "output_citation": "citation tokens",
+    "output_video": "video output tokens",
+    "document_pages": "document pages",
+    "annotated_document_pages": "annotated document pages",
+    "text_messages": "text messages",
+}
+KEYS: FrozenSet[str] = frozenset(TOKEN_KEYS) | frozenset(UNIT_KEYS) | frozenset(UNCOUNTED_KEYS)
+
+#: (class, the class whose rate it has when the row names none, books where that is so; None: all)
+#: - Images and video in the prompt become input tokens; only rows that name a rate differ. Audio is dearer nearly
+#:   everywhere, so it falls back only at Google, whose rows name audio where it differs
+#:   (https://ai.google.dev/gemini-api/docs/pricing: "text / image / video / audio").
+#: - Output: speech and image models of Google, image models of OpenAI list the rate of what they make as the output
+#:   rate (https://developers.openai.com/api/docs/pricing). Reasoning is output everywhere.
+#: - Cached input without a cached price is full price at OpenAI and Azure ("-" in the table), Google, Groq (discount
+#:   on listed models only, https://console.groq.com/docs/prompt-caching) and Cerebras
+#:   (https://inference-docs.cerebras.ai/capabilities/prompt-caching). Elsewhere it is discounted by an unknown amount.
+#: - Cache writes are plain input at OpenAI, Azure, xAI and Groq unless the row has a price for them.
+FALLBACKS: Tuple[Tuple[str, str, Optional[FrozenSet[str]]], ...] = (
+    ("cache_read", "input", frozenset(("openai", "azure", "google", "groq", "cerebras"))),
+    ("cache_write", "input", frozenset(("openai", "azure", "x-ai", "groq"))),
+    ("input_audio", "input", frozenset(("google",))),
+    ("input_image", "input", None),
+    ("input_video", "input", None),
+    ("output_reasoning", "output", None),
+    ("output_audio", "output", frozenset(("google",))),
+    ("output_image", "output", frozenset(("google", "openai"))),
+)
+#: (class, base class, numerator, denominator, book or None, part of the model's id, what a person reads)
+#: Anthropic: writes kept 5 minutes are 1.25 x input, an hour 2 x, on every Claude and every cloud
+#: (https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing).
+#: Fireworks: cached input is half unless the model lists another price
+#: (https://docs.fireworks.ai/faq-new/billing-pricing/is-prompt-caching-billed-differently).
+DERIVED: Tuple[Tuple[str, str, int, int, Optional[str], str, str], ...] = (
+    ("cache_write", "input", 5, 4, None, "claude", "1.25 x input"),
+    ("cache_write_1h", "input", 2, 1, None, "claude", "2 x input"),
+    ("cache_read", "input", 1, 2, "fireworks", "", "0.5 x input"),
+)
+
+_DECIMAL = re.compile(r"\d{1,9}(\.\d{1,20})?\Z")
+
+
+class BadPrice(ValueError):
+    """A row that must not be used; the text names the row, the key and the value."""
+
+
+class Rate(NamedTuple):
+    """Femto-dollars for one of the receipt's units, and the price as its provider writes it."""
+
+    femto: Exact
+    text: str
+
+
+class Rates:
+    """What one row charges, with fallbacks applied. `units` holds the rates per use, `charged` the token rates."""
+
+    __slots__ = ("token", "unit", "uncounted", "input", "output")
+
+    def __init__(self, token: Dict[str, Rate], unit: Dict[str, Rate], uncounted: Tuple[str, ...]) -> None:
+        self.token = token
+        self.unit = unit
+        self.uncounted = uncounted
+        self.input = token.get("input")
+        self.output = token.get("output")
+
+
+def whole(value: Fraction) -> Exact:
+    """An int where the fraction is one: integers are ten times as fast."""
+    return value.numerator if value.denominator == 1 else value
+
+
+def decimal(value: Any, where: str) -> Fraction:
+    """The exact value of a price. Raises BadPrice for anything but a plain decimal text of zero or more."""
+    if type(value) is not str or not _DECIMAL.match(value):
+        raise BadPrice("%s: %r is not a price (a decimal text of 0 or more, such as \"2.5\")" % (where, value))
+    return Fraction(value)
+
+
+def check_prices(prices: Any, where: str) -> None:
+    """Refuse a mapping of prices with an unknown key, a bad value or thresholds out of order. Raises BadPrice."""
+    if type(prices) is not dict:
+        raise BadPrice("%s: prices must be an object" % where)
+    for key, value in prices.items():
+        at = "%s.%s" % (where, key)
+        if key not in KEYS:
+            raise BadPrice("%s: not a price key" % at)
+        if type(value) is not list:
+            decimal(value, at)
+            continue
+        if len(value) < 2:
+            raise BadPrice("%s: a tiered price is [base, [threshold, price], …]" % at)
+        decimal(value[0], at)
+        last = 0
+        for tier in value[1:]:
+            if type(tier) is not list or len(tier) != 2 or type(tier[0]) is not int or tier[0] <= last:
+                raise BadPrice("%s: thresholds must be whole numbers that rise" % at)
+            last = tier[0]
+            decimal(tier[1], at)
+
+
+def thresholds(prices: Mapping[str, Any]) -> List[int]:
+    """Every input size at which some price of the row changes, rising."""
+    return sorted({tier[0] for value in prices.values() if type(value) is list for tier in value[1:]})
+
+
+def build(book: str, model: str, prices: Mapping[str, Any], above: Optional[int], factor: Fraction) -> Rates:
+    """The rates of a checked row for requests whose input is above the threshold `above` (None: the lowest tier).
+
+    `factor` scales token rates (a regional premium); fees per use are not scaled.
+    """
+    flat = {key: _at(value, above) for key, value in prices.items()}
+    token: Dict[str, Rate] = {}
+    for key in TOKEN_KEYS:
+        if key in flat:
+            token[key] = _token_rate(flat[key], factor, "")
+    for key, base, up, down, where, part, text in DERIVED:
+        if key not in token and base in flat and where in (None, book) and part in model:
+            token[key] = _token_rate(flat[base], factor * Fraction(up, down), " (%s)" % text)
+    if "input_audio" not in token and "cache_read" in token and book == "google":
+        token.setdefault("cache_audio_read", token["cache_read"])
+    for key, base, books in FALLBACKS:
+        if key not in token and base in token and (books is None or book in books):
+            token[key] = token[base]
+    if token.get("input_audio") is token.get("input") and "cache_read" in token:
+        token.setdefault("cache_audio_read", token["cache_read"])
+    unit = {
+        key: Rate(whole(Fraction(flat[key]) * FEMTO / row.per), "$%s per %s" % (flat[key], row.text))
+        for key, row in UNIT_KEYS.items()
+        if key in flat
+    }
+    return Rates(token, unit, tuple(text for key, text in UNCOUNTED_KEYS.items() if key in flat))
+
+
+def _at(value: Any, above: Optional[int]) -> str:
+    if type(value) is not list:
+        return str(value)
+    price = value[0]
+    for start, higher in value[1:]:
+        if above is not None and above >= start:
+            price = higher
+    return str(price)
+
+
+def _token_rate(price: str, factor: Fraction, note: str) -> Rate:
+    shown = "$%s per 1M tokens%s" % (price, note)
+    return Rate(whole(Fraction(price) * factor * FEMTO / 1_000_000), shown)
