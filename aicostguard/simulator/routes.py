@@ -1,0 +1,183 @@
+"""Which path is which format, and which provider serves it: two tables.
+
+Owns the paths that each provider really has (a path it lacks is a 404 here too) and the real host names, so that
+a request that comes through the simulator as a proxy is answered as the host it was meant for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Pattern, Sequence, Tuple
+
+from aicostguard.simulator.call import Call, Reply
+from aicostguard.simulator.formats import anthropic, batches, chat, gemini, misc, responses, vectors
+
+Handler = Callable[[Call], Reply]
+
+
+class Route(NamedTuple):
+    """One row: method, path behind the provider's prefix, format's name, handler, and the providers that have it."""
+
+    method: str
+    path: Pattern[str]
+    format: str
+    handler: Handler
+    providers: Tuple[str, ...] = ()
+
+
+#: provider → the prefixes of its OpenAI-style API; the first is the usual one
+PREFIXES: Dict[str, Tuple[str, ...]] = {
+    "openai": ("/v1",),
+    "azure": ("/openai/v1", "/openai/deployments/{deployment}", "/openai"),
+    "anthropic": ("/v1",),
+    "google": ("/v1beta/openai",),
+    "vertex": (),
+    "bedrock": ("/openai/v1",),
+    "mistral": ("/v1",),
+    "cohere": ("/compatibility/v1",),
+    "groq": ("/openai/v1",),
+    "xai": ("/v1",),
+    "together": ("/v1",),
+    "fireworks": ("/inference/v1",),
+    "perplexity": ("", "/v1"),
+    "deepseek": ("", "/v1", "/beta"),
+    "openrouter": ("/api/v1",),
+    "vercel": ("/v1",),
+    "cerebras": ("/v1",),
+    "custom": ("/v1", "", "/api/v1", "/openai/v1"),
+}
+ALL: Tuple[str, ...] = tuple(PREFIXES)
+
+#: real host → provider
+HOSTS: Dict[str, str] = {
+    "api.openai.com": "openai",
+    "api.anthropic.com": "anthropic",
+    "generativelanguage.googleapis.com": "google",
+    "api.mistral.ai": "mistral",
+    "api.cohere.com": "cohere",
+    "api.cohere.ai": "cohere",
+    "api.groq.com": "groq",
+    "api.x.ai": "xai",
+    "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.perplexity.ai": "perplexity",
+    "api.deepseek.com": "deepseek",
+    "openrouter.ai": "openrouter",
+    "ai-gateway.vercel.sh": "vercel",
+    "api.cerebras.ai": "cerebras",
+}
+#: the hosts that carry a region or a customer's name
+_HOST_PATTERNS: Tuple[Tuple[Pattern[str], str], ...] = (
+    (re.compile(r"[\w-]+\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)\Z"), "azure"),
+    (re.compile(r"(([\w-]+-)?aiplatform\.googleapis\.com|aiplatform\.[\w-]+\.rep\.googleapis\.com)\Z"), "vertex"),
+    (re.compile(r"bedrock-runtime\.[\w-]+\.amazonaws\.com\Z"), "bedrock"),
+    (re.compile(r"[\w-]+\.api\.openai\.com\Z"), "openai"),
+)
+
+
+def provider_of(host: str) -> Optional[str]:
+    """The provider behind a real host name, or None."""
+    known = HOSTS.get(host)
+    if known is None and "." in host:
+        for pattern, provider in _HOST_PATTERNS:
+            if pattern.match(host):
+                return provider
+    return known
+
+
+def _rows(method: str, path: str, fmt: str, handler: Handler, *providers: str) -> Route:
+    return Route(method, re.compile(path + r"\Z"), fmt, handler, providers)
+
+
+_CLAUDE = ("anthropic", "openrouter", "vercel", "custom")
+_RESPONSES = ("openai", "azure", "groq", "xai", "openrouter", "vercel", "fireworks", "bedrock", "mistral", "custom")
+
+#: behind a prefix of PREFIXES
+_PREFIXED: Sequence[Route] = (
+    _rows("POST", "/chat/completions", "chat", chat.chat),
+    _rows("POST", "/completions", "completions", chat.completions),
+    _rows("POST", "/embeddings", "embeddings", vectors.embeddings),
+    _rows("POST", "/responses", "responses", responses.create, *_RESPONSES),
+    _rows("POST", "/responses/input_tokens", "responses", responses.input_tokens, *_RESPONSES),
+    _rows("GET", "/responses/(?P<id>[^/]+)", "responses", responses.retrieve, *_RESPONSES),
+    _rows("DELETE", "/responses/(?P<id>[^/]+)", "responses", responses.delete, *_RESPONSES),
+    _rows("POST", "/responses/(?P<id>[^/]+)/cancel", "responses", responses.cancel, *_RESPONSES),
+    _rows("GET", "/models", "models", misc.models),
+    _rows("GET", "/models/(?P<name>.+)", "models", misc.model),
+    _rows("GET", "/tcp_warming", "warming", misc.nothing, "cerebras"),
+    _rows("POST", "/messages", "messages", anthropic.messages, *_CLAUDE),
+    _rows("POST", "/messages/count_tokens", "count_tokens", anthropic.count_tokens, *_CLAUDE),
+    _rows("POST", "/messages/batches", "batches", batches.create, "anthropic", "custom"),
+    _rows("GET", "/messages/batches/(?P<id>[^/]+)", "batches", batches.retrieve, "anthropic", "custom"),
+    _rows("GET", "/messages/batches/(?P<id>[^/]+)/results", "batches", batches.results, "anthropic", "custom"),
+)
+_GOOGLE_PREFIX = r"/v1(beta\d?)?(/projects/[^/]+/locations/[^/]+/endpoints/openapi)?"
+_GEMINI = r"/v1(alpha|beta\d?)?/(models|tunedModels)/(?P<model>[^/:]+)"
+_VERTEX = r"/v1(beta\d?)?/(projects/[^/]+/locations/[^/]+/)?publishers/%s/models/(?P<model>[^/:]+)"
+_BOTH = (("google", _GEMINI), ("vertex", _VERTEX % "google"))
+#: whole paths
+_WHOLE: List[Route] = [
+    _rows("POST", r"/model/(?P<model>.+)/(?P<verb>invoke|invoke-with-response-stream)", "invoke", anthropic.bedrock,
+          "bedrock"),
+    _rows("POST", _VERTEX % "anthropic" + r":(?P<verb>rawPredict|streamRawPredict)", "messages", anthropic.vertex,
+          "vertex"),
+    _rows("POST", _VERTEX % "google" + r":predict", "embeddings", gemini.predict, "vertex"),
+    _rows("POST", _GOOGLE_PREFIX + "/chat/completions", "chat", chat.chat, "vertex"),
+    _rows("GET", r"/v1beta/models", "models", misc.models, "google"),
+]  # fmt: skip
+for _provider, _path in _BOTH:
+    _WHOLE += [
+        _rows("POST", _path + ":(?P<verb>generateContent|streamGenerateContent)", "generate", gemini.generate,
+              _provider),
+        _rows("POST", _path + ":(embedContent|batchEmbedContents)", "embeddings", gemini.embed, _provider),
+        _rows("POST", _path + ":countTokens", "count_tokens", gemini.count_tokens, _provider),
+        _rows("GET", _path, "models", misc.model, _provider),
+    ]  # fmt: skip
+
+
+class Found(NamedTuple):
+    """A route and the named parts of the path."""
+
+    route: Route
+    params: Mapping[str, Optional[str]]
+
+
+_DEPLOYMENT = re.compile(r"/openai/deployments/(?P<deployment>[^/]+)(?P<rest>/.*)\Z")
+_cache: Dict[Tuple[str, str, str], Found] = {}
+
+
+def find(provider: str, method: str, path: str) -> Optional[Found]:
+    """The route of a request, or None when the provider has no such path."""
+    key = (provider, method, path)
+    found = _cache.get(key)
+    if found is None:
+        found = _find(provider, method, path)
+        if found is not None and len(_cache) < 512:
+            _cache[key] = found
+    return found
+
+
+def _find(provider: str, method: str, path: str) -> Optional[Found]:
+    for route in _WHOLE:
+        if route.method == method and provider in route.providers:
+            match = route.path.match(path)
+            if match:
+                return Found(route, match.groupdict())
+    for prefix in PREFIXES[provider]:
+        params: Dict[str, Optional[str]] = {}
+        if "{deployment}" in prefix:
+            match = _DEPLOYMENT.match(path)
+            if not match:
+                continue
+            params["deployment"], rest = match.group("deployment"), match.group("rest")
+        elif path.startswith(prefix + "/"):
+            rest = path[len(prefix) :]
+        else:
+            continue
+        for route in _PREFIXED:
+            if route.method == method and (not route.providers or provider in route.providers):
+                match = route.path.match(rest)
+                if match:
+                    return Found(route, {**params, **match.groupdict()})
+    return None
