@@ -11,11 +11,10 @@ is; variants (service tier, batch) override single prices, the first active one 
 from __future__ import annotations
 
 import re
-from fractions import Fraction
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 from aicostguard.pricing import charge, names
-from aicostguard.pricing.rates import BadPrice, Rates, build, check_prices, thresholds
+from aicostguard.pricing.rates import BadPrice, Factor, Rates, build, check_prices, thresholds
 
 #: version of the data's format
 SCHEMA = 1
@@ -26,7 +25,7 @@ _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)\Z")
 #: resolutions kept; names come from outside, so the cache is bounded
 _MOST = 4096
 
-#: served tiers that cost the standard price. `auto` is what some hosts echo of the request when they served the default.
+#: served tiers that cost the standard price. `auto` is what some hosts echo of a request they served at the default.
 #: Groq's flex costs the same, https://console.groq.com/docs/flex-processing
 _STANDARD = ("default", "standard", "auto", "on_demand", "on-demand", "global")
 _STANDARD_AT: Tuple[Tuple[str, str], ...] = (("groq", "flex"),)
@@ -39,7 +38,7 @@ _TIERS: Dict[Tuple[str, str], Tuple[str, str]] = {
 }
 #: (book, region) → factor on every token price.
 #: https://platform.claude.com/docs/en/about-claude/pricing#data-residency-pricing
-_REGIONS: Dict[Tuple[str, str], Fraction] = {("anthropic", "us"): Fraction(11, 10)}
+_REGIONS: Dict[Tuple[str, str], Factor] = {("anthropic", "us"): (11, 10)}
 #: (book, part of the model's name) → least audio billed, https://console.groq.com/docs/speech-to-text
 _LEAST_AUDIO_MS: Tuple[Tuple[str, str, int], ...] = (("groq", "whisper", 10_000),)
 
@@ -70,13 +69,13 @@ class _When:
             return
         date, hours = _DATE.match(text), _HOURS.match(text)
         if date:
-            from datetime import date as Date
+            import datetime
 
             try:
-                day = Date(int(date.group(1)), int(date.group(2)), int(date.group(3)))
+                day = datetime.date(int(date.group(1)), int(date.group(2)), int(date.group(3)))
             except ValueError:
                 raise BadPrice("%s: %r is not a date" % (where, text)) from None
-            self.start = (day.toordinal() - Date(1970, 1, 1).toordinal()) * _DAY_MS
+            self.start = (day.toordinal() - datetime.date(1970, 1, 1).toordinal()) * _DAY_MS
         elif hours:
             first, second, third, fourth = (int(part) for part in hours.groups())
             self.open_ms, self.shut_ms = (first * 60 + second) * 60_000, (third * 60 + fourth) * 60_000
@@ -105,7 +104,7 @@ class _Tiers:
 
     __slots__ = ("row", "starts", "rates")
 
-    def __init__(self, row: str, book: str, model: str, prices: Mapping[str, Any], factor: Fraction) -> None:
+    def __init__(self, row: str, book: str, model: str, prices: Mapping[str, Any], factor: Factor) -> None:
         self.row = row
         self.starts = thresholds(prices)
         self.rates: List[Rates] = [build(book, model, prices, above, factor) for above in [None, *self.starts]]
@@ -123,7 +122,9 @@ class _Tiers:
 class _Plan:
     """Everything known of one (provider, model, tier, region) before the time of the call and the counts."""
 
-    def __init__(self, book: str, model: str, data: Mapping[str, Any], wanted: Mapping[str, str], factor: Fraction) -> None:
+    def __init__(
+        self, book: str, model: str, data: Mapping[str, Any], wanted: Mapping[str, str], factor: Factor
+    ) -> None:
         self.book, self.model, self.wanted, self.factor = book, model, wanted, factor
         where = "%s:%s" % (book, model)
         self.dated = [(_When(when, where), prices) for when, prices in data["prices"]]
@@ -202,21 +203,21 @@ class PriceBook:
             plan = self._plans[key] = self._resolve(*key)
         if "usage_missing" in receipt:
             return Price(None, None, "usage missing")
-        if type(plan) is str:
+        if isinstance(plan, str):
             return Price(None, None, plan)
-        tiers = plan.only or plan.at(at_ms)  # type: ignore[union-attr]
-        if type(tiers) is str:
+        tiers = plan.only or plan.at(at_ms)
+        if isinstance(tiers, str):
             return Price(None, None, tiers)
-        input_tokens, output_tokens = get("input_tokens"), get("output_tokens")
-        rates = tiers.at(input_tokens)  # type: ignore[union-attr]
-        if SPECIAL.isdisjoint(receipt) and not (input_tokens is None and output_tokens is None):
-            simple = charge.plain(rates, input_tokens, output_tokens)
+        input_tokens = get("input_tokens")
+        rates = tiers.at(input_tokens) if tiers.starts else tiers.rates[0]
+        if input_tokens is not None and charge.SPECIAL.isdisjoint(receipt):
+            simple = charge.plain(rates, input_tokens, get("output_tokens"))
             if simple is not None:
-                return Price(simple[0], tiers.row, None, simple[1])  # type: ignore[union-attr]
-        result = charge.full(rates, receipt, plan.least_audio_ms)  # type: ignore[union-attr]
-        if type(result) is charge.Cannot:
+                return Price(simple[0], tiers.row, None, simple[1])
+        result = charge.full(rates, receipt, plan.least_audio_ms)
+        if isinstance(result, charge.Cannot):
             return Price(None, None, result.reason)
-        return Price(result[0], tiers.row, None, result[1])  # type: ignore[union-attr, arg-type]
+        return Price(result[0], tiers.row, None, result[1])
 
     def find(self, provider: str, model: str) -> Optional[Tuple[str, str]]:
         """`(book, model id)` of the row that prices a model, or None."""
@@ -256,17 +257,16 @@ class PriceBook:
                 wanted[name] = value
             if wanted and not place.own:
                 return "no price for %s at %s" % (" ".join(sorted(wanted.values())), provider)
-            factor = _REGIONS.get((place.book, region), Fraction(1)) if region else Fraction(1)
+            factor = _REGIONS.get((place.book, region), (1, 1)) if region else (1, 1)
             return _Plan(place.book, found, data, wanted, factor)
         if not known:
             return "no prices for provider %s" % provider
         return "no price for model %s of %s" % (model, provider)
 
 
-SPECIAL = charge.SPECIAL
-
-
-def _check(books: Any) -> None:
+def _check(books: Mapping[str, Any]) -> None:
+    good: Set[str] = set()
+    times: Set[Optional[str]] = {None}
     for book, content in books.items():
         models = content["models"]
         for model, data in models.items():
@@ -274,13 +274,16 @@ def _check(books: Any) -> None:
             if not data["prices"]:
                 raise BadPrice("%s: a model needs at least one row" % where)
             for when, prices in data["prices"]:
-                check_prices(prices, where)
-                _When(when, where)
+                check_prices(prices, where, good)
+                if when not in times:
+                    _When(when, where)
+                    times.add(when)
             for context, when, prices in data.get("variants", ()):
-                check_prices(prices, where)
-                _When(when, where)
+                check_prices(prices, where, good)
+                if when not in times:
+                    _When(when, where)
+                    times.add(when)
                 if not context:
                     raise BadPrice("%s: a variant must say what it is for" % where)
-        for name, model in content["names"].items():
-            if model not in models:
-                raise BadPrice("%s: name %r leads to no row" % (book, name))
+        if not models.keys() >= set(content["names"].values()):
+            raise BadPrice("%s: a name leads to no row" % book)

@@ -69,22 +69,20 @@ class Cannot(NamedTuple):
 
 def nano(femto: Exact) -> int:
     """Nearest nano-dollar, ties to even."""
-    if type(femto) is int:
+    if isinstance(femto, int):
         value, rest = divmod(femto, _NANO)
         return value + (rest > 500_000 or (rest == 500_000 and value & 1))
     return round(femto / _NANO)
 
 
-def plain(rates: Rates, input_tokens: Optional[int], output_tokens: Optional[int]) -> Optional[Tuple[int, Tuple[Term, ...]]]:
+def plain(rates: Rates, input_tokens: int, output_tokens: Optional[int]) -> Optional[Tuple[int, Tuple[Term, ...]]]:
     """The common case: input at one rate, output at another. None when the row cannot do it so simply."""
     into, out = rates.input, rates.output
-    if rates.unit and "requests" in rates.unit or rates.uncounted:
+    if (rates.unit and "requests" in rates.unit) or rates.uncounted:
         return None
     total: Exact = 0
     parts: Tuple[Term, ...] = ()
     done = 0
-    if input_tokens is None and into is not None:
-        return None
     if input_tokens:
         if into is None:
             return None
@@ -100,13 +98,18 @@ def plain(rates: Rates, input_tokens: Optional[int], output_tokens: Optional[int
     return done, parts
 
 
-def full(rates: Rates, receipt: Mapping[str, Any], least_audio_ms: int = 0) -> Union[Cannot, Tuple[int, Tuple[Term, ...]]]:
+def full(
+    rates: Rates, receipt: Mapping[str, Any], least_audio_ms: int = 0
+) -> Union[Cannot, Tuple[int, Tuple[Term, ...]]]:
     """Cost and terms of a receipt that names classes of tokens or units; `Cannot` when the row does not price them."""
     if COUNTED.isdisjoint(receipt):
         return Cannot("usage missing")
     if rates.uncounted:
         return Cannot("the price row charges %s, which a receipt does not count" % " and ".join(rates.uncounted))
     charges: List[_Charge] = []
+    if rates.free:
+        problem = _units(rates, receipt, charges, 0)
+        return Cannot(problem) if problem else (0, ())
     problem = _input(rates, receipt, charges) or _output(rates, receipt, charges)
     if problem:
         return Cannot(problem)
@@ -214,7 +217,7 @@ def _units(rates: Rates, receipt: Mapping[str, Any], charges: List[_Charge], lea
             measured = True
             if count:
                 charges.append((key, max(count, least_audio_ms) if key == "audio_ms" else count, rate))
-        elif count and (kind == "fee" or not by_tokens) and (rates.token or rates.unit):
+        elif count and (kind == "fee" or not (by_tokens or rates.free)):
             return "no price for %s" % key
     fee = rates.unit.get("requests")
     if fee is not None:

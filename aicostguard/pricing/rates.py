@@ -8,10 +8,13 @@ where a decimal does not divide. Never a float. If a fallback here is wrong, a c
 from __future__ import annotations
 
 import re
-from fractions import Fraction
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
-Exact = Union[int, Fraction]
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+Exact = Union[int, "Fraction"]
+Factor = Tuple[int, int]
 
 FEMTO = 10**15
 
@@ -104,50 +107,67 @@ class Rate(NamedTuple):
 
 
 class Rates:
-    """What one row charges, with fallbacks applied. `units` holds the rates per use, `charged` the token rates."""
+    """What one row charges, with fallbacks applied.
 
-    __slots__ = ("token", "unit", "uncounted", "input", "output")
+    `token` and `unit` hold rates by price key; a class that shares its base's rate object is charged with its base.
+    `uncounted` names what the row charges and no receipt counts. `free` is a row that has no price because its
+    provider asks for none.
+    """
+
+    __slots__ = ("token", "unit", "uncounted", "free", "input", "output")
 
     def __init__(self, token: Dict[str, Rate], unit: Dict[str, Rate], uncounted: Tuple[str, ...]) -> None:
         self.token = token
         self.unit = unit
         self.uncounted = uncounted
+        self.free = not (token or unit or uncounted)
         self.input = token.get("input")
         self.output = token.get("output")
 
 
-def whole(value: Fraction) -> Exact:
-    """An int where the fraction is one: integers are ten times as fast."""
-    return value.numerator if value.denominator == 1 else value
+def exact(price: str, scale: int, per: int = 1) -> Exact:
+    """`price * scale / per` of a checked decimal text: an int where it divides (ten times as fast), else a Fraction."""
+    digits, _, decimals = price.partition(".")
+    above = int(digits + decimals) * scale
+    below: int = 10 ** len(decimals) * per
+    value, rest = divmod(above, below)
+    if not rest:
+        return value
+    from fractions import Fraction  # rare, and its import costs 4 ms
+
+    return Fraction(above, below)
 
 
-def decimal(value: Any, where: str) -> Fraction:
-    """The exact value of a price. Raises BadPrice for anything but a plain decimal text of zero or more."""
-    if type(value) is not str or not _DECIMAL.match(value):
-        raise BadPrice("%s: %r is not a price (a decimal text of 0 or more, such as \"2.5\")" % (where, value))
-    return Fraction(value)
+def check_prices(prices: Any, where: str, good: Set[str]) -> None:
+    """Refuse a mapping of prices with an unknown key, a bad value or thresholds out of order. Raises BadPrice.
 
-
-def check_prices(prices: Any, where: str) -> None:
-    """Refuse a mapping of prices with an unknown key, a bad value or thresholds out of order. Raises BadPrice."""
+    `good` remembers the texts that were found to be prices: a book repeats some hundred of them ten thousand times.
+    """
     if type(prices) is not dict:
         raise BadPrice("%s: prices must be an object" % where)
+    if not prices.keys() <= KEYS:
+        raise BadPrice("%s: not a price key: %s" % (where, ", ".join(sorted(prices.keys() - KEYS))))
     for key, value in prices.items():
-        at = "%s.%s" % (where, key)
-        if key not in KEYS:
-            raise BadPrice("%s: not a price key" % at)
-        if type(value) is not list:
-            decimal(value, at)
+        if type(value) is str:
+            if value not in good:
+                _check_decimal(value, where, key, good)
             continue
-        if len(value) < 2:
-            raise BadPrice("%s: a tiered price is [base, [threshold, price], …]" % at)
-        decimal(value[0], at)
+        if type(value) is not list or len(value) < 2:
+            form = 'text such as "2.5", or [base, [threshold, price], …]'
+            raise BadPrice("%s.%s: %r is not a price (%s)" % (where, key, value, form))
+        _check_decimal(value[0], where, key, good)
         last = 0
         for tier in value[1:]:
             if type(tier) is not list or len(tier) != 2 or type(tier[0]) is not int or tier[0] <= last:
-                raise BadPrice("%s: thresholds must be whole numbers that rise" % at)
+                raise BadPrice("%s.%s: thresholds must be whole numbers that rise" % (where, key))
             last = tier[0]
-            decimal(tier[1], at)
+            _check_decimal(tier[1], where, key, good)
+
+
+def _check_decimal(value: Any, where: str, key: str, good: Set[str]) -> None:
+    if type(value) is not str or not _DECIMAL.match(value):
+        raise BadPrice('%s.%s: %r is not a price (a decimal text of 0 or more, such as "2.5")' % (where, key, value))
+    good.add(value)
 
 
 def thresholds(prices: Mapping[str, Any]) -> List[int]:
@@ -155,19 +175,19 @@ def thresholds(prices: Mapping[str, Any]) -> List[int]:
     return sorted({tier[0] for value in prices.values() if type(value) is list for tier in value[1:]})
 
 
-def build(book: str, model: str, prices: Mapping[str, Any], above: Optional[int], factor: Fraction) -> Rates:
+def build(book: str, model: str, prices: Mapping[str, Any], above: Optional[int], factor: Factor) -> Rates:
     """The rates of a checked row for requests whose input is above the threshold `above` (None: the lowest tier).
 
-    `factor` scales token rates (a regional premium); fees per use are not scaled.
+    `factor` (numerator, denominator) scales token rates, a regional premium; fees per use are not scaled.
     """
     flat = {key: _at(value, above) for key, value in prices.items()}
     token: Dict[str, Rate] = {}
     for key in TOKEN_KEYS:
         if key in flat:
-            token[key] = _token_rate(flat[key], factor, "")
+            token[key] = _token_rate(flat[key], factor)
     for key, base, up, down, where, part, text in DERIVED:
         if key not in token and base in flat and where in (None, book) and part in model:
-            token[key] = _token_rate(flat[base], factor * Fraction(up, down), " (%s)" % text)
+            token[key] = _token_rate(flat[base], factor, (up, down), " (%s)" % text)
     if "input_audio" not in token and "cache_read" in token and book == "google":
         token.setdefault("cache_audio_read", token["cache_read"])
     for key, base, books in FALLBACKS:
@@ -176,7 +196,7 @@ def build(book: str, model: str, prices: Mapping[str, Any], above: Optional[int]
     if token.get("input_audio") is token.get("input") and "cache_read" in token:
         token.setdefault("cache_audio_read", token["cache_read"])
     unit = {
-        key: Rate(whole(Fraction(flat[key]) * FEMTO / row.per), "$%s per %s" % (flat[key], row.text))
+        key: Rate(exact(flat[key], FEMTO, row.per), "$%s per %s" % (flat[key], row.text))
         for key, row in UNIT_KEYS.items()
         if key in flat
     }
@@ -193,6 +213,8 @@ def _at(value: Any, above: Optional[int]) -> str:
     return str(price)
 
 
-def _token_rate(price: str, factor: Fraction, note: str) -> Rate:
-    shown = "$%s per 1M tokens%s" % (price, note)
-    return Rate(whole(Fraction(price) * factor * FEMTO / 1_000_000), shown)
+def _token_rate(price: str, factor: Factor, derived: Factor = (1, 1), note: str = "") -> Rate:
+    femto = exact(price, FEMTO * factor[0] * derived[0], 1_000_000 * factor[1] * derived[1])
+    if factor != (1, 1):
+        note += " (%d/%d regional)" % factor
+    return Rate(femto, "$%s per 1M tokens%s" % (price, note))
