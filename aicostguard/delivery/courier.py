@@ -1,0 +1,400 @@
+"""Brings batches to the ledger, and does with each what the ledger's answer demands.
+
+Owns the rules of delivery (DESIGN 7): what is taken is counted and forgotten, what is not is kept in the
+spool or goes back to the queue, what the ledger will never take is set aside. Used by the worker's
+thread, by inline sending and at exit, also at once: it holds no lock while it waits for a network. Never
+raises for what a network, a disk or a ledger does. If it is wrong, receipts are lost or sent for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from aicostguard import health as our_health
+from aicostguard.config import Settings
+from aicostguard.delivery import envelope, reply
+from aicostguard.delivery.envelope import Batch
+from aicostguard.delivery.link import Link
+from aicostguard.delivery.queue import Queue
+from aicostguard.delivery.reply import Reply
+from aicostguard.health import health
+
+#: seconds for which a spool that failed is left alone
+SPOOL_PAUSE = 30.0
+
+#: what became of a batch
+TAKEN, KEPT, BACK = "taken", "kept", "back"
+
+
+class Courier:
+    """One process's deliveries to one ledger. Building it opens nothing and imports nothing heavy."""
+
+    def __init__(self, settings: Settings, queue: Queue, epoch: str) -> None:
+        self.settings = settings
+        self.queue = queue
+        self.epoch = epoch
+        self.link = Link()
+        #: the last answer: `{"at_ms", "status", "kind", "detail"}`
+        self.last: Optional[Dict[str, Any]] = None
+        #: monotonic seconds; set when the process ends
+        self.deadline: Optional[float] = None
+        #: True while the process ends: what cannot be delivered now cannot wait in memory
+        self.closing = False
+        self.spool_broken = False
+        self._spool_retry_at = 0.0
+        self._inflight: Dict[int, Batch] = {}
+        self._transport: Any = None
+        self._spool: Any = None
+        self._head: Optional[Dict[str, Any]] = None
+
+    # What is built late, because it imports what the host's start must not pay for.
+
+    @property
+    def transport(self) -> Any:
+        """The HTTP client or the local sink: something with `post(body, deadline) -> Reply` and `close()`."""
+        if self._transport is None:
+            path = self.settings.sqlite_path
+            if path is not None:
+                from aicostguard.delivery.sink import Sink
+
+                self._transport = Sink(path)
+            else:
+                from aicostguard.delivery.client import Client
+
+                self._transport = Client(self.settings.url or "", self.settings.key, self.head()["agent"])
+        return self._transport
+
+    @property
+    def spool(self) -> Any:
+        """The `Spool`, or None when the user switched it off."""
+        if self._spool is None and self.settings.spool != "off":
+            from aicostguard.delivery.spool import Spool, destination_of
+
+            self._spool = Spool(self.settings.state_dir, destination_of(self.settings), self.epoch)
+        return self._spool
+
+    def head(self) -> Dict[str, Any]:
+        """The fixed part of our envelopes."""
+        if self._head is None:
+            self._head = envelope.head(self.settings, self.epoch)
+        return self._head
+
+    # One batch.
+
+    def next_batch(self) -> Optional[Batch]:
+        """The next receipts of the queue, None when it is empty."""
+        fixed = self.head()  # before anything is taken: if it fails, nothing is lost
+        while True:
+            entries = self.queue.take()
+            if not entries:
+                return None
+            batch = envelope.build(fixed, entries, self.settings.receipt == "core")
+            if batch.seq:
+                return batch
+
+    def carry(self, batch: Batch, force: bool = False) -> str:
+        """Deliver a batch, or keep it. `force` skips our own backoff, never a pause the ledger asked for."""
+        result, work = TAKEN, [batch]
+        while work:
+            part = work.pop()
+            if self.may_send(force):
+                self._inflight[id(part)] = part
+                try:
+                    result = self.settle(part, self.transport.post(self.stamped(part), self.time_limit()), work, result)
+                except Exception as error:  # ours: a batch that breaks us would break us again
+                    self._leaves(part, "dropped")
+                    our_health.fault("courier.carry", error)
+                finally:
+                    self._inflight.pop(id(part), None)
+            else:
+                result = self.keep(part)
+            force = False
+        return result
+
+    async def acarry(self, batch: Batch, post: Callable[[bytes, float], Any]) -> str:
+        """The same, awaiting `post`. Cancelled, the batch is back in the queue before the cancellation goes on."""
+        result, work = TAKEN, [batch]
+        while work:
+            part = work.pop()
+            if self.may_send(False):
+                self._inflight[id(part)] = part
+                try:
+                    answer = await post(self.stamped(part), self.time_limit())
+                except BaseException:
+                    for rest in work + [part]:
+                        self._put_back(rest)
+                    raise
+                finally:
+                    self._inflight.pop(id(part), None)
+                result = self.settle(part, answer, work, result)
+            else:
+                result = self.keep(part)
+        return result
+
+    def may_send(self, force: bool) -> bool:
+        """May an attempt be made now?"""
+        return self.link.may_force() if force else self.link.is_open()
+
+    def stamped(self, batch: Batch) -> bytes:
+        """The envelope of this attempt."""
+        return batch.render(int(time.time() * 1000))
+
+    def time_limit(self) -> float:
+        """Monotonic seconds by which an exchange that starts now has to end."""
+        from aicostguard.delivery.request import EXCHANGE_SECONDS
+
+        limit = time.monotonic() + EXCHANGE_SECONDS
+        return limit if self.deadline is None else min(limit, self.deadline)
+
+    def settle(self, batch: Batch, answer: Reply, work: List[Batch], result: str) -> str:
+        """Do what the answer demands. Parts still to be sent go to `work`; gives what became of the batch."""
+        self.last = {
+            "at_ms": int(time.time() * 1000),
+            "status": answer.status,
+            "kind": answer.kind,
+            "detail": answer.detail,
+        }
+        if answer.kind == reply.SPLIT and len(batch.seq) > 1:
+            work.extend(batch.halves())
+            return result
+        kept = _RULES[answer.kind](self, batch, answer)
+        return result if kept is None else kept
+
+    def _taken(self, batch: Batch, answer: Reply) -> None:
+        self.link.up()
+        self._leaves(batch, "sent")
+        if answer.refused:
+            health.note("refused", answer.refused)
+            health.warn(
+                "ledger.refused",
+                "the ledger refused %d receipt(s); the first reason: %s" % (answer.refused, answer.refusal),
+            )
+
+    def _leaves(self, batch: Batch, counter: str) -> None:
+        """Count a batch that is done with. Receipts of another process are counted apart: its books are closed."""
+        if batch.epoch != self.epoch:
+            health.note("%s_for_others" % counter, len(batch.seq))
+            return
+        health.count(counter, len(batch.seq))
+        if batch.stored:
+            self.spool.settle(len(batch.seq))
+
+    def _waits(self, batch: Batch, answer: Reply) -> str:
+        self.link.wait(answer.retry_after)
+        health.note("asked_to_wait")
+        return self.keep(batch)
+
+    def _denied(self, batch: Batch, answer: Reply) -> str:
+        self.link.pause("denied")
+        reason = "HTTP %d" % answer.status if answer.status else answer.detail
+        health.warn(
+            "ledger.denied",
+            "the ledger refuses the key in AICG_KEY (%s): receipts are kept, not delivered; set the right key"
+            % reason,
+        )
+        return self.keep(batch)
+
+    def _moved(self, batch: Batch, answer: Reply) -> str:
+        self.link.pause("moved")
+        health.warn(
+            "ledger.moved",
+            "AICG_URL answers with a redirect (HTTP %s), which is not followed because the key would travel along: "
+            "set AICG_URL to the final address" % answer.status,
+        )
+        return self.keep(batch)
+
+    def _rejected(self, batch: Batch, answer: Reply) -> None:
+        self.link.up()
+        health.note("rejected", len(batch.seq))
+        self.set_aside("http%s.json" % answer.status, batch.render(None) + b"\n")
+        self._leaves(batch, "dropped")
+        health.warn(
+            "ledger.rejected",
+            "the ledger does not take our receipts (HTTP %s); they are set aside in the spool's quarantine folder. "
+            "Is AICG_URL the address of a ledger?" % answer.status,
+        )
+
+    def _lost(self, batch: Batch, answer: Reply) -> str:
+        self.link.down()
+        what = "HTTP %d" % answer.status if answer.status else answer.detail
+        health.note("attempts_failed")
+        health.warn(
+            "ledger.unreachable",
+            "the ledger at AICG_URL cannot be reached (%s): receipts are kept and sent when it answers" % what,
+        )
+        return self.keep(batch)
+
+    def _broken(self, batch: Batch, answer: Reply) -> str:
+        self.link.down()
+        kept = self.keep(batch)
+        self._disk_fault(
+            "sink.post",
+            "sink.broken",
+            "the ledger file of AICG_URL cannot be written (%s): receipts are kept and tried again; "
+            "check the path, its permissions, the disk and the file" % answer.detail,
+            OSError(answer.detail),
+        )
+        return kept
+
+    # What could not be delivered.
+
+    def keep(self, batch: Batch) -> str:
+        """Into the spool, else back to the queue, else dropped and counted."""
+        if batch.stored:
+            return KEPT
+        if self._store(batch):
+            return KEPT
+        self._put_back(batch)
+        return BACK
+
+    def memory_only(self) -> bool:
+        """True when there is no spool to write to: none wanted, or the disk will not, for now."""
+        return self.spool is None or time.monotonic() < self._spool_retry_at
+
+    def backlog(self) -> bool:
+        """True when the spool may hold something to send."""
+        return not self.memory_only() and bool(self.spool.waiting())
+
+    def _store(self, batch: Batch) -> bool:
+        if self.memory_only():
+            return False
+        try:
+            stored = self.spool.append(batch)
+        except OSError as error:
+            self._spool_fault("spool.append", error)
+            return False
+        self.spool_broken = False
+        if not stored:
+            health.warn("spool.full", "the spool is full: receipts that do not fit in memory are dropped and counted")
+            return False
+        health.count("spooled", len(batch.seq))
+        return True
+
+    def _put_back(self, batch: Batch) -> None:
+        lost = len(batch.seq) if self.closing else self.queue.put_back(batch.entries())
+        if lost:
+            health.count("dropped", lost)
+            self.warn_dropped()
+
+    def warn_dropped(self) -> None:
+        """Say once that receipts are being lost."""
+        health.warn(
+            "receipts.dropped",
+            "receipts were dropped: they could neither be delivered nor kept; "
+            "aicg-diagnose shows how many and why",
+        )
+
+    def set_aside(self, name: str, text: bytes) -> None:
+        """Quarantine bytes."""
+        if self.memory_only():
+            return
+        try:
+            if not self.spool.quarantine(name, text):
+                health.warn("quarantine.full", "the spool's quarantine folder is full: look at it and empty it")
+        except OSError as error:
+            self._spool_fault("spool.quarantine", error)
+
+    def _spool_fault(self, where: str, error: OSError) -> None:
+        self.spool_broken = True
+        self._spool_retry_at = time.monotonic() + SPOOL_PAUSE
+        self._disk_fault(
+            where,
+            "spool.broken",
+            "the spool under AICG_STATE_DIR cannot be used (%s): receipts wait in memory only" % type(error).__name__,
+            error,
+        )
+
+    def _disk_fault(self, where: str, code: str, text: str, error: OSError) -> None:
+        health.warn(code, text)
+        our_health.fault(where, error)
+
+    # The spool, when the ledger answers again.
+
+    def resend_one(self, force: bool = False) -> bool:
+        """Send the next batch of the spool; False when there is none, or not now."""
+        if not self.may_send(force) or not self.backlog():
+            return False
+        spool = self.spool
+        try:
+            claimed = spool.claim()
+            if claimed is None:
+                return False
+            text, batch = claimed.current()
+            if not text:
+                claimed.remove()
+                return True
+            if batch is None:
+                health.note("spool_corrupt")
+                health.warn("spool.corrupt", "damaged lines were found in the spool and moved to its quarantine folder")
+                self.set_aside("corrupt", text)
+            elif self.carry(batch, force) != TAKEN:
+                spool.give_back(claimed)
+                return False
+            claimed.advance()
+            spool.give_back(claimed)
+            return True
+        except OSError as error:
+            self._spool_fault("spool.claim", error)
+            return False
+
+    # All of it.
+
+    def deliver_all(self, force: bool = False) -> None:
+        """Deliver what is in the queue now and what this process has in the spool, as far as it goes."""
+        waiting = len(self.queue)
+        while waiting > 0:
+            batch = self.next_batch()
+            if batch is None:
+                break
+            waiting -= len(batch.seq)
+            if self.carry(batch, force) == BACK:
+                return
+            force = False
+        while self.deadline is None and self.spool is not None and self.spool.pending:
+            if not self.resend_one(force):
+                return
+            force = False
+
+    # The end.
+
+    def evacuate(self) -> None:
+        """Write everything that is in memory, also what another thread is sending, to the spool."""
+        self.closing = True
+        for batch in list(self._inflight.values()):
+            self.keep(batch)
+        while True:
+            batch_or_none = self.next_batch()
+            if batch_or_none is None:
+                return
+            self.keep(batch_or_none)
+
+    def clear(self) -> bool:
+        """True when nothing of this process waits for delivery."""
+        return not len(self.queue) and not self._inflight and not (self._spool and self._spool.pending)
+
+    def close(self) -> None:
+        """Close connections and segments."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's sockets and files without a word to the other side."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._spool is not None:
+            self._spool.abandon()
+
+
+_RULES: Dict[str, Callable[[Courier, Batch, Reply], Optional[str]]] = {
+    reply.TAKEN: Courier._taken,
+    reply.SPLIT: Courier._rejected,  # one receipt that is too large
+    reply.WAIT: Courier._waits,
+    reply.DENIED: Courier._denied,
+    reply.MOVED: Courier._moved,
+    reply.REJECTED: Courier._rejected,
+    reply.LOST: Courier._lost,
+    reply.BROKEN: Courier._broken,
+}

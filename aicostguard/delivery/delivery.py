@@ -1,0 +1,283 @@
+"""`Delivery`: where capture hands over a receipt, and all that follows fork, exit and flush.
+
+Owns the identity of a receipt (epoch and seq), the queue, and the life of worker and courier. `submit`
+costs a few microseconds, takes no lock and never raises, so that it may be called from anywhere, signal
+handlers and finalisers included. If it is wrong, the host program hangs or receipts are counted twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import threading
+import time
+import weakref
+from typing import Any, Dict, List, Optional, Sequence
+
+from aicostguard import health as our_health
+from aicostguard.config import Settings
+from aicostguard.delivery.courier import Courier
+from aicostguard.delivery.epoch import new_epoch
+from aicostguard.delivery.queue import SPILL_AT, Queue
+from aicostguard.delivery.status import Status, describe
+from aicostguard.delivery.worker import Request, Worker
+from aicostguard.health import health
+from aicostguard.receipt import Receipt
+
+#: seconds that the end of the program may take for us, that a flush may take by default, and a look at the worker
+EXIT_SECONDS, FLUSH_SECONDS, LOOK = 1.8, 10.0, 0.1
+#: seconds to wait at exit for an attempt when the one before has failed already
+EXIT_WHEN_DOWN = 0.1
+
+_living: List[weakref.ref[Delivery]] = []
+
+
+class Delivery:
+    """One per process. Building it starts no thread and opens no file and no socket."""
+
+    inline: bool
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.inline = settings.inline
+        self._exiting = False
+        self._fresh()
+        _living.append(weakref.ref(self))
+        atexit.register(_at_exit, weakref.ref(self))
+
+    def _fresh(self) -> None:
+        """Start at zero, as this process: new names and empty hands."""
+        self._seq = itertools.count()
+        self._epoch = new_epoch()
+        self._queue = Queue()
+        self._courier = Courier(self.settings, self._queue, self._epoch)
+        self._status = Status(self._courier)
+        self._worker: Optional[Worker] = None
+        self._spilling = False
+        self._dropped = 0
+        self._pid = os.getpid()
+
+    def submit(self, receipt: Receipt) -> None:
+        """Take a receipt: never raises, never blocks in background mode; in inline mode it POSTs before it returns."""
+        try:
+            self._accept(receipt)
+            if self.inline or self._exiting:
+                self._send_here()
+            elif self._worker is None or not self._worker.alive:
+                self._start()
+        except Exception as error:
+            our_health.fault("delivery.submit", error)
+
+    async def asubmit(self, receipts: Sequence[Receipt]) -> None:
+        """`submit` for each; in inline mode inside a running asyncio loop it awaits instead of blocking the loop."""
+        from aicostguard.delivery import inline
+
+        if not (self.inline and inline.running_loop()):
+            for receipt in receipts:
+                self.submit(receipt)
+            return
+        try:
+            for receipt in receipts:
+                self._accept(receipt)
+            await inline.asend(self._courier)
+            self._tick()
+        except Exception as error:
+            our_health.fault("delivery.asubmit", error)
+
+    def _accept(self, receipt: Receipt) -> None:
+        """Give the receipt its identity and its time, and queue it."""
+        if self._pid != os.getpid():
+            _forked()
+        health.count("generated")
+        if not self._queue.put((next(self._seq), int(time.time() * 1000), receipt)):
+            health.count("dropped")
+            self._courier.warn_dropped()
+        elif len(self._queue) >= SPILL_AT and not self._spilling and not self.inline:
+            self._spill()
+
+    def _start(self) -> Optional[Worker]:
+        """The running worker, started when there is none; None when the interpreter starts no more threads."""
+        worker = self._worker
+        if worker is not None and worker.alive:
+            return worker
+        worker = Worker(self._courier, self._status)
+        self._worker = worker  # first: a receipt submitted while the thread starts must not start another
+        self._follow_multiprocessing()
+        try:
+            worker.start()
+        except RuntimeError:  # the interpreter ends: the exit hook delivers
+            worker.alive = False
+            return None
+        return worker
+
+    def _follow_multiprocessing(self) -> None:
+        """A child of `multiprocessing` leaves by `os._exit`, past `atexit`: it has exit hooks of its own."""
+        util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+        if util is not None and process is not None and process.parent_process() is not None:
+            util.Finalize(None, _at_exit, args=(weakref.ref(self),), exitpriority=10)
+
+    def _spill(self) -> None:
+        """The worker is stuck in a slow exchange: empty the queue into the spool beside it."""
+        import _thread
+
+        self._spilling = True
+        try:
+            _thread.start_new_thread(self._spill_here, ())
+        except RuntimeError:
+            self._spilling = False
+
+    def _spill_here(self) -> None:
+        try:
+            courier = self._courier
+            while len(self._queue) > SPILL_AT // 4 and not courier.memory_only():
+                batch = courier.next_batch()
+                if batch is None or courier.keep(batch) == "back":
+                    break
+        except Exception as error:
+            our_health.fault("delivery.spill", error)
+        finally:
+            self._spilling = False
+
+    def _send_here(self, force: bool = False) -> None:
+        """Deliver on this thread."""
+        from aicostguard.delivery import inline
+
+        if self._exiting and not self.inline:
+            # After the exit hook nobody comes back for what stays in memory.
+            self._courier.deadline = time.monotonic() + EXIT_SECONDS
+        inline.send(self._courier, force)
+        if self._exiting:
+            self._courier.evacuate()
+        self._tick()
+
+    def _tick(self) -> None:
+        """Write the status, except where nothing of this machine survives and nobody could read it."""
+        if not self.settings.serverless:
+            self._status.tick()
+
+    def flush(self, timeout: Optional[float] = None) -> bool:
+        """Deliver everything submitted so far; `timeout` in seconds, 10 when None.
+
+        True when the ledger has all of it. False when it has not: still in the queue, in the spool, or
+        dropped since the last flush.
+        """
+        try:
+            return self._finish(Request(), FLUSH_SECONDS if timeout is None else timeout)
+        except Exception as error:
+            our_health.fault("delivery.flush", error)
+            return False
+
+    def shutdown(self, timeout: Optional[float] = None) -> bool:
+        """`flush`, then stop the thread and close what is open; what is left goes to the spool.
+
+        A receipt submitted afterwards starts the thread again.
+        """
+        try:
+            return self._shut(FLUSH_SECONDS if timeout is None else timeout, force=True)
+        except Exception as error:
+            our_health.fault("delivery.shutdown", error)
+            return False
+
+    def stats(self) -> Dict[str, Any]:
+        """Counters, faults, warnings, queue, spool, link, last answer: what the status file holds, as of now."""
+        if self._pid != os.getpid():
+            _forked()
+        return describe(self._courier)
+
+    def _finish(self, request: Request, seconds: float) -> bool:
+        """Have the worker serve a request, or do it here when there is none."""
+        if self._pid != os.getpid():
+            _forked()
+        before, self._dropped = self._dropped, health.counters["dropped"]
+        if self._worker is None and self._courier.clear():
+            return before == self._dropped
+        worker = None if self.inline or self._exiting else self._start()
+        if worker is None:
+            self._courier.deadline = time.monotonic() + seconds
+            self._courier.deliver_all(request.force)
+            self._courier.deadline = None
+            return self._courier.clear() and before == health.counters["dropped"]
+        if worker.ident == threading.get_ident():
+            return False  # a finaliser on our own thread: it cannot wait for itself
+        limit = time.monotonic() + seconds
+        self._queue.signal(request)
+        while not request.done.wait(max(0.0, min(LOOK, limit - time.monotonic()))):
+            if not worker.alive:
+                # Killed: its successor reads the same queue and finds the request there, or needs it again.
+                worker = self._start()
+                if worker is None:
+                    return False
+                self._queue.signal(request)
+            elif time.monotonic() >= limit:
+                return False
+        return request.ok and before == health.counters["dropped"]
+
+    def _shut(self, seconds: float, force: bool) -> bool:
+        courier = self._courier
+        limit = time.monotonic() + seconds
+        courier.deadline = limit - min(0.2, seconds / 10)  # leaves time to write down what was not taken
+        try:
+            running = self._worker is not None and self._worker.alive and not self.inline
+            if running:
+                wait = EXIT_WHEN_DOWN if not force and courier.link.state == "down" else limit - time.monotonic()
+                delivered = self._finish(Request(stop=True, force=force), wait)
+            else:
+                if len(self._queue):
+                    courier.deliver_all(force)
+                delivered = courier.clear()
+            courier.evacuate()
+            courier.close()
+            if not self.settings.serverless and (running or self._worker or _worth_telling()):
+                self._status.final()
+        finally:
+            self._worker = None
+            courier.deadline = None
+            courier.closing = False
+        return delivered
+
+    def _leave(self) -> None:
+        """The end of the program, bounded: what the ledger cannot take at once goes to the spool."""
+        if self._pid != os.getpid():
+            return  # a child that has submitted nothing: the queue is its parent's
+        self._exiting = True
+        self._shut(EXIT_SECONDS, force=False)
+
+    def _disown(self) -> None:
+        """In a forked child: the parent delivers its own."""
+        if self._pid != os.getpid():
+            self._courier.abandon()
+            self._fresh()
+
+
+def _worth_telling() -> bool:
+    """Has anything happened that diagnose should show, though no receipt was ever made?"""
+    state = health.snapshot()
+    return bool(any(state["counters"].values()) or state["faults"] or state["warnings"])
+
+
+def _deliveries() -> List[Delivery]:
+    return [delivery for delivery in (reference() for reference in _living) if delivery is not None]
+
+
+def _forked() -> None:
+    """This process is a fork that has not been seen yet: own names, own counters, no queue, no thread."""
+    seen = dict(health.warnings)
+    health.reset()
+    health.warnings.update(seen)  # said by the parent already: shown, not said again
+    for delivery in _deliveries():
+        delivery._disown()
+
+
+def _at_exit(reference: weakref.ref[Delivery]) -> None:
+    delivery = reference()
+    if delivery is not None:
+        try:
+            delivery._leave()
+        except Exception as error:
+            our_health.fault("delivery.exit", error)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

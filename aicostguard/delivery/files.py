@@ -1,0 +1,66 @@
+"""Files of ours: only for the user who runs the program, and whole or not there at all.
+
+Owns modes and atomic replacement. Raises `OSError`; callers turn it into a counted fault.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+
+
+def private_folder(*parts: str) -> str:
+    """Create `parts[0]`, then each folder below it, with mode 0700 where it is new; gives the whole path."""
+    path = parts[0]
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    for part in parts[1:]:
+        path = os.path.join(path, part)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass  # the usual case
+    return path
+
+
+def _opener(path: str, flags: int) -> int:
+    # Never through a link that somebody else laid.
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def open_new(path: str) -> io.FileIO:
+    """A new file, 0600, unbuffered, for reading and writing; `FileExistsError` when it is there."""
+    return io.FileIO(path, "x+b", opener=_opener)
+
+
+def open_existing(path: str) -> io.FileIO:
+    """An existing file for reading and writing, unbuffered."""
+    return io.FileIO(path, "r+b", opener=_opener)
+
+
+def write_all(file: io.FileIO, data: bytes) -> None:
+    """Write all of `data` or raise: a disk that fills up takes a part without an error."""
+    view = memoryview(data)
+    while view:
+        written = file.write(view)
+        if not written:
+            raise OSError("nothing was written")
+        view = view[written:]
+
+
+def replace(path: str, data: bytes) -> None:
+    """Put `data` at `path`: readers see the old file or the new one."""
+    temporary = "%s.%d.tmp" % (path, os.getpid())
+    try:
+        os.unlink(temporary)  # left by an earlier process with our id
+    except FileNotFoundError:
+        pass
+    try:
+        with open_new(temporary) as file:
+            write_all(file, data)
+        os.replace(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass  # the first error is the one that matters
+        raise

@@ -1,0 +1,80 @@
+"""Inline delivery: on the wire before the call returns, because the host is frozen right after it.
+
+Owns the two ways to do that: on the caller's thread, and awaited through asyncio streams when a loop runs.
+Starts no thread. Never raises to the caller, except the caller's own cancellation. If it is wrong, a user's
+request waits for us: every exchange has a deadline, and after a failure the next calls do not even try.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, Awaitable, Callable, Optional, Set
+
+from aicostguard import health as our_health
+from aicostguard.context import inside
+from aicostguard.delivery.courier import BACK, TAKEN, Courier
+
+#: threads that are delivering: a finaliser that submits on one of them only queues, its outer loop delivers
+_busy: Set[int] = set()
+
+
+def send(courier: Courier, force: bool = False) -> None:
+    """Deliver the queue on this thread, then, when the ledger answers, one batch of the spool."""
+    thread = threading.get_ident()
+    if thread in _busy:
+        return
+    before = inside.get()
+    _busy.add(thread)
+    inside.set(True)  # our own traffic is never metered
+    try:
+        while True:
+            batch = courier.next_batch()
+            if batch is None:
+                break
+            if courier.carry(batch, force) == BACK:
+                return
+            force = False
+        if courier.link.state == "up":
+            courier.resend_one()
+    except Exception as error:
+        our_health.fault("inline.send", error)
+    finally:
+        inside.set(before)
+        _busy.discard(thread)
+
+
+async def asend(courier: Courier) -> None:
+    """The same, awaited. Call it inside a running asyncio loop."""
+    before = inside.get()
+    inside.set(True)
+    try:
+        post = _poster(courier)
+        while True:
+            batch = courier.next_batch()
+            if batch is None or await courier.acarry(batch, post) != TAKEN:
+                return
+    except Exception as error:
+        our_health.fault("inline.asend", error)
+    finally:
+        inside.set(before)
+
+
+def _poster(courier: Courier) -> Callable[[bytes, float], Awaitable[Any]]:
+    """Streams where the ledger is reached directly; a worker of the loop for a file or a tunnel."""
+    import asyncio
+
+    from aicostguard.delivery import awaited
+
+    if courier.settings.sqlite_path is None:
+        post = awaited.Awaited(courier.settings.url or "", courier.settings.key, courier.head()["agent"])
+        if post.direct:
+            return post
+    loop = asyncio.get_running_loop()
+    return lambda body, deadline: loop.run_in_executor(None, courier.transport.post, body, deadline)
+
+
+def running_loop() -> Optional[Any]:
+    """The asyncio loop that runs here, None without one (also under trio)."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio._get_running_loop() if asyncio is not None else None

@@ -1,0 +1,79 @@
+"""The bounded queue between the caller's thread and the sender.
+
+Owns the bound and the wake-up. Never blocks and never takes a lock: `put` runs in signal handlers and in
+finalisers that the garbage collector starts anywhere, also inside our own code on the same thread. If it
+blocked, the host program would hang.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Any, Deque, Iterable, List, Optional, Tuple, Union
+
+from aicostguard.receipt import Receipt
+
+#: receipts in memory at most: about 16 MB of full receipts, 10 s of a ledger that hangs at 1,600 calls a second
+LIMIT = 16_384
+#: from here on the queue asks to be emptied into the spool: the sender is stuck in a slow exchange
+SPILL_AT = LIMIT * 3 // 4
+#: receipts in one envelope
+BATCH = 500
+
+#: (seq, at in ms since 1970, the receipt or its encoded bytes)
+Entry = Tuple[int, int, Union[Receipt, bytes]]
+
+
+class Queue:
+    """First in, first out. `idle` is set by a worker that sleeps until the next receipt."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
+        self.idle = False
+        self._items: Deque[Entry] = deque()
+        # The C SimpleQueue is the one wake-up of the standard library whose `put` may interrupt itself.
+        self._wake: SimpleQueue[Any] = SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, entry: Entry) -> bool:
+        """False when the queue is full: the caller counts a drop."""
+        waiting = len(self._items)
+        if waiting >= self.limit:
+            return False
+        self._items.append(entry)
+        # One wake-up per batch, not per receipt: each costs the caller a switch of threads.
+        if self.idle or waiting + 1 == BATCH:
+            self.idle = False
+            self._wake.put(None)
+        return True
+
+    def put_back(self, entries: Iterable[Entry]) -> int:
+        """Return what could not be delivered to the front, oldest first. Gives the number that did not fit."""
+        rows = list(entries)
+        room = max(0, self.limit - len(self._items))
+        kept = rows[:room]
+        self._items.extendleft(reversed(kept))
+        return len(rows) - len(kept)
+
+    def take(self, most: int = BATCH) -> List[Entry]:
+        """Remove up to `most` entries; safe beside other takers."""
+        entries: List[Entry] = []
+        try:
+            while len(entries) < most:
+                entries.append(self._items.popleft())
+        except IndexError:
+            pass  # empty: not a fault
+        return entries
+
+    def signal(self, message: Any) -> None:
+        """Wake the worker with a message of ours (a flush, a stop)."""
+        self._wake.put(message)
+
+    def wait(self, seconds: Optional[float]) -> Any:
+        """The next message, or None after a wake-up without one or after `seconds`."""
+        try:
+            return self._wake.get(timeout=seconds) if seconds is None or seconds > 0 else self._wake.get_nowait()
+        except Empty:
+            return None

@@ -1,0 +1,122 @@
+"""The thread that delivers: started by the first receipt, a daemon, one per process.
+
+Owns the rhythm: when a batch goes out, when the spool is looked at, when the status is written. Never
+holds a lock that a caller could need. If it dies, the next receipt or flush starts another.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from typing import Optional
+
+from aicostguard import health as our_health
+from aicostguard.context import inside
+from aicostguard.delivery.courier import Courier
+from aicostguard.delivery.queue import BATCH
+from aicostguard.delivery.status import Status
+
+#: seconds from the first waiting receipt to its batch: at first short, so that a newcomer sees it come in
+FIRST_LINGER, LINGER = 0.1, 0.5
+#: seconds after which an idle worker looks around (counters that changed without a receipt)
+IDLE = 5.0
+
+
+class Request:
+    """A flush: `done` is set when it is over, `ok` says whether everything was delivered."""
+
+    def __init__(self, stop: bool = False, force: bool = True) -> None:
+        self.stop = stop
+        #: try even while our own backoff runs
+        self.force = force
+        self.ok = False
+        self.done = threading.Event()
+
+
+class Worker:
+    """The thread and what it is doing."""
+
+    def __init__(self, courier: Courier, status: Status) -> None:
+        self.courier = courier
+        self.status = status
+        self.alive = True
+        self.ident: Optional[int] = None
+        self._linger = FIRST_LINGER
+        self._due: Optional[float] = None
+
+    def start(self) -> None:
+        """Start the thread. Raises `RuntimeError` when the interpreter no longer starts any.
+
+        Not through `threading.Thread`: its `start` takes a lock of the module, and a finaliser that submits a
+        receipt may run while this very thread holds it.
+        """
+        self.ident = _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        self.ident = threading.get_ident()
+        request: Optional[Request] = None
+        try:
+            inside.set(True)  # this thread's traffic is ours: never metered
+            threading.current_thread().name = "aicostguard"
+            while request is None or not request.stop:
+                request = self.courier.queue.wait(self._pause())
+                if request is not None:
+                    self._serve(request)
+                else:
+                    self._turn()
+                self.status.tick()
+        except Exception as error:
+            our_health.fault("worker.run", error)
+        finally:
+            self.alive = False
+            if request is not None:
+                request.done.set()
+
+    def _pause(self) -> float:
+        """Seconds until there is something to do without being woken."""
+        queue, link = self.courier.queue, self.courier.link
+        if not len(queue):
+            queue.idle = True
+            # Looked at again after the flag is up: a receipt that came in between has not woken us.
+            if not len(queue):
+                self._due = None
+                if link.state == "new" or not self.courier.backlog():
+                    return IDLE
+                return min(link.seconds(), IDLE)
+        queue.idle = False
+        now = time.monotonic()
+        if self._due is None:
+            self._due = now + self._linger
+        if len(queue) >= BATCH and not self.courier.memory_only():
+            return 0.0
+        # Without a spool a closed link is waited out: there is no other place to go.
+        wait = max(self._due - now, link.seconds() if self.courier.memory_only() else 0.0)
+        return min(max(wait, 0.0), IDLE)
+
+    def _turn(self) -> None:
+        """One piece of work: a batch that is due, or else a line of the spool."""
+        now = time.monotonic()
+        courier = self.courier
+        ready = len(courier.queue) >= BATCH or (self._due is not None and now >= self._due)
+        if ready and len(courier.queue) and (courier.link.is_open() or not courier.memory_only()):
+            self._due = None
+            batch = courier.next_batch()
+            if batch is not None:
+                courier.carry(batch)
+                self._linger = LINGER
+        if courier.link.state != "new":
+            courier.resend_one()
+
+    def _serve(self, request: Request) -> None:
+        """Deliver everything that was submitted before the request."""
+        courier = self.courier
+        courier.deliver_all(request.force)
+        request.ok = courier.clear()
+        if request.stop:
+            courier.evacuate()
+            courier.close()
+        self._due = None
+        self.status.tick()
+        request.done.set()
+
