@@ -5,14 +5,16 @@ Owns `App`. Both HTTP versions ask it, so they cannot differ in what is said or 
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Iterator, Optional
 
 from aicostguard.simulator import routes
 from aicostguard.simulator.behaviour import BadBehaviour, Behaviour, Steering
 from aicostguard.simulator.call import Call, Refused, Reply, Request, Store, dumps, sse
 from aicostguard.simulator.count import Count, Exchange
 from aicostguard.simulator.formats.misc import error_body
+from aicostguard.usage import Usage
 
 #: marks the second request of a redirect, so that it is not redirected again
 REDIRECTED = "sim-redirected=1"
@@ -68,8 +70,10 @@ class App:
             message = "simulator: %s has no %s %s" % (request.provider, request.method, request.path)
             return Reply(404, body=dumps(error_body(request.provider, "", 404, message)), behaviour=behaviour)
         reply = found.route.handler(Call(request, behaviour, found.params, fmt, self.store))
-        if behaviour.error is not None and reply.events is not None:
-            reply = reply._replace(events=_broken(reply.events, behaviour))
+        if behaviour.error is not None:
+            if reply.events is None:  # an error inside a 200, as Azure does
+                return Reply(200, body=dumps(behaviour.error), behaviour=behaviour)
+            reply = reply._replace(events=_broken(reply.events, behaviour.error, fmt), broken=True)
         if behaviour.status != 200 and reply.status == 200:
             reply = reply._replace(status=behaviour.status)
         extra = [*reply.headers, ("x-request-id", "req_sim"), *behaviour.headers.items()]
@@ -94,7 +98,7 @@ class App:
         bills = []
         if behaviour.usage is not None:
             call = Call(request._replace(body=b""), behaviour, {}, fmt, self.store)
-            bills = [call.bill(_usage(behaviour.usage), behaviour.model, content_type.startswith("text/event-stream"))]
+            bills = [call.bill(Usage(**behaviour.usage), behaviour.model, content_type.startswith("text/event-stream"))]
         body = behaviour.body or b""
         return Reply(200, content_type, body, bills=bills, headers=list(headers.items()), behaviour=behaviour)
 
@@ -120,22 +124,11 @@ class App:
         return Reply(404, body=dumps({"error": "known: GET billed, POST behaviour, POST reset"}))
 
 
-def _usage(values: Any) -> Any:
-    from aicostguard.usage import Usage
-
-    return Usage(**values)
-
-
-def _shown(usage: Optional[Any]) -> Optional[Dict[str, int]]:
+def _shown(usage: Optional[Usage]) -> Optional[Dict[str, int]]:
     return None if usage is None else {k: v for k, v in usage._asdict().items() if v is not None}
 
 
-def _broken(events: Any, behaviour: Behaviour) -> Any:
-    """The stream breaks off in the middle with an error event, as when a provider is overloaded halfway."""
-    first = True
-    for event in events:
-        yield event
-        if not first:
-            break
-        first = False
-    yield sse(behaviour.error, "error")
+def _broken(events: Iterable[bytes], error: Any, fmt: str) -> Iterator[bytes]:
+    """The stream breaks off after two events with an error event, as when a provider is overloaded halfway."""
+    yield from itertools.islice(events, 2)
+    yield sse(error, "error" if fmt in ("messages", "responses") else None)

@@ -123,7 +123,7 @@ class Steering:
         self._default: Dict[str, Any] = {}
         self._script: Deque[Dict[str, Any]] = collections.deque()
         #: call → (failing attempts left, the script entry that said so)
-        self._pending: "collections.OrderedDict[str, Tuple[int, Dict[str, Any]]]" = collections.OrderedDict()
+        self._pending: collections.OrderedDict[str, Tuple[int, Dict[str, Any]]] = collections.OrderedDict()
         self._plain = Behaviour()
 
     def set_default(self, values: Mapping[str, Any]) -> None:

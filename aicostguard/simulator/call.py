@@ -44,6 +44,8 @@ class Reply(NamedTuple):
     bills: Sequence[Billed] = ()
     headers: Sequence[Tuple[str, str]] = ()
     behaviour: Behaviour = Behaviour()
+    #: the stream breaks off with an error event: billed, but never complete
+    broken: bool = False
 
 
 class Refused(ValueError):
@@ -181,7 +183,8 @@ def _derive(
     if "input_tokens" in values:
         values["input_tokens"] = 7 + seed % max(1, min(2000, size) - 7)
     if "output_tokens" in values:
-        values["output_tokens"] = max(1, min(limit, 7 + (seed >> 24) % 1994))
+        least, most = min(7, limit), min(2000, limit)
+        values["output_tokens"] = least + (seed >> 24) % (most - least + 1)
     if bare:
         return values
     cached = "cache_read_input_tokens"

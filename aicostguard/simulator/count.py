@@ -73,7 +73,7 @@ class Count:
             self.lost_billed = 0
             self.lost_exchanges = 0
 
-    def bill(self, rows: Sequence[Billed]) -> "Receiptbook":
+    def bill(self, rows: Sequence[Billed]) -> Receiptbook:
         """Count responses; the book that is given back marks them complete, or not."""
         with self._lock:
             start = len(self._billed)
@@ -82,7 +82,7 @@ class Count:
             self.lost_billed += len(rows) - len(rows[:room])
             return Receiptbook(self, self._epoch, start, min(len(rows), room))
 
-    def mark(self, book: "Receiptbook", complete: bool) -> None:
+    def mark(self, book: Receiptbook, complete: bool) -> None:
         """Set `complete` of the rows of a book, unless the count was cleared since."""
         with self._lock:
             if book.epoch is not self._epoch:
@@ -113,7 +113,7 @@ class Count:
 class Receiptbook(NamedTuple):
     """Where the rows of one response stand in the count."""
 
-    count: Count
+    owner: Count
     epoch: object
     start: int
     length: int
@@ -121,4 +121,4 @@ class Receiptbook(NamedTuple):
     def mark(self, complete: bool) -> None:
         """Say whether the client got all of the response."""
         if self.length:
-            self.count.mark(self, complete)
+            self.owner.mark(self, complete)

@@ -55,7 +55,7 @@ class Http1(asyncio.Protocol):
     """One connection. `upgrade` takes over when the client speaks HTTP/2 by prior knowledge."""
 
     def __init__(
-        self, app: App, provider: str, connections: "set[Any]", upgrade: Optional[Callable[..., asyncio.Protocol]]
+        self, app: App, provider: str, connections: set[Any], upgrade: Optional[Callable[..., asyncio.Protocol]]
     ) -> None:
         self.app = app
         self.provider = provider
@@ -63,7 +63,7 @@ class Http1(asyncio.Protocol):
         self.upgrade = upgrade
         self.buffer = bytearray()
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
-        self.task: Optional["asyncio.Task[None]"] = None
+        self.task: Optional[asyncio.Task[None]] = None
         self.writable = asyncio.Event()
         self.writable.set()
         self.gone = False
@@ -120,8 +120,9 @@ class Http1(asyncio.Protocol):
             reply = self.app.answer(request)
             close = request.headers.get("connection", "").lower() == "close"
             wire = Wire(reply, request.headers.get("accept-encoding", ""))
-            if request.method == "HEAD" or wire.simple:
-                self._simple(reply, wire, close)
+            head_only = request.method == "HEAD"
+            if head_only or wire.simple:
+                self._simple(reply, wire, close, head_only)
             else:
                 self.task = asyncio.get_running_loop().create_task(self._send(reply, wire, close))
 
@@ -185,11 +186,11 @@ class Http1(asyncio.Protocol):
         lines.extend("%s: %s" % pair for pair in reply.headers)
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
-    def _simple(self, reply: Reply, wire: Optional[Wire], close: bool) -> None:
+    def _simple(self, reply: Reply, wire: Optional[Wire], close: bool, head_only: bool = False) -> None:
         body = reply.body if wire is None else wire.plain_body()
         book = self.app.count.bill(reply.bills)
         book.mark(True)
-        self.transport.write(self._head(reply, wire, len(body), close) + body)
+        self.transport.write(self._head(reply, wire, len(body), close) + (b"" if head_only else body))
         if self.transport.is_closing():
             book.mark(False)
         if close:
@@ -212,22 +213,18 @@ class Http1(asyncio.Protocol):
         if wire.limit is not None and wire.limit < 0:
             self._end(wire)
             return
-        # a plain body keeps its length, so that a cut is seen; split or streamed ones are chunked
-        whole = None
-        if reply.events is None and not wire.split:
-            whole = wire.plain_body()
-            wire = Wire(reply._replace(events=(whole,), behaviour=behaviour._replace(encoding="identity")), "")
-        wire_encoding = Wire(reply, behaviour.encoding) if whole is not None and behaviour.encoding else wire
+        # a plain body states its length, so that a client notices a cut; what is split or streamed is chunked
+        length = len(wire.plain_body()) if reply.events is None and not wire.split else None
         book = self.app.count.bill(reply.bills)
-        head = self._head(reply, wire_encoding, None if whole is None else len(whole), close)
+        head = self._head(reply, wire, length, close)
         first = True
         for piece in wire.cut():
             if behaviour.delay_ms and not first:
                 await asyncio.sleep(behaviour.delay_ms / 1000)
             if piece.last and piece.whole:
-                book.mark(True)
-            data = piece.data if whole is not None else _chunks(wire, piece.data)
-            if piece.last and whole is None and wire.limit is None:
+                book.mark(not reply.broken)
+            data = _chunks(wire, piece.data) if length is None else piece.data
+            if piece.last and length is None and wire.limit is None:
                 data += b"0\r\n\r\n"
             if self.gone or self.transport.is_closing():
                 book.mark(False)
@@ -241,8 +238,8 @@ class Http1(asyncio.Protocol):
         if self.gone:
             book.mark(False)
         elif wire.limit is not None:
-            while self.transport.get_write_buffer_size() and not self.gone:
-                await asyncio.sleep(0.001)
+            self.transport.set_write_buffer_limits(0)  # from here on, writable means that everything is with the kernel
+            await self.writable.wait()
             self._end(wire)
 
     def _end(self, wire: Wire) -> None:

@@ -36,13 +36,13 @@ class Simulator:
         self._servers: List[asyncio.AbstractServer] = []
         self._connections: Set[Any] = set()
 
-    def __enter__(self) -> "Simulator":
+    def __enter__(self) -> Simulator:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def start(self) -> "Simulator":
+    def start(self) -> Simulator:
         """Listen. Returns when every port is open."""
         if self._thread is not None:
             raise RuntimeError("the simulator is running")

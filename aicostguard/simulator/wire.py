@@ -1,7 +1,7 @@
 """The bytes of a body on the wire: compression, splitting, cutting short.
 
-Owns `Wire`. Shared by HTTP/1.1 and HTTP/2. A compressed stream is flushed after each event, as providers do, so
-that a client can decode each event when it arrives; otherwise streaming would become buffering.
+Owns `Wire`, which both HTTP versions use. Never touches a socket. A compressed stream is flushed after each event, as
+providers do, so that a client can decode each event when it arrives; otherwise streaming would become buffering.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import zlib
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional
-
 
 from aicostguard.simulator.call import Reply
 
@@ -28,7 +27,9 @@ def _zlib(wbits: int) -> Encoder:
 
 def _br() -> Encoder:
     compressor: Any = importlib.import_module("brotli").Compressor(quality=4)
-    return Encoder(lambda data: bytes(compressor.process(data) + compressor.flush()), lambda: bytes(compressor.finish()))
+    return Encoder(
+        lambda data: bytes(compressor.process(data) + compressor.flush()), lambda: bytes(compressor.finish())
+    )
 
 
 def _zstd() -> Encoder:
@@ -60,7 +61,7 @@ def encoder(name: str, accepted: str) -> Optional[Encoder]:
 
 
 class Wire:
-    """One reply's body as it goes out: `for piece in wire.pieces()` gives (bytes, last) per event."""
+    """One reply's body as it goes out: `cut` gives it event by event."""
 
     def __init__(self, reply: Reply, accepted: str) -> None:
         behaviour = reply.behaviour
@@ -73,6 +74,7 @@ class Wire:
         #: the connection ends by a reset and not in good order
         self.resets = behaviour.reset_after is not None and behaviour.reset_after == self.limit
         self.split = behaviour.chunk_size
+        self._whole: Optional[bytes] = None
 
     @property
     def simple(self) -> bool:
@@ -90,7 +92,9 @@ class Wire:
         """The whole body, encoded; for a reply without events."""
         if self.encoder is None:
             return self.reply.body
-        return self.encoder.feed(self.reply.body) + self.encoder.end()
+        if self._whole is None:  # an encoder works once
+            self._whole = self.encoder.feed(self.reply.body) + self.encoder.end()
+        return self._whole
 
     def events(self) -> Iterator[bytes]:
         """The encoded body, event by event, uncut."""
@@ -102,7 +106,7 @@ class Wire:
         if self.encoder is not None:
             yield self.encoder.end()
 
-    def cut(self) -> Iterator["Piece"]:
+    def cut(self) -> Iterator[Piece]:
         """The events up to the limit; the last one says so."""
         left = self.limit
         held: Optional[bytes] = None
@@ -134,5 +138,3 @@ class Piece(NamedTuple):
     data: bytes
     last: bool
     whole: bool
-
-

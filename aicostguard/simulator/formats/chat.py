@@ -15,6 +15,7 @@ from aicostguard.usage import Usage
 
 #: model that stands behind an Azure deployment, whatever its name
 AZURE_MODEL = "gpt-4o-2024-11-20"
+_CEREBRAS_TIMES = {"queue_time": 0.001, "prompt_time": 0.002, "completion_time": 0.1, "total_time": 0.103}
 
 
 def chat(call: Call) -> Reply:
@@ -31,14 +32,14 @@ def chat(call: Call) -> Reply:
         None if call.behaviour.no_usage else usage, model, call.streamed, service_tier=tier, response_id=head["id"]
     )
     if call.streamed:
-        return Reply(content_type=SSE, events=_events(call, shape, head, usage), bills=[bill])
+        return Reply(content_type=SSE, events=_Stream(call, shape, head, usage).events(), bills=[bill])
     body = {**head, "object": "chat.completion", "choices": [_choice(call)]}
     if not call.behaviour.no_usage:
         body["usage"] = shape.render(usage)
     if call.provider == "groq":
         body["x_groq"] = {"id": call.name("req_")}
     if call.provider == "cerebras":
-        body["time_info"] = {"queue_time": 0.001, "prompt_time": 0.002, "completion_time": 0.1, "total_time": 0.103}
+        body["time_info"] = _CEREBRAS_TIMES
     return Reply(body=dumps(body), bills=[bill])
 
 
@@ -93,71 +94,95 @@ def _asked(call: Call, shape: Shape) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-def _events(call: Call, shape: Shape, head: Dict[str, Any], usage: Usage) -> Iterator[bytes]:
-    stated = _asked(call, shape)
-    frame = {**head, "object": "chat.completion.chunk"}
-    rendered = shape.render(usage)
-    own_chunk = stated and shape.stream in (shapes.ASKED, shapes.GROQ, shapes.ALWAYS)
-    nothing = {"usage": None} if own_chunk and shape.stream == shapes.ASKED else {}
-    if call.provider == "openrouter":
-        yield b": OPENROUTER PROCESSING\n\n"
-    if call.provider == "azure":
-        first = {"id": "", "object": "", "created": 0, "model": "", "choices": []}
-        yield sse({**first, "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]})
+class _Stream:
+    """One chat stream: what is the same in all of its chunks."""
 
-    def chunk(delta: Dict[str, Any], done: int, reason: Optional[str] = None, **more: Any) -> bytes:
+    def __init__(self, call: Call, shape: Shape, head: Dict[str, Any], usage: Usage) -> None:
+        self.call, self.shape, self.usage = call, shape, usage
+        self.frame = {**head, "object": "chat.completion.chunk"}
+        self.stated = _asked(call, shape)
+        self.own_chunk = self.stated and shape.stream in (shapes.ASKED, shapes.GROQ, shapes.ALWAYS)
+        #: OpenAI writes `usage: null` into every other chunk once usage was asked for
+        self.nothing = {"usage": None} if self.own_chunk and shape.stream == shapes.ASKED else {}
+
+    def chunk(
+        self,
+        delta: Dict[str, Any],
+        done: int = 0,
+        reason: Optional[str] = None,
+        more: Optional[Dict[str, Any]] = None,
+    ) -> bytes:
+        """One event. `done`: output tokens so far, for the provider that counts aloud."""
         choice: Dict[str, Any] = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        if shape.role_in_each:
+        if self.shape.role_in_each:
             delta.setdefault("role", "assistant")
-        if call.provider == "perplexity":
+        if self.call.provider == "perplexity":
             choice["message"] = {"role": "assistant", "content": delta.get("content") or ""}
-        if shape.stream == shapes.EACH and stated and reason is None:
-            # what has been written so far; the money is stated at the end only
-            partly = usage._replace(output_tokens=min(done, usage.output_tokens or 0), reported_cost_nanousd=0)
-            more = {**more, "usage": shape.render(partly)}
-        return sse({**frame, "choices": [choice], **nothing, **more})
+        extra = {**self.nothing, **(more or {})}
+        if self.shape.stream == shapes.EACH and self.stated and reason is None:
+            # the money is stated at the end only
+            written = min(done, self.usage.output_tokens or 0)
+            extra["usage"] = self.shape.render(self.usage._replace(output_tokens=written, reported_cost_nanousd=0))
+        return sse({**self.frame, "choices": [choice], **extra})
 
-    first_more = {"x_groq": {"id": call.name("req_")}} if call.provider == "groq" else {}
-    yield chunk({"role": "assistant", "content": ""}, 0, **first_more)
-    reason = "stop"
-    if call.behaviour.tool_calls:
-        reason = "tool_calls"
-        yield from _tool_deltas(call, chunk)
-    else:
-        pieces = call.pieces()
-        if nothing or shape.stream == shapes.EACH or shape.role_in_each or call.provider == "perplexity":
-            for number, piece in enumerate(pieces):
-                yield chunk({"content": piece}, number + 1)
+    def events(self) -> Iterator[bytes]:
+        """The whole stream."""
+        yield from self._opening()
+        if self.call.behaviour.tool_calls:
+            yield from self._tools()
+            reason = "tool_calls"
         else:
-            # the bulk of long streams: only the text differs from chunk to chunk
-            start, end = chunk({"content": "\x00"}, 0).split(b'"\\u0000"')
-            for piece in pieces:
-                yield start + dumps(piece) + end
-    last: Dict[str, Any] = {}
-    if stated and shape.stream in (shapes.LAST, shapes.EACH):
-        last["usage"] = rendered
-    if shape.stream == shapes.GROQ:
-        last["x_groq"] = {"id": call.name("req_")}
-        if call.behaviour.include_usage is not False and not call.behaviour.no_usage:
-            last["x_groq"]["usage"] = rendered
-    if call.provider == "cerebras":
-        last["time_info"] = {"queue_time": 0.001, "prompt_time": 0.002, "completion_time": 0.1, "total_time": 0.103}
-    yield chunk({}, usage.output_tokens or 0, reason, **last)
-    if own_chunk:
-        yield sse({**frame, "choices": [], "usage": rendered})
-    yield b"data: [DONE]\n\n"
+            yield from self._content()
+            reason = "stop"
+        yield self.chunk({}, self.usage.output_tokens or 0, reason, self._last())
+        if self.own_chunk:
+            yield sse({**self.frame, "choices": [], "usage": self.shape.render(self.usage)})
+        yield b"data: [DONE]\n\n"
 
+    def _opening(self) -> Iterator[bytes]:
+        provider = self.call.provider
+        if provider == "openrouter":
+            yield b": OPENROUTER PROCESSING\n\n"
+        if provider == "azure":
+            first = {"id": "", "object": "", "created": 0, "model": "", "choices": []}
+            yield sse({**first, "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]})
+        more = {"x_groq": {"id": self.call.name("req_")}} if provider == "groq" else {}
+        yield self.chunk({"role": "assistant", "content": ""}, more=more)
 
-def _tool_deltas(call: Call, chunk: Any) -> Iterator[bytes]:
-    for item in _tool_calls(call, True):
-        arguments = item["function"]["arguments"]
-        opening = {**item, "function": {"name": "lookup", "arguments": ""}}
-        yield chunk({"tool_calls": [opening]}, 1)
-        size = max(1, -(-len(arguments) // max(1, call.behaviour.chunks)))
-        for at in range(0, len(arguments), size):
-            # Cerebras' SDK wants the type in each delta; the others take it as well
-            piece = {"index": item["index"], "type": "function", "function": {"arguments": arguments[at : at + size]}}
-            yield chunk({"tool_calls": [piece]}, 1)
+    def _content(self) -> Iterator[bytes]:
+        pieces = self.call.pieces()
+        if self.shape.stream == shapes.EACH or self.shape.role_in_each:
+            for number, piece in enumerate(pieces):
+                yield self.chunk({"content": piece}, number + 1)
+            return
+        # long streams are most of a benchmark: only the text differs from chunk to chunk
+        start, end = self.chunk({"content": "\x00"}).split(b'"\\u0000"')
+        for piece in pieces:
+            yield start + dumps(piece) + end
+
+    def _tools(self) -> Iterator[bytes]:
+        for item in _tool_calls(self.call, True):
+            arguments = item["function"]["arguments"]
+            yield self.chunk({"tool_calls": [{**item, "function": {"name": "lookup", "arguments": ""}}]}, 1)
+            size = max(1, -(-len(arguments) // max(1, self.call.behaviour.chunks)))
+            for at in range(0, len(arguments), size):
+                # Cerebras' SDK wants the type in each delta; the others take it as well
+                part = {"index": item["index"], "type": "function"}
+                yield self.chunk({"tool_calls": [{**part, "function": {"arguments": arguments[at : at + size]}}]}, 1)
+
+    def _last(self) -> Dict[str, Any]:
+        """What the chunk with the finish reason carries beside it."""
+        last: Dict[str, Any] = {}
+        rendered = self.shape.render(self.usage)
+        if self.stated and self.shape.stream in (shapes.LAST, shapes.EACH):
+            last["usage"] = rendered
+        if self.shape.stream == shapes.GROQ:
+            last["x_groq"] = {"id": self.call.name("req_")}
+            if self.call.behaviour.include_usage is not False and not self.call.behaviour.no_usage:
+                last["x_groq"]["usage"] = rendered
+        if self.call.provider == "cerebras":
+            last["time_info"] = _CEREBRAS_TIMES
+        return last
 
 
 def completions(call: Call) -> Reply:

@@ -92,9 +92,7 @@ def _xai(out: Dict[str, Any], usage: Usage) -> None:
     _total(out, usage)
     out["completion_tokens"] -= usage.reasoning_output_tokens or 0
     out["prompt_tokens_details"].update(text_tokens=out["prompt_tokens"], audio_tokens=0, image_tokens=0)
-    out["completion_tokens_details"].update(
-        audio_tokens=0, accepted_prediction_tokens=0, rejected_prediction_tokens=0
-    )
+    out["completion_tokens_details"].update(audio_tokens=0, accepted_prediction_tokens=0, rejected_prediction_tokens=0)
     out["num_sources_used"] = 0
     out["cost_in_usd_ticks"] = (usage.reported_cost_nanousd or 0) * 10  # a tick is 1e-10 USD
 
@@ -182,9 +180,7 @@ CHAT: Dict[str, Shape] = {
         costed=True,
     ),
     # https://docs.perplexity.ai/api-reference/chat-completions-post
-    "perplexity": Shape(
-        (_IN, _OUT, Row("web_searches", "num_search_queries", False)), _perplexity, EACH, True, True
-    ),
+    "perplexity": Shape((_IN, _OUT, Row("web_searches", "num_search_queries", False)), _perplexity, EACH, True, True),
 }
 
 #: https://platform.openai.com/docs/api-reference/responses/object; reasoning is inside output for every provider
