@@ -1,0 +1,175 @@
+"""Anthropic's messages, at Anthropic, on Vertex, on Bedrock and behind gateways.
+
+Owns the arithmetic of Anthropic's `usage`: `input_tokens` there leaves out cache reads and writes, so all
+input is the sum of three; `output_tokens` holds thinking. If the sum is wrong, cached traffic is off by an
+order of magnitude. Definition: https://platform.claude.com/docs/en/api/messages (usage)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional
+
+from aicostguard.metering.formats import Facts, Fold, Format, is_error, tier
+from aicostguard.metering.values import count, mapping, parse, text
+from aicostguard.usage import Reading, Usage, inconsistent
+
+#: steps that run beside the message and are left out of the top level of `usage`; an advisor is another model.
+#: https://platform.claude.com/docs/en/build-with-claude/compaction, …/agents-and-tools/tool-use/advisor-tool
+_SIDE_STEPS = ("compaction", "advisor_message")
+#: https://platform.claude.com/docs/en/build-with-claude/data-residency: what is no place
+_NO_PLACE = ("not_available", "global", "")
+
+#: Bedrock's headers and its trailing metrics, for bodies without usage:
+#: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html
+_BEDROCK = (
+    # our name for it, header, member of the metrics
+    ("input_tokens", "x-amzn-bedrock-input-token-count", "inputTokenCount"),
+    ("output_tokens", "x-amzn-bedrock-output-token-count", "outputTokenCount"),
+    ("cache_read_input_tokens", "x-amzn-bedrock-cache-read-input-token-count", "cacheReadInputTokenCount"),
+    ("cache_creation_input_tokens", "x-amzn-bedrock-cache-write-input-token-count", "cacheWriteInputTokenCount"),
+)
+_METRICS = "amazon-bedrock-invocationMetrics"
+
+
+def usage_of(raw: Mapping[str, Any]) -> Optional[Usage]:
+    """One `usage` object, or one of its `iterations`; None when it has no counts."""
+    fresh, output = count(raw.get("input_tokens")), count(raw.get("output_tokens"))
+    read = count(raw.get("cache_read_input_tokens"))
+    split = mapping(raw.get("cache_creation"))
+    five, hour = count(split.get("ephemeral_5m_input_tokens")), count(split.get("ephemeral_1h_input_tokens"))
+    written = count(raw.get("cache_creation_input_tokens"))
+    if written is None and (five is not None or hour is not None):
+        written = (five or 0) + (hour or 0)
+    if fresh is None and output is None and read is None and written is None:
+        return None
+    total = None if fresh is None and not read and not written else (fresh or 0) + (read or 0) + (written or 0)
+    thinking = count(mapping(raw.get("output_tokens_details")).get("thinking_tokens"))
+    searches = count(mapping(raw.get("server_tool_use")).get("web_search_requests"))
+    return Usage(
+        input_tokens=total,
+        output_tokens=output,
+        cache_read_input_tokens=read,
+        cache_creation_input_tokens=written,
+        cache_creation_1h_input_tokens=hour,
+        reasoning_output_tokens=thinking,
+        web_searches=searches,
+    )
+
+
+def _mismatch(usage: Optional[Usage]) -> bool:
+    if usage is None:
+        return False
+    hour, written = usage.cache_creation_1h_input_tokens, usage.cache_creation_input_tokens
+    return inconsistent(usage) or (hour is not None and written is not None and hour > written)
+
+
+def _served(raw: Mapping[str, Any]) -> Optional[str]:
+    named = tier(raw.get("service_tier"))
+    # Fast mode has prices of its own: https://platform.claude.com/docs/en/build-with-claude/fast-mode
+    return named or ("fast" if raw.get("speed") == "fast" else None)
+
+
+def _region(raw: Mapping[str, Any]) -> Optional[str]:
+    place = text(raw.get("inference_geo"))
+    return None if place is None or place.lower() in _NO_PLACE else place.lower()
+
+
+def readings_of(message: Mapping[str, Any], raw: Mapping[str, Any]) -> List[Reading]:
+    """The message's own reading, and one for each step beside it."""
+    usage = usage_of(raw)
+    main = Reading(
+        model=text(message.get("model")),
+        usage=usage,
+        service_tier=_served(raw),
+        region=_region(raw),
+        mismatch=_mismatch(usage),
+        response_id=text(message.get("id")),
+    )
+    readings = [main]
+    steps = raw.get("iterations")
+    for step in steps if type(steps) is list else []:
+        if mapping(step).get("type") not in _SIDE_STEPS:
+            continue
+        beside = usage_of(step)
+        if beside is not None:
+            readings.append(
+                main._replace(
+                    model=text(step.get("model")) or main.model, usage=beside, mismatch=_mismatch(beside)
+                )
+            )
+    return readings
+
+
+def read_message(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
+    """A message, whole."""
+    if body.get("type") == "error" or is_error(body, "usage", "content", "completion"):
+        return []
+    raw = mapping(body.get("usage"))
+    return readings_of(body, raw if usage_of(raw) is not None else _from_headers(facts))
+
+
+def _from_headers(facts: Facts) -> Dict[str, int]:
+    found: Dict[str, int] = {}
+    for name, header, _ in _BEDROCK:
+        value = count(facts.header(header), digits=True)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+class MessageFold(Fold):
+    """The events of a streamed message.
+
+    `message_start` holds the usage so far, and every `message_delta` the cumulative figures that changed: what a
+    delta names replaces what was known. https://platform.claude.com/docs/en/build-with-claude/streaming
+    """
+
+    __slots__ = ("_message", "_usage", "_metrics", "_error", "_content")
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._message: Mapping[str, Any] = {}
+        self._usage: Dict[str, Any] = {}
+        self._metrics: Mapping[str, Any] = {}
+        self._error = False
+        self._content = False
+
+    def event(self, data: bytes) -> bool:
+        event = mapping(parse(data))
+        kind = event.get("type")
+        if kind == "message_start":
+            self._message = mapping(event.get("message"))
+            self._overlay(self._message.get("usage"))
+        elif kind == "message_delta":
+            self._overlay(event.get("usage"))
+        elif kind == "error":
+            self._error = True
+        elif kind is None and text(event.get("completion")) is not None:
+            self._content = True
+        metrics = event.get(_METRICS)
+        if type(metrics) is dict:
+            self._metrics = metrics
+        # On Bedrock the metrics travel in the last event, beside `message_stop`.
+        return kind == "message_stop"
+
+    def _overlay(self, raw: object) -> None:
+        for key, value in mapping(raw).items():
+            if value is not None:
+                self._usage[key] = value
+
+    def readings(self) -> List[Reading]:
+        if usage_of(self._usage) is not None:
+            return readings_of(self._message, self._usage)
+        if self._metrics:
+            found = {name: self._metrics.get(member) for name, _, member in _BEDROCK}
+            return readings_of(self._message, found)
+        if self._error and not self._message and not self._content:
+            return []
+        return readings_of(self._message, {})
+
+
+MESSAGES = Format(
+    "messages", None, "usage", ("model", "id", "type"), (), read_message,
+    (b'"message_', b'"error"', b"invocationMetrics"), MessageFold, 1,
+    "https://platform.claude.com/docs/en/api/messages",
+)  # fmt: skip

@@ -1,0 +1,269 @@
+"""Is this request one to an AI provider, which format does it speak, and can it cost anything?
+
+Owns the tables of paths. Pure: method, host, port and path in, `Endpoint` out. A miss must cost no more than
+a look-up of the host. Never guesses a format from a host alone. If this breaks, calls go unmetered (and are
+counted as unrecognised when the host is known) or a program's other traffic is metered.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Union
+
+from aicostguard.metering.providers import BY_FORMAT, CUSTOM, PROVIDERS, HostTable, Provider, rules
+
+
+class Endpoint(NamedTuple):
+    """What recognition says of a request.
+
+    `format` is a row of `formats.FORMATS`, or "" for an endpoint that never bills. The format
+    `responses_get` is the retrieval of an OpenAI response: its reading is billable only when its
+    `response_id` was seen `pending` before and has not been billed since; otherwise it has to be dropped.
+    """
+
+    #: value of `provider` on the receipt
+    provider: str
+    format: str
+    #: model named by the URL (Gemini, Azure deployment, Vertex, Bedrock)
+    url_model: Optional[str] = None
+    #: False for a known endpoint that never bills: silent, not "unrecognised"
+    bills: bool = True
+    #: location named by host or path (Vertex, Bedrock, regional OpenAI hosts)
+    region: Optional[str] = None
+
+
+class _Unrecognised:
+    """A known AI host, or one the user named, with a path that is in no table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNRECOGNISED"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNRECOGNISED = _Unrecognised()
+Found = Union[Endpoint, None, _Unrecognised]
+Hosts = Iterable[Tuple[str, Optional[int], Optional[str]]]
+
+#: end of the path → format. `messages` is OpenAI's too, under /threads/: the row's `formats` keep them apart
+_ENDS: Tuple[Tuple[str, str], ...] = (
+    ("/chat/completions", "chat"),
+    ("/completions", "completions"),
+    ("/embeddings", "embeddings"),
+    ("/responses", "responses"),
+    ("/responses/compact", "responses"),
+    ("/messages", "messages"),
+    ("/v1/sonar", "chat"),
+)
+_FORMAT_OF_LAST: Dict[str, Tuple[Tuple[str, str], ...]] = {}
+for _end, _format in _ENDS:
+    _last = _end.rsplit("/", 1)[1]
+    _FORMAT_OF_LAST[_last] = (*_FORMAT_OF_LAST.get(_last, ()), (_end, _format))
+
+#: a POST to one of these creates, counts or stores; what it starts is billed elsewhere, or never
+_FREE = re.compile(
+    r"/(files|uploads|batches|fine_tuning|fine-tuning|vector_stores|assistants|containers|conversations|evals|"
+    r"traces|tcp_warming|count_tokens|input_tokens|cachedContents|skills|organization|key|keys|auth|feedback|"
+    r"client_secrets|tokenize|token-count)(/|\Z)"
+    r"|/threads(/thread_[^/]+(/messages)?)?\Z"
+)
+#: answers to a GET that can carry usage which no table reads yet
+_LATER_GET = re.compile(r"/messages/batches/[^/]+/results\Z|/deferred-completion/|/async/|/predictions/")
+_RESPONSE = re.compile(r"/responses/[^/]+(/cancel)?\Z")
+_DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
+_GOOGLE = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)\Z")
+_PUBLISHER = re.compile(r"/publishers/([^/]+)/models/")
+_LOCATION = re.compile(r"/locations/([a-z0-9-]{1,32})/")
+_BEDROCK = re.compile(r"/model/(.+)/(invoke|invoke-with-response-stream)\Z")
+_REGION_LABEL = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*\Z")
+
+#: verb of a Google path → format; None: the endpoint never bills
+_VERBS: Dict[str, Optional[str]] = {
+    "generateContent": "generate",
+    "streamGenerateContent": "generate",
+    "embedContent": "gemini_embeddings",
+    "batchEmbedContents": "gemini_embeddings",
+    "predict": "vertex_predict",
+    "countTokens": None,
+    "computeTokens": None,
+    "batchGenerateContent": None,
+    "asyncBatchEmbedContent": None,
+    "fetchPredictOperation": None,
+}
+#: publisher of a Vertex `rawPredict` or `streamRawPredict` → format
+_RAW_PREDICT: Dict[str, str] = {"anthropic": "messages", "mistralai": "chat"}
+
+_TABLE = HostTable(PROVIDERS)
+_known: Dict[str, Optional[Provider]] = {}
+_KNOWN_MOST = 1024
+
+
+def recognise(
+    method: str, host: str, port: Optional[int], path: str, hosts: Hosts = (), sdk: Optional[str] = None
+) -> Found:
+    """What a request is: an `Endpoint`; None when it is none of ours; `UNRECOGNISED` on an AI host.
+
+    `host` is lower-case and `path` without its query. `hosts` are the rows of `Settings.hosts`. `sdk` is the
+    family of the AI SDK that made the call, used only for a host that nobody knows.
+    """
+    for name, at, provider in hosts:
+        if (at is None or at == port) and _is(host, name):
+            return _at_custom_host(method, path, provider)
+    try:
+        row = _known[host]
+    except KeyError:
+        row = _TABLE.find(host)
+        if len(_known) < _KNOWN_MOST:
+            _known[host] = row
+    if row is not None:
+        return _at_row(row, method, host, path)
+    if sdk is None:
+        return None
+    return _at_custom_host(method, path, None)
+
+
+def _is(host: str, pattern: str) -> bool:
+    if "*" not in pattern:
+        return host == pattern
+    if pattern.startswith("*.") and "*" not in pattern[1:]:
+        return host.endswith(pattern[1:])
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(host, pattern)
+
+
+def _at_row(row: Provider, method: str, host: str, path: str) -> Found:
+    if row.within and not path.startswith(row.within):
+        return None
+    native = _NATIVE.get(row.name)
+    if native is not None:
+        found = native(row.name, method, host, path)
+        if found is not None:
+            return found
+    return _by_path(row, row.name, method, path)
+
+
+def _at_custom_host(method: str, path: str, provider: Optional[str]) -> Found:
+    """A host that the user named, or that an AI SDK talks to: every format may stand there."""
+    row = rules(provider) if provider else CUSTOM
+    for native in (_google, _bedrock):
+        found = native(provider or "", method, "", path)
+        if isinstance(found, Endpoint) and found.bills:
+            return found._replace(provider=provider or BY_FORMAT.get(found.format, "custom"))
+    wide = row._replace(formats=(*row.formats, "messages") if "messages" not in row.formats else row.formats)
+    if "/threads/" in path:
+        wide = row
+    name = provider or ("azure" if "/openai/deployments/" in path else "custom")
+    found = _by_path(wide, name, method, path)
+    if isinstance(found, Endpoint) and not provider and name == "custom":
+        return found._replace(provider=BY_FORMAT.get(found.format, "custom"))
+    return found
+
+
+def _by_path(row: Provider, name: str, method: str, path: str) -> Found:
+    """The OpenAI-shaped part: the end of the path decides."""
+    if path.endswith("/"):
+        path = path.rstrip("/")
+    if method == "POST":
+        for end, form in _FORMAT_OF_LAST.get(path[path.rfind("/") + 1 :], ()):
+            if path.endswith(end) and form in row.formats and "/threads/" not in path:
+                return Endpoint(name, form, _deployment(path))
+        if _FREE.search(path) or (row.free and path.endswith(row.free)):
+            return Endpoint(name, "", None, False)
+        if "responses" in row.formats and _RESPONSE.search(path):
+            return Endpoint(name, "responses_get", _deployment(path))
+        return UNRECOGNISED
+    if method == "GET":
+        if "responses" in row.formats and _RESPONSE.search(path):
+            return Endpoint(name, "responses_get", _deployment(path))
+        if _LATER_GET.search(path):
+            return UNRECOGNISED
+    return Endpoint(name, "", None, False)
+
+
+def _deployment(path: str) -> Optional[str]:
+    if "/deployments/" not in path:
+        return None
+    match = _DEPLOYMENT.search(path)
+    return _plain(match.group(1)) if match else None
+
+
+def _plain(name: str) -> str:
+    if "%" not in name:
+        return name
+    from urllib.parse import unquote
+
+    return unquote(name)
+
+
+def _google(name: str, method: str, host: str, path: str) -> Found:
+    """`…/models/NAME:verb` of the Gemini API and of Vertex."""
+    match = _GOOGLE.search(path)
+    if match is None or method != "POST":
+        if name == "vertex" and "/endpoints/openapi/" not in path:
+            # Vertex serves data sets, pipelines and more under the same host: not ours.
+            return None if "/publishers/" in path or "/responses/" in path else Endpoint(name, "", None, False)
+        return None
+    model, verb = _plain(match.group(1)), match.group(2)
+    region = _location(path) if name == "vertex" else None
+    if verb in ("rawPredict", "streamRawPredict"):
+        publisher = _PUBLISHER.search(path)
+        if model.startswith("count-tokens"):
+            return Endpoint(name, "", None, False)
+        form = _RAW_PREDICT.get(publisher.group(1)) if publisher else None
+        return Endpoint(name, form, model, True, region) if form else UNRECOGNISED
+    if verb not in _VERBS:
+        return UNRECOGNISED
+    form = _VERBS[verb]
+    return Endpoint(name, form, model, True, region) if form else Endpoint(name, "", None, False)
+
+
+def _location(path: str) -> Optional[str]:
+    match = _LOCATION.search(path)
+    return match.group(1) if match else None
+
+
+def _bedrock(name: str, method: str, host: str, path: str) -> Found:
+    """`/model/ID/invoke` for Anthropic's models, whose bodies are Anthropic's messages."""
+    match = _BEDROCK.search(path)
+    if match is None or method != "POST":
+        return None
+    model = _plain(match.group(1))
+    if "anthropic." not in model:
+        return UNRECOGNISED
+    return Endpoint(name or "bedrock", "messages", model, True, _host_region(host))
+
+
+def _aws(name: str, method: str, host: str, path: str) -> Found:
+    found = _bedrock(name, method, host, path)
+    if found is None:
+        found = _by_path(rules(name), name, method, path)
+        if isinstance(found, Endpoint) and found.bills:
+            return found._replace(region=_host_region(host))
+    return found
+
+
+def _host_region(host: str) -> Optional[str]:
+    """`us-east-1` of `bedrock-runtime.us-east-1.amazonaws.com`, `eu` of `eu.api.openai.com`."""
+    labels = host.split(".")
+    label = labels[1] if labels[0].startswith("bedrock") and len(labels) > 1 else labels[0]
+    return label if _REGION_LABEL.match(label) else None
+
+
+def _regional(name: str, method: str, host: str, path: str) -> Found:
+    if host == "api.openai.com":
+        return None
+    found = _by_path(rules(name), name, method, path)
+    return found._replace(region=_host_region(host)) if isinstance(found, Endpoint) and found.bills else found
+
+
+#: providers whose paths need more than their ending
+_NATIVE: Dict[str, Callable[[str, str, str, str], Found]] = {
+    "google": _google,
+    "vertex": _google,
+    "bedrock": _aws,
+    "openai": _regional,
+}

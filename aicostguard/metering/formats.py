@@ -1,0 +1,78 @@
+"""What every format is made of: the row type, the facts a reader may look at, and service tiers.
+
+Owns the shape that `openai`, `anthropic` and `gemini` fill. Readers and folds are pure: members or events in,
+readings out. They never raise for what a provider sent and never keep text of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
+
+from aicostguard.metering.providers import Provider
+from aicostguard.metering.values import text
+from aicostguard.usage import Reading
+
+#: tiers that are what everybody gets: not worth a key on the receipt
+_PLAIN_TIERS = ("", "default", "standard", "auto", "on_demand", "unspecified", "traffic_type_unspecified")
+
+
+class Facts(NamedTuple):
+    """What a reader may look at beside the body."""
+
+    format: str
+    rules: Provider
+    #: value of a response header, or None
+    header: Callable[[str], Optional[str]]
+
+
+class Fold:
+    """One stream being read: events in, readings out. A fold keeps bytes of few events, never all."""
+
+    __slots__ = ("facts",)
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def event(self, data: bytes) -> bool:
+        """Take the data of one event. True when it was the terminal one."""
+        raise NotImplementedError
+
+    def readings(self) -> List[Reading]:
+        """What the events so far amount to; empty when they bill nothing."""
+        raise NotImplementedError
+
+
+class Format(NamedTuple):
+    """One row of the table of formats."""
+
+    name: str
+    operation: Optional[str]
+    #: the member of a whole body that holds the usage
+    usage: str
+    #: other members of a whole body that `read` wants
+    members: Tuple[str, ...]
+    #: bytes in a whole body that mean that deeper content counts (searches made by the provider's tools)
+    marks: Tuple[bytes, ...]
+    #: members of a whole body → readings
+    read: Callable[[Mapping[str, Any], Facts], List[Reading]]
+    #: a stream event can matter only if one of these is in it
+    needles: Tuple[bytes, ...]
+    fold: Callable[[Facts], Fold]
+    #: how many events at the start are looked at without a needle (model, id, errors)
+    head: int
+    #: the provider's definition
+    docs: str
+
+
+def tier(value: object) -> Optional[str]:
+    """The tier that served a response, lower-case; None for the usual one."""
+    named = text(value)
+    if named is None:
+        return None
+    named = named.lower()
+    return None if named in _PLAIN_TIERS else named
+
+
+def is_error(members: Mapping[str, Any], *substance: str) -> bool:
+    """True for an error body: it has an `error` and none of the members that an answer has."""
+    return bool(members.get("error")) and not any(members.get(name) for name in substance)

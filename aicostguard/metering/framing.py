@@ -1,0 +1,112 @@
+"""Bytes split anywhere → events and bodies.
+
+Owns the framing of server-sent events and the holding of whole bodies. Never looks inside an event beyond
+its framing, and gives the same events for every way of splitting the same bytes. If this breaks, a stream
+has no usage.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import List, Optional
+
+#: bytes of a body that are held; beyond them the middle is let go, because usage stands at an end
+MOST = 64 * 1024 * 1024
+#: bytes kept of each end of a body that is longer than that
+_END = 256 * 1024
+
+#: two line ends in a row, of the three that https://html.spec.whatwg.org/multipage/server-sent-events.html allows
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Events:
+    """Server-sent events from bytes that may be split anywhere.
+
+    `feed` returns the blocks that are now complete, still with their field names: most are thrown away
+    unread, so that the work of `data_of` is done only for the few that matter.
+    """
+
+    __slots__ = ("_pieces", "_edge", "_started")
+
+    def __init__(self) -> None:
+        self._pieces: List[bytes] = []
+        #: the last three bytes of what is pending: enough to see a blank line that a split cut in two
+        self._edge = b""
+        self._started = False
+
+    @property
+    def empty(self) -> bool:
+        """True when no part of an event is pending."""
+        return not self._pieces
+
+    def feed(self, data: bytes) -> List[bytes]:
+        """The blocks completed by `data`."""
+        edge = self._edge + data
+        if b"\n\n" not in edge and _BLANK.search(edge) is None:
+            # No join here: a large event that comes in many pieces must not cost the square of its length.
+            self._pieces.append(data)
+            self._edge = edge[-3:]
+            return []
+        self._pieces.append(data)
+        pending = b"".join(self._pieces)
+        blocks = pending.split(b"\n\n") if b"\r" not in pending else _BLANK.split(pending)
+        rest = blocks.pop()
+        self._pieces = [rest] if rest else []
+        self._edge = rest[-3:]
+        if not self._started and blocks:
+            self._started = True
+            if blocks[0].startswith(_BOM):
+                blocks[0] = blocks[0][3:]
+        return blocks
+
+    def rest(self) -> bytes:
+        """What is left at the end: some servers leave out the last blank line, and SDKs read it all the same."""
+        rest = b"".join(self._pieces)
+        self._pieces = []
+        return rest if self._started else rest[3:] if rest.startswith(_BOM) else rest
+
+
+def data_of(block: bytes) -> bytes:
+    """The data of one event; empty for a comment or an event without data."""
+    if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+        return block[6:]
+    lines = []
+    for line in block.splitlines():
+        if line.startswith(b"data:"):
+            lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
+    return b"\n".join(lines)
+
+
+class Body:
+    """A whole body, from pieces. A body beyond `MOST` keeps its two ends."""
+
+    __slots__ = ("_pieces", "_size", "_head", "cut")
+
+    def __init__(self) -> None:
+        self._pieces: List[bytes] = []
+        self._size = 0
+        self._head: Optional[bytes] = None
+        #: True when the middle was let go
+        self.cut = False
+
+    def feed(self, data: bytes) -> None:
+        """Add a piece."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MOST:
+            held = b"".join(self._pieces)
+            if self._head is None:
+                self._head = held[:_END]
+            self._pieces = [held[-_END:]]
+            self._size = _END
+            self.cut = True
+
+    def value(self) -> bytes:
+        """All of it; of a cut body the two ends, joined by nothing (see `head`)."""
+        return b"".join(self._pieces)
+
+    @property
+    def head(self) -> Optional[bytes]:
+        """The first bytes of a body that was cut."""
+        return self._head

@@ -1,0 +1,238 @@
+"""One response's bytes → readings.
+
+Owns the choice of framing and the order of work: throw away cheaply what cannot matter, parse as little as
+possible, once. Pure: no I/O, no clock, nothing kept after `finish`. Never raises for what a provider sent. If it
+breaks, a call has no receipt, or a stream becomes slow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+
+from aicostguard.metering import anthropic, gemini, openai, responses
+from aicostguard.metering.endpoints import Endpoint
+from aicostguard.metering.eventstream import Messages
+from aicostguard.metering.formats import Facts, Fold, Format
+from aicostguard.metering.framing import Body, Events, data_of
+from aicostguard.metering.providers import rules
+from aicostguard.metering.scan import members, members_of_ends
+from aicostguard.metering.values import mapping, parse, text
+from aicostguard.usage import Reading
+
+FORMATS = {
+    row.name: row
+    for row in (
+        openai.CHAT,
+        openai.COMPLETIONS,
+        openai.EMBEDDINGS,
+        responses.RESPONSES,
+        responses.RESPONSES_GET,
+        anthropic.MESSAGES,
+        gemini.GENERATE,
+        gemini.EMBEDDINGS,
+        gemini.PREDICT,
+    )
+}
+
+RequestBody = Callable[[], Optional[bytes]]
+Headers = Callable[[str], Optional[str]]
+
+_ENDS = (b"\n\n", b"\r\n\r\n")
+_EVENTSTREAM = "application/vnd.amazon.eventstream"
+_BOM = b"\xef\xbb\xbf"
+
+
+class Meter:
+    """Reads one response in passing.
+
+    `feed` takes decoded bytes, split anywhere. `done` turns true at the terminal event; `finish` may be called
+    then, or at the end of the bytes, and gives what the response bills. `request_body` is called only when the
+    response names no model.
+    """
+
+    __slots__ = (
+        "done", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body", "_first",
+        "_head", "_quiet", "_needles", "_facts", "_finished",
+    )  # fmt: skip
+
+    def __init__(
+        self, endpoint: Endpoint, status: int, content_type: str, request_body: RequestBody, headers: Headers
+    ) -> None:
+        self.done = False
+        self._endpoint = endpoint
+        self._request_body = request_body
+        self._format: Optional[Format] = FORMATS.get(endpoint.format) if endpoint.bills else None
+        # Only a 2xx is billed.
+        self._finished = self._format is None or not 200 <= status < 300
+        self._facts = Facts(endpoint.format, rules(endpoint.provider), headers)
+        self._fold: Optional[Fold] = None
+        self._events: Optional[Events] = None
+        self._messages: Optional[Messages] = None
+        self._body: Optional[Body] = None
+        self._first = b""
+        #: events at the start that are still looked at without a needle
+        self._head = 0
+        #: True between two events of a stream whose start is over: most pieces end here
+        self._quiet = False
+        self._needles = self._format.needles if self._format else ()
+        if not self._finished and content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM:
+            self._stream()
+            self._messages = Messages()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Near-free for whole events that cannot matter."""
+        if self._quiet and data.endswith(_ENDS):
+            for needle in self._needles:
+                if needle in data:
+                    break
+            else:
+                return
+        if not self._finished and not self.done and data:
+            self._take(data)
+
+    def _stream(self) -> None:
+        assert self._format is not None
+        self._fold = self._format.fold(self._facts)
+        self._head = self._format.head
+
+    def _take(self, data: bytes) -> None:
+        if self._body is not None:
+            self._body.feed(data)
+        elif self._events is not None:
+            blocks = self._events.feed(data)
+            for block in blocks:
+                self._block(block)
+                if self.done:
+                    break
+            self._quiet = self._head == 0 and self._events.empty
+        elif self._messages is not None:
+            for payload in self._messages.feed(data):
+                self._payload(payload)
+        else:
+            self._sniff(data)
+
+    def _sniff(self, data: bytes) -> None:
+        """The first bytes tell body from events: content types are missing or wrong too often."""
+        self._first += data
+        start = self._first
+        if len(start) < 3 and _BOM.startswith(start):
+            return
+        start = (start[3:] if start.startswith(_BOM) else start).lstrip()
+        if not start:
+            return
+        if start[0] in b"{[":
+            self._body = Body()
+        else:
+            self._stream()
+            self._events = Events()
+        data, self._first = self._first, b""
+        self._take(data)
+
+    def _block(self, block: bytes) -> None:
+        if self._head:
+            # Keep-alive comments do not use up the head.
+            data = data_of(block)
+            if not data:
+                return
+            self._head -= 1
+        elif not any(needle in block for needle in self._needles):
+            return
+        else:
+            data = data_of(block)
+        assert self._fold is not None
+        if data and self._fold.event(data):
+            self.done = True
+
+    def _payload(self, payload: bytes) -> None:
+        """One AWS message: JSON whose `bytes` are the event, in base64."""
+        from base64 import b64decode
+
+        inner = mapping(parse(payload)).get("bytes")
+        if not isinstance(inner, str) or self.done:
+            return
+        try:
+            data = b64decode(inner)
+        except ValueError:
+            return
+        assert self._fold is not None
+        if self._head:
+            self._head -= 1
+        elif not any(needle in data for needle in self._needles):
+            return
+        if self._fold.event(data):
+            self.done = True
+
+    def finish(self, complete: bool) -> List[Reading]:
+        """What the response bills, once; empty when it bills nothing.
+
+        `complete` is False when the bytes ended early (break, cancel, reset, collection): the readings are then
+        partial, unless the terminal event had come.
+        """
+        if self._finished:
+            return []
+        self._finished = True
+        self._quiet = False
+        streamed = self._fold is not None
+        if self._fold is not None:
+            if self._events is not None and not self.done:
+                rest = self._events.rest()
+                if rest:
+                    self._block(rest)
+            found = self._fold.readings()
+        else:
+            found, streamed = self._whole(complete)
+        partial = not complete and not self.done
+        return [self._complete(reading, streamed, partial) for reading in found]
+
+    def _whole(self, complete: bool) -> Tuple[List[Reading], bool]:
+        """The readings of a body that is no event stream, and whether it was a stream all the same."""
+        form = self._format
+        assert form is not None
+        body = self._body.value() if self._body is not None else self._first
+        if form.fold is gemini.GenerateFold and body.lstrip(_BOM).lstrip()[:1] == b"[":
+            return gemini.read_array(body, self._facts), True
+        found: Optional[Dict[str, Any]]
+        if self._body is not None and self._body.head is not None:
+            found = members_of_ends(self._body.head, body, form.usage, form.members)
+        elif complete:
+            found = members(body, form.usage, form.members, form.marks)
+        else:
+            # The proof of a member's depth needs a whole body.
+            whole = parse(body)
+            found = whole if type(whole) is dict else None
+        return form.read(found or {}, self._facts), False
+
+    def _complete(self, reading: Reading, streamed: bool, partial: bool) -> Reading:
+        endpoint = self._endpoint
+        model = reading.model
+        if model is None:
+            model = self._requested() or endpoint.url_model
+        assert self._format is not None
+        return reading._replace(
+            model=model,
+            provider=reading.provider or endpoint.provider,
+            operation=reading.operation or self._format.operation,
+            region=reading.region or endpoint.region,
+            streamed=streamed,
+            partial=partial and not reading.pending,
+        )
+
+    def _requested(self) -> Optional[str]:
+        body = self._request_body()
+        if not isinstance(body, (bytes, bytearray)) or not body:
+            return None
+        return text((members(bytes(body), "model") or {}).get("model"))
+
+
+def read_body(
+    endpoint: Endpoint,
+    status: int,
+    content_type: str,
+    body: Union[bytes, bytearray],
+    request_body: RequestBody,
+    headers: Headers,
+) -> List[Reading]:
+    """The readings of a whole body: the same as feeding it and `finish(True)`."""
+    meter = Meter(endpoint, status, content_type, request_body, headers)
+    meter.feed(bytes(body))
+    return meter.finish(True)

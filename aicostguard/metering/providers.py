@@ -1,0 +1,201 @@
+"""Who answers at a host, which formats it speaks, and where its usage differs from OpenAI's.
+
+Owns the table of providers. A new OpenAI-compatible provider is one row here and one fixture in
+`tests/metering/fixtures.py`. Never decides by the SDK's name: the host decides. If a row is wrong, calls
+are booked to the wrong provider or parts of their tokens are counted twice.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, NamedTuple, Optional, Tuple
+
+#: whether `completion_tokens` holds the reasoning tokens
+INCLUDED = "included"  # yes
+BY_TOTAL = "by_total"  # no, when the provider's own total is prompt + completion + reasoning
+REMAINDER = "remainder"  # no, and they are not named: what the total has beyond prompt + completion
+SEPARATE = "separate"  # no, and the total leaves them out
+
+OPENAI_FORMATS = ("chat", "completions", "embeddings", "responses")
+
+
+class Provider(NamedTuple):
+    """One row. The columns behind `formats` hold for the OpenAI-shaped formats of the provider."""
+
+    #: value of `provider` on the receipt
+    name: str
+    #: hosts; `*` stands for any text
+    hosts: Tuple[str, ...]
+    #: formats found by the end of the path
+    formats: Tuple[str, ...] = OPENAI_FORMATS
+    #: on a host with other services: a path must begin with one of these to be AI
+    within: Tuple[str, ...] = ()
+    reasoning: str = INCLUDED
+    #: members of `usage` that are input beyond `prompt_tokens`
+    more_input: Tuple[str, ...] = ()
+    #: where `usage` names the cost of the call, and how many of its units are one dollar
+    cost: Tuple[str, ...] = ()
+    cost_units: int = 1
+    #: endings of paths that cost nothing here, besides those of `endpoints`
+    free: Tuple[str, ...] = ()
+    #: where the provider defines its usage
+    docs: str = ""
+
+
+PROVIDERS: Tuple[Provider, ...] = (
+    Provider(
+        "openai",
+        ("api.openai.com", "*.api.openai.com"),
+        free=("/moderations",),
+        docs="https://developers.openai.com/api/reference/resources/chat",
+    ),
+    Provider(
+        "azure",
+        ("*.openai.azure.com", "*.openai.azure.us", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"),
+        formats=(*OPENAI_FORMATS, "messages"),
+        within=("/openai/", "/models/", "/anthropic/", "/providers/"),
+        docs="https://learn.microsoft.com/azure/ai-foundry/openai/reference",
+    ),
+    Provider(
+        "anthropic",
+        ("api.anthropic.com",),
+        # /v1/chat/completions is Anthropic's own OpenAI-compatible endpoint
+        formats=("messages", "chat"),
+        docs="https://platform.claude.com/docs/en/api/messages",
+    ),
+    Provider(
+        "google",
+        ("generativelanguage.googleapis.com",),
+        # Thinking is in total_tokens and in nothing else: https://ai.google.dev/gemini-api/docs/openai
+        reasoning=REMAINDER,
+        docs="https://ai.google.dev/api/generate-content#UsageMetadata",
+    ),
+    Provider(
+        "vertex",
+        ("aiplatform.googleapis.com", "*-aiplatform.googleapis.com", "aiplatform.*.rep.googleapis.com"),
+        reasoning=REMAINDER,
+        docs="https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse",
+    ),
+    Provider(
+        "bedrock",
+        ("bedrock-runtime.*.amazonaws.com", "bedrock-runtime-fips.*.amazonaws.com", "bedrock-mantle.*.api.aws"),
+        formats=(*OPENAI_FORMATS, "messages"),
+        docs="https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html",
+    ),
+    Provider("mistral", ("api.mistral.ai", "codestral.mistral.ai"), docs="https://docs.mistral.ai/api/"),
+    Provider(
+        "cohere",
+        ("api.cohere.com", "api.cohere.ai"),
+        formats=("chat", "embeddings"),
+        docs="https://docs.cohere.com/docs/compatibility-api",
+    ),
+    Provider("groq", ("api.groq.com",), docs="https://console.groq.com/docs/api-reference"),
+    Provider(
+        "xai",
+        ("api.x.ai", "*.api.x.ai"),
+        formats=(*OPENAI_FORMATS, "messages"),
+        reasoning=BY_TOTAL,
+        # A tick is 1e-10 dollar.
+        cost=("cost_in_usd_ticks",),
+        cost_units=10**10,
+        free=("/tokenize-text",),
+        docs="https://docs.x.ai/developers/cost-tracking",
+    ),
+    Provider("together", ("api.together.xyz", "api.together.ai"), docs="https://docs.together.ai/reference"),
+    Provider(
+        "fireworks",
+        ("api.fireworks.ai",),
+        formats=(*OPENAI_FORMATS, "messages"),
+        docs="https://docs.fireworks.ai/api-reference/post-chatcompletions",
+    ),
+    Provider(
+        "perplexity",
+        ("api.perplexity.ai",),
+        reasoning=SEPARATE,
+        more_input=("citation_tokens",),
+        cost=("cost", "total_cost"),
+        docs="https://docs.perplexity.ai/getting-started/pricing",
+    ),
+    Provider(
+        "deepseek",
+        ("api.deepseek.com",),
+        formats=(*OPENAI_FORMATS, "messages"),
+        docs="https://api-docs.deepseek.com/api/create-chat-completion",
+    ),
+    Provider(
+        "openrouter",
+        ("openrouter.ai", "*.openrouter.ai"),
+        formats=(*OPENAI_FORMATS, "messages"),
+        within=("/api/",),
+        cost=("cost",),
+        docs="https://openrouter.ai/docs/use-cases/usage-accounting",
+    ),
+    Provider(
+        "vercel",
+        ("ai-gateway.vercel.sh",),
+        formats=(*OPENAI_FORMATS, "messages"),
+        cost=("cost",),
+        docs="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
+    ),
+    Provider("cerebras", ("api.cerebras.ai",), docs="https://inference-docs.cerebras.ai/api-reference"),
+    Provider(
+        "huggingface",
+        ("router.huggingface.co",),
+        docs="https://huggingface.co/docs/inference-providers/tasks/chat-completion",
+    ),
+    Provider(
+        "zai",
+        ("api.z.ai", "open.bigmodel.cn"),
+        formats=("chat", "embeddings", "messages"),
+        docs="https://docs.z.ai/api-reference/llm/chat-completion",
+    ),
+    Provider(
+        "dashscope",
+        ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"),
+        docs="https://www.alibabacloud.com/help/en/model-studio/qwen-api-reference",
+    ),
+    Provider("ai21", ("api.ai21.com",), formats=("chat",), docs="https://docs.ai21.com/reference/jamba-1-6-api-ref"),
+)
+
+#: who answers at a host that only `AICG_HOSTS` or an SDK knows, by format; elsewhere `custom`
+BY_FORMAT: Dict[str, str] = {"messages": "anthropic", "generate": "google", "gemini_embeddings": "google"}
+
+#: a host that nobody described may leave reasoning out of the completion; its total tells
+CUSTOM = Provider("custom", (), formats=(*OPENAI_FORMATS, "messages"), reasoning=BY_TOTAL)
+
+BY_NAME: Dict[str, Provider] = {row.name: row for row in PROVIDERS}
+
+
+def rules(name: str) -> Provider:
+    """The row of a provider; the row `custom` for one without."""
+    return BY_NAME.get(name, CUSTOM)
+
+
+class HostTable:
+    """Hosts → rows: a dict for whole names, and for patterns a dict on the last two labels, so that a miss is cheap."""
+
+    def __init__(self, rows: Tuple[Provider, ...]) -> None:
+        import re
+
+        self._exact: Dict[str, Provider] = {}
+        self._patterns: Dict[str, Tuple[Tuple[re.Pattern[str], Provider], ...]] = {}
+        for row in rows:
+            for host in row.hosts:
+                if "*" not in host:
+                    self._exact[host] = row
+                    continue
+                pattern = re.compile(re.escape(host).replace(r"\*", ".+") + r"\Z")
+                domain = ".".join(host.rsplit(".", 2)[-2:])
+                self._patterns[domain] = (*self._patterns.get(domain, ()), (pattern, row))
+
+    def find(self, host: str) -> Optional[Provider]:
+        """The row of a lower-case host, or None."""
+        row = self._exact.get(host)
+        if row is not None:
+            return row
+        dot = host.rfind(".", 0, max(0, host.rfind(".")))
+        patterns = self._patterns.get(host[dot + 1 :])
+        if patterns:
+            for pattern, row in patterns:
+                if pattern.match(host):
+                    return row
+        return None
