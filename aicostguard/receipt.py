@@ -119,6 +119,7 @@ FIELDS: Dict[str, Field] = {
     ),
 }
 
+_WHOLES = ("input_tokens", "output_tokens", "reported_cost_nanousd")
 LABELS = ("user", "session", "agent", "parent_agent", "team", "project", "request", "tags")
 REQUIRED = ("provider", "model")
 
@@ -173,7 +174,8 @@ def build(
         changed += 1
     values: Dict[str, Any] = {}
     if usage is not None:
-        values.update(zip(Usage._fields, usage))
+        # A part that is 0 says nothing; of a whole, and of a cost, 0 is an answer.
+        values.update((key, n) for key, n in zip(Usage._fields, usage) if n or key in _WHOLES)
     values.update(more)
     for key, value in values.items():
         if value is None or value is False:

@@ -149,7 +149,7 @@ class Call:
         self.hook.failed("call." + where, error)
 
     def _settle(self, readings: List[Reading], now: float) -> None:
-        if self.endpoint.retrieves:
+        if self.endpoint.format == "responses_get":
             readings = [reading for reading in readings if _first_sight(reading)]
         for reading in readings:
             if reading.pending:

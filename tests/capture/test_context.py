@@ -1,0 +1,230 @@
+"""Labels follow the code they were set around, into tasks and generators, and never leak out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+from typing import Any, AsyncIterator, Dict, Iterator, List
+
+import pytest
+
+from aicostguard import context
+
+
+def seen() -> Dict[str, Any]:
+    return dict(context.current())
+
+
+def test_nothing_is_in_force_by_default() -> None:
+    assert seen() == {}
+
+
+def test_inner_scopes_add_and_override() -> None:
+    with context.labels(user="u1", team="blue", tags={"tier": "gold"}):
+        with context.feature("outer"), context.labels(user="u2", tags={"customer": "acme"}):
+            assert seen() == {
+                "user": "u2",
+                "team": "blue",
+                "feature": "outer",
+                "tags": {"tier": "gold", "customer": "acme"},
+            }
+        assert seen() == {"user": "u1", "team": "blue", "tags": {"tier": "gold"}}
+    assert seen() == {}
+
+
+def test_an_agent_inside_an_agent_has_a_parent() -> None:
+    with context.agent("planner"):
+        assert seen() == {"agent": "planner"}
+        with context.agent("researcher"):
+            assert seen() == {"agent": "researcher", "parent_agent": "planner"}
+            with context.agent("critic", parent="editor"):
+                assert seen() == {"agent": "critic", "parent_agent": "editor"}
+        assert seen() == {"agent": "planner"}
+
+
+def test_decorated_functions_keep_their_kind() -> None:
+    @context.feature("plain")
+    def plain(x: int) -> Any:
+        """Doc."""
+        return x, seen()
+
+    @context.feature("coroutine")
+    async def coroutine() -> Any:
+        await asyncio.sleep(0)
+        return seen()
+
+    assert plain(3) == (3, {"feature": "plain"})
+    assert (plain.__name__, plain.__doc__) == ("plain", "Doc.")
+    assert asyncio.iscoroutinefunction(coroutine)
+    assert asyncio.run(coroutine()) == {"feature": "coroutine"}
+    assert seen() == {}
+
+
+@pytest.mark.ids("A23", "G06")
+def test_a_generators_labels_do_not_leak_into_its_consumer() -> None:
+    log: List[Any] = []
+
+    @context.feature("stream")
+    def numbers() -> Iterator[int]:
+        try:
+            for n in range(3):
+                log.append(seen())
+                got = yield n
+                log.append(got)
+        finally:
+            log.append(seen())
+
+    generator = numbers()
+    assert next(generator) == 0
+    assert seen() == {}
+    assert generator.send("hello") == 1
+    assert seen() == {}
+    generator.close()
+    assert log == [{"feature": "stream"}, "hello", {"feature": "stream"}, {"feature": "stream"}]
+
+
+@pytest.mark.ids("A23")
+def test_a_generator_returns_throws_and_delegates_as_undecorated() -> None:
+    @context.feature("x")
+    def inner() -> Any:
+        try:
+            yield 1
+        except KeyError:
+            yield 2
+        return "result"
+
+    def outer() -> Any:
+        return (yield from inner())
+
+    generator = outer()
+    assert next(generator) == 1
+    assert generator.throw(KeyError("k")) == 2
+    with pytest.raises(StopIteration) as stop:
+        next(generator)
+    assert stop.value.value == "result"
+
+    broken = outer()
+    next(broken)
+    with pytest.raises(ValueError, match="out"):
+        broken.throw(ValueError("out"))
+
+
+@pytest.mark.ids("A23", "G06")
+def test_an_async_generators_labels_do_not_leak_into_its_consumer() -> None:
+    log: List[Any] = []
+
+    @context.feature("astream")
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for n in range(3):
+                log.append(seen())
+                yield n
+                await asyncio.sleep(0)
+        finally:
+            log.append("closed %s" % seen())
+
+    async def consume() -> None:
+        async for n in numbers():
+            assert seen() == {}
+            if n == 1:
+                break
+        gc.collect()
+        await asyncio.sleep(0.01)
+
+    async def all_of_it() -> List[int]:
+        return [n async for n in numbers()]
+
+    asyncio.run(consume())
+    assert log == [{"feature": "astream"}] * 2 + ["closed {'feature': 'astream'}"]
+    assert asyncio.run(all_of_it()) == [0, 1, 2]
+
+
+@pytest.mark.ids("A11")
+def test_leaving_in_another_context_changes_nothing_there() -> None:
+    scope = context.feature("entered elsewhere")
+    contextvars.copy_context().run(scope.__enter__)
+    with context.feature("mine"):
+        scope.__exit__(None, None, None)
+        assert seen() == {"feature": "mine"}
+    assert seen() == {}
+
+
+@pytest.mark.ids("A11")
+def test_an_async_generator_closed_by_another_task_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        with context.feature("inside"):
+            yield 1
+            yield 2
+
+    async def run() -> None:
+        generator = numbers()
+
+        async def start() -> None:
+            assert await generator.__anext__() == 1
+
+        await asyncio.create_task(start())
+        await asyncio.create_task(generator.aclose())  # type: ignore[attr-defined]
+        assert seen() == {}
+
+    asyncio.run(run())
+    assert caplog.records == []
+
+
+def test_scopes_left_out_of_order_do_not_stay() -> None:
+    first, second = context.feature("first"), context.labels(user="u")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert seen() == {"feature": "first", "user": "u"}
+    second.__exit__()
+    assert seen() == {}
+
+
+def test_one_scope_object_serves_many_threads() -> None:
+    scope = context.feature("shared")
+    barrier = threading.Barrier(8)
+    wrong: List[Any] = []
+
+    def work() -> None:
+        for _ in range(200):
+            with scope:
+                if seen() != {"feature": "shared"}:
+                    wrong.append(seen())
+            if seen() != {}:
+                wrong.append(seen())
+
+    def start() -> None:
+        barrier.wait()
+        work()
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_tasks_inherit_labels() -> None:
+    async def run() -> List[Any]:
+        async def one() -> Any:
+            await asyncio.sleep(0)
+            return seen()
+
+        with context.session("s1"):
+            return list(await asyncio.gather(one(), one()))
+
+    assert asyncio.run(run()) == [{"session": "s1"}] * 2
+
+
+@pytest.mark.parametrize("bad", [None, 1.5, True, ["a"], b"bytes"])
+def test_a_label_that_is_no_text_is_refused_where_it_is_set(bad: Any) -> None:
+    with pytest.raises(TypeError, match="feature must be text, not"):
+        context.feature(bad)
+
+
+def test_numbers_are_taken_as_text() -> None:
+    with context.labels(user=42):  # type: ignore[arg-type]
+        assert seen() == {"user": "42"}

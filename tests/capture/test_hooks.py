@@ -1,0 +1,193 @@
+"""Hooks wait for imports in any order, change nothing about them, and never break one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Dict, Optional
+
+import pytest
+
+from aicostguard.capture import hooks, patch
+
+
+def python(code: str, tmp_path: Path, env: Optional[Dict[str, str]] = None, raises: bool = True) -> str:
+    """Run code in a fresh interpreter with metering on (into a file of its own); its output."""
+    import os
+
+    full = dict(os.environ, AICG_URL="sqlite:///%s/ledger.db" % tmp_path, AICG_STATE_DIR=str(tmp_path / "state"))
+    full["AICG_TEST_RAISE"] = "1" if raises else "0"
+    full.update(env or {})
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        env=full,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.ids("G28")
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("name", ["httpx", "aiohttp", "requests", "openai", "anthropic"])
+def test_libraries_are_hooked_whichever_is_imported_first(name: str, order: str, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    lines = ["import aicostguard.auto", "import %s" % name]
+    if order == "after":
+        lines.reverse()
+    out = python("\n".join([*lines, "import aicostguard; print(aicostguard.stats()['hooks'])"]), tmp_path)
+    wanted = {"openai": "openai._base_client", "anthropic": "anthropic._base_client"}.get(name, name)
+    assert "'%s': 'patched'" % wanted in out
+
+
+@pytest.mark.ids("A13")
+def test_a_hook_that_raises_leaves_the_import_whole_and_is_reported(tmp_path: Path) -> None:
+    out = python(
+        """
+        import aicostguard.auto
+        import aicostguard.capture.transports.requests as ours
+        def broken(module, hook): raise KeyError("planted")
+        ours.install = broken
+        import requests
+        print(requests.Session().headers["User-Agent"][:15])
+        stats = aicostguard.auto.stats()
+        print(stats["hooks"]["requests"], stats["faults"], sorted(stats["warnings"]))
+        """,
+        tmp_path,
+        raises=False,
+    )
+    assert out.splitlines() == [
+        "python-requests",
+        "failed: KeyError {'hooks.requests: KeyError': 1} ['unsupported:requests']",
+    ]
+
+
+@pytest.mark.ids("A13")
+def test_an_import_that_fails_fails_as_it_did_and_works_when_tried_again(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "requests"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import does_not_exist_at_all\n")
+    out = python(
+        """
+        import sys, aicostguard.auto
+        sys.path.insert(0, %r)
+        try:
+            import requests
+        except ModuleNotFoundError as error:
+            print(error.name)
+        open(%r, "w").write("class Session:\\n    def send(self): return 'sent'\\n")
+        import importlib; importlib.invalidate_caches()
+        sys.dont_write_bytecode = True
+        import requests
+        print(requests.Session().send.__wrapped__.__name__, aicostguard.auto.stats()["hooks"])
+        """
+        % (str(tmp_path / "site"), str(package / "__init__.py")),
+        tmp_path,
+    )
+    assert out.splitlines() == ["does_not_exist_at_all", "send {'requests': 'patched'}"]
+
+
+def test_the_module_keeps_its_loader_and_spec(tmp_path: Path) -> None:
+    out = python(
+        """
+        import aicostguard.auto, requests
+        loader = requests.__spec__.loader
+        print(type(loader).__name__, loader is requests.__loader__, "exec_module" in vars(loader))
+        import importlib.resources, importlib
+        print(importlib.resources.files("requests").joinpath("api.py").is_file())
+        print(importlib.reload(requests) is requests)
+        """,
+        tmp_path,
+    )
+    assert out.splitlines() == ["SourceFileLoader True False", "True", "True"]
+
+
+def test_uninstrument_puts_the_originals_back(tmp_path: Path) -> None:
+    out = python(
+        """
+        import requests
+        original = requests.Session.send
+        import aicostguard.auto, aicostguard, sys
+        print(requests.Session.send is original, requests.Session.send.__wrapped__ is original)
+        aicostguard.uninstrument()
+        print(requests.Session.send is original)
+        print([f for f in sys.meta_path if "aicostguard" in type(f).__module__])
+        """,
+        tmp_path,
+    )
+    assert out.splitlines() == ["False True", "True", "[]"]
+
+
+def test_uninstrument_leaves_a_later_wrapper_alone_and_goes_silent() -> None:
+    class Owner:
+        def send(self) -> str:
+            return "sent"
+
+    hook = patch.Hook("test")
+
+    def make(original):  # type: ignore[no-untyped-def]
+        def send(self):  # type: ignore[no-untyped-def]
+            return ("seen " if hook.on else "") + original(self)
+
+        return send
+
+    patch.replace(hook, Owner, "send", make)
+    ours = Owner.send
+
+    def theirs(self: Owner) -> str:
+        return "theirs " + ours(self)
+
+    Owner.send = theirs  # type: ignore[method-assign]
+    assert Owner().send() == "theirs seen sent"
+    patch.restore()
+    assert Owner.send is theirs
+    assert Owner().send() == "theirs sent"
+
+
+def test_two_names_of_one_class_are_hooked_once() -> None:
+    class Owner:
+        def send(self) -> int:
+            return 1
+
+    hook = patch.Hook("test")
+
+    def make(original):  # type: ignore[no-untyped-def]
+        return lambda self: original(self) + 1
+
+    assert patch.replace(hook, Owner, "send", make)
+    assert not patch.replace(hook, Owner, "send", make)
+    assert Owner().send() == 2
+    patch.restore()
+
+
+@pytest.mark.ids("A8")
+def test_a_hook_that_keeps_failing_switches_itself_off_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aicostguard import health
+
+    fresh = health.Health()
+    monkeypatch.setattr(health, "_raise", False)
+    monkeypatch.setattr(patch, "health", fresh)
+    hook = patch.Hook("httpx")
+    for _ in range(patch.PATIENCE - 1):
+        hook.failed("begin", KeyError())
+    hook.worked()
+    for _ in range(patch.PATIENCE - 1):
+        hook.failed("begin", KeyError())
+    assert hook.on
+    hook.failed("begin", KeyError())
+    assert not hook.on
+    assert fresh.faults == {"httpx.begin: KeyError": 2 * patch.PATIENCE - 1}
+    assert "switched itself off" in fresh.warnings["hook-off:httpx"]
+
+
+@pytest.mark.parametrize(
+    "text, numbers",
+    [("1.30.5", (1, 30, 5)), ("2.0rc1", (2, 0)), ("3", (3,)), ("2.0.dev1", (2, 0)), ("unknown", ())],
+)
+def test_versions(text: str, numbers: hooks.Version) -> None:
+    assert hooks.parse_version(text) == numbers
