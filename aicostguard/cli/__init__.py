@@ -1,0 +1,69 @@
+"""The command `aicg`.
+
+Owns which verbs exist and what each needs. `diagnose` runs with the core alone; the others need the extra
+`server`, and say so when it is missing. Exit codes: 0 done, 1 error, 2 wrong usage. Runs on CPython 3.9, where
+the server's own modules do not.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import List, Optional, Sequence
+
+#: verb → one line of help; what needs the extra `server`
+VERBS = {
+    "serve": "run the ledger: receive, price and store receipts",
+    "costs": "what calls cost, by feature, model, user, day, …",
+    "keys": "create, list and revoke keys",
+    "diagnose": "is the agent working in my programs? (needs no extra)",
+}
+#: third-party modules behind the extra, the first missing one decides
+_NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline")
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run `aicg`; `argv` without the program's name. Returns the exit code."""
+    arguments: List[str] = list(sys.argv[1:] if argv is None else argv)
+    verb = next((item for item in arguments if not item.startswith("-")), "")
+    if arguments[:1] == ["diagnose"]:
+        from aicostguard import diagnostics
+
+        return int(diagnostics.main(arguments[1:]) or 0)
+    missing = _missing()
+    if not missing:
+        from aicostguard.cli import app
+
+        return app.run(arguments)
+    if verb in VERBS:
+        sys.stderr.write("aicg %s needs pip install 'aicostguard[server]' (%s)\n" % (verb, missing))
+        return 1
+    return _plain_help(arguments)
+
+
+def _missing() -> str:
+    """Why the server's verbs cannot run here; empty when they can."""
+    import importlib.util
+
+    if sys.version_info < (3, 11):
+        return "and Python 3.11 or later; this is %d.%d" % sys.version_info[:2]
+    for name in _NEEDS:
+        if importlib.util.find_spec(name) is None:
+            return "%s is missing" % name
+    return ""
+
+
+def _plain_help(arguments: List[str]) -> int:
+    if arguments == ["--version"]:
+        import aicostguard
+
+        sys.stdout.write("aicg %s\n" % getattr(aicostguard, "__version__", "unknown"))
+        return 0
+    asked = not arguments or arguments[0] in ("--help", "-h")
+    out = sys.stdout if asked else sys.stderr
+    if not asked:
+        out.write("aicg: unknown command %r\n" % arguments[0])
+    out.write("usage: aicg VERB …\n\n")
+    for verb, says in VERBS.items():
+        out.write("  %-10s%s\n" % (verb, says))
+    out.write("\nAll but diagnose need: pip install 'aicostguard[server]'\n")
+    return 0 if asked else 2

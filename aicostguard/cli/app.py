@@ -1,0 +1,182 @@
+"""The verbs that need the extra `server`, as click commands.
+
+Owns options, help and exit codes. The work is done by `ledger`; what a table looks like, by `table`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Sequence
+
+import click
+
+from aicostguard import ledger
+from aicostguard.cli import VERBS, ask, table
+from aicostguard.ledger import keys as ledger_keys
+from aicostguard.ledger import query
+from aicostguard.ledger.errors import LedgerError, Refused
+from aicostguard.ledger.model import DIMENSIONS, TIMES
+
+_DB_HELP = "The ledger's file. Default: ledger.db in AICG_DATA_DIR, or where your data lives."
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run click without letting it end the process. Returns the exit code."""
+    try:
+        result = _group.main(list(arguments), prog_name="aicg", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        sys.stderr.write("aicg: stopped\n")
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Refused as error:
+        # What the ledger refuses as 422 is a wrong option here.
+        named = f"{error.field}: " if error.field else ""
+        sys.stderr.write(f"aicg: {named}{error}\n")
+        return 2 if error.status == 422 else 1
+    except LedgerError as error:
+        sys.stderr.write(f"aicg: {error}\n")
+        return 1
+    except BrokenPipeError:  # `aicg costs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        import aicostguard
+
+        click.echo(f"aicg {getattr(aicostguard, '__version__', 'unknown')}")
+        context.exit()
+
+
+@click.group(
+    help="AI Cost Guard: what your AI calls cost, to the nano-dollar.",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Its version.")
+def _group() -> None:
+    pass
+
+
+@_group.command(short_help=VERBS["serve"])
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
+@click.option("--key-file", type=click.Path(dir_okay=False), help="The first key. Default: ledger.key beside the file.")
+def serve(host: str, port: int, path: str | None, key_file: str | None) -> int:
+    """Run the ledger until Ctrl-C or SIGTERM.
+
+    The first start makes a key and writes it to a file that only you can read. Programs send receipts with
+    AICG_URL and AICG_KEY; `aicg costs` and GET /v1/costs tell what they cost. The API is described at /docs.
+    """
+    from aicostguard.ledger import serve as server
+
+    return server.run(path or ledger.default_path(), host, port, key_file)
+
+
+@_group.command(short_help=VERBS["costs"])
+@click.option("--since", default=query.DEFAULT_SINCE, show_default=True, help="24h, 7d, today, month, all, or a date.")
+@click.option("--until", help="End of the period, excluded; same forms. Default: now.")
+@click.option("--by", "group_by", default="model", show_default=True, help="Up to three, with commas; see below.")
+@click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; repeatable. NAME= for none.")
+@click.option("--tz", help="Zone in which days and hours are cut, e.g. Europe/Berlin. Default: UTC.")
+@click.option("--order", help="cost, calls, tokens or a column; -cost for the largest first.")
+@click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), help=f"Rows at most. Default: {query.DEFAULT_LIMIT}.")
+@click.option("--json", "form", flag_value="json", help="Print JSON, as GET /v1/costs gives it.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
+@click.option("--url", help="Ask a running ledger instead of the file. Default: AICG_URL, if it is set.")
+@click.option("--key", help="Key for --url. Default: AICG_KEY, which keeps it out of the shell's history.")
+def costs(
+    form: str | None, where: tuple[str, ...], path: str | None, url: str | None, key: str | None, **given: Any
+) -> int:
+    """What did the calls cost?
+
+    Calls without a price or without usage are counted below the table: they are in no sum.
+    """
+    parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
+    for item in where:
+        name, equals, value = item.partition("=")
+        if not equals or name not in DIMENSIONS:
+            known = ", ".join(DIMENSIONS)
+            raise click.BadParameter(f"{item!r}: use NAME=VALUE with one of {known}", param_hint="--where")
+        parameters.setdefault(name, []).append(value)
+    if path and url:
+        raise click.UsageError("--db and --url are two places to ask; give one")
+    answer = ask.costs(parameters, path, url, key)
+    sys.stdout.write(table.FORMS[form or "table"](answer))
+    sys.stdout.flush()
+    return 0
+
+
+costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
+
+
+@_group.group(short_help=VERBS["keys"])
+def keys() -> None:
+    """Create, list and revoke the ledger's keys. A key is shown once, when it is made."""
+
+
+@keys.command("create", short_help="make a key and print it once")
+@click.option("--name", default="", help="What it is for.")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(list(ledger_keys.SCOPES)), help="Repeatable. Default: ingest."
+)
+@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
+def create_key(name: str, scopes: tuple[str, ...], path: str | None) -> int:
+    """Make a key and print it, once.
+
+    A program that only sends receipts needs no more than the scope ingest.
+    """
+    with ask.opened(path, create=True) as store:
+        key = ledger_keys.make()
+        store.add_key(key, name, scopes or ("ingest",), store.default_project(), ledger.now_ms())
+    click.echo(key)
+    if sys.stdout.isatty():
+        click.echo("Keep it now: the ledger holds only its hash.", err=True)
+    return 0
+
+
+@keys.command("list", short_help="which keys there are")
+@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
+def list_keys(path: str | None) -> int:
+    """Which keys there are, what they may do, and whether they still may."""
+    with ask.opened(path) as store:
+        found = store.keys(store.default_project())
+    sys.stdout.write(table.keys(found))
+    return 0
+
+
+@keys.command("revoke", short_help="end a key")
+@click.argument("key")
+@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
+def revoke_key(key: str, path: str | None) -> int:
+    """End KEY, given by its first nine characters as `aicg keys list` shows them. It cannot be undone."""
+    if len(key.rstrip("•")) < 9:
+        raise click.BadParameter("give at least the first nine characters, aicg_ and four more", param_hint="KEY")
+    with ask.opened(path) as store:
+        project = store.default_project()
+        alike = [item for item in store.keys(project) if item.revoked_ms is None and item.shown[:9] == key[:9]]
+        if len(key.rstrip("•")) == 9 and len(alike) > 1:
+            raise LedgerError(f"{len(alike)} keys begin with {key[:9]}; give the whole key")
+        revoked = store.revoke_key(key, project, ledger.now_ms())
+    if not revoked:
+        raise LedgerError(f"no key in force begins with {key[:9]}; `aicg keys list` shows them")
+    click.echo(f"revoked {revoked[0].shown}")
+    return 0
+
+
+@_group.command(short_help=VERBS["diagnose"], add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def diagnose(arguments: tuple[str, ...]) -> int:
+    """Is the agent working in my programs?"""
+    from aicostguard import diagnostics
+
+    return int(diagnostics.main(list(arguments)) or 0)

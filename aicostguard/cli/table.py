@@ -1,0 +1,161 @@
+"""How answers look: a table for people, JSON and CSV for programs.
+
+Owns layout and rounding on the screen. JSON and CSV carry exact amounts; the table shows millionths of a
+dollar. What has no price is said in words, never shown as zero.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from datetime import datetime, timezone
+from typing import Any, Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aicostguard.cli.ask import Answer
+from aicostguard.ledger.model import MEASURES, Key
+
+#: column → its heading; what a table shows of the many sums
+_COLUMNS = {
+    "calls": "calls",
+    "input_tokens": "input",
+    "cache_read_input_tokens": "cached",
+    "output_tokens": "output",
+}
+#: measure → what is said below the table when it is not 0
+_NOTES = {
+    "unpriced_calls": "{n} without a price: in no sum. --by provider,model shows which.",
+    "usage_missing_calls": "{n} without usage from the provider: their tokens are in no sum.",
+    "estimated_calls": "{n} with estimated usage.",
+    "partial_calls": "{n} cut off before the end: the provider may have billed more.",
+    "clock_adjusted_calls": "{n} from a machine whose clock is wrong: shown at the time they arrived.",
+}
+_EMPTY = """No receipts yet. Let a program send some:
+
+  aicg serve                             # here, then in another terminal:
+  AICG_URL=http://127.0.0.1:8090 AICG_KEY=$(cat KEY_FILE) python your_app.py
+
+with `import aicostguard.auto` at the top of your_app.py. `aicg diagnose` says whether it is working.
+"""
+_NOTHING = "No calls from {since} to {until} pass these filters. A longer period: --since all\n"
+
+
+def show(answer: Answer) -> str:
+    """The table, its totals, and what the totals leave out."""
+    body = answer.body
+    if answer.empty:
+        return _EMPTY
+    if body["totals"]["calls"] == 0:
+        return _NOTHING.format(**body)
+    table = Table(show_footer=True, box=None, pad_edge=False, header_style="bold", footer_style="bold")
+    groups = body["group_by"]
+    for place, name in enumerate(groups):
+        table.add_column(name, "total" if place == 0 else "", overflow="fold")
+    totals = body["totals"]
+    for heading, text in (("cost", _money(totals)), *((says, _count(totals[n])) for n, says in _COLUMNS.items())):
+        table.add_column(heading, text, justify="right", no_wrap=True)
+    for row in body["rows"]:
+        names = [Text("-" if row[name] is None else str(row[name])) for name in groups]
+        table.add_row(*names, *_cells(row))
+    other = body["other"]
+    if other:
+        names = [Text(f"({other['groups']} more)"), *(Text("") for _ in groups[1:])]
+        table.add_row(*names, *_cells(other), style="dim")
+    lines = [_drawn(table), _period(body)]
+    for name, says in _NOTES.items():
+        if totals[name]:
+            lines.append("! " + says.format(n=_calls(totals[name])) + "\n")
+    return "".join(lines)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [_money(row), *(_count(row[name]) for name in _COLUMNS)]
+
+
+def _money(row: Mapping[str, Any]) -> str:
+    """Rounded half up to six decimals, in integers: a float could not hold it."""
+    nano = row["cost_nanousd"]
+    if nano is None:
+        return "unpriced"
+    # Some of the calls have no price: the sum is at least this.
+    bound = "≥ " if row["unpriced_calls"] else ""
+    if 0 < nano < 500:
+        return bound + "<$0.000001"
+    whole, part = divmod((nano + 500) // 1000, 10**6)
+    return f"{bound}${whole:,}.{part:06d}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} call" + ("" if number == 1 else "s")
+
+
+def _period(body: Mapping[str, Any]) -> str:
+    return f"\n{body['since']} to {body['until']}, {body['tz']}\n"
+
+
+def _drawn(table: Table) -> str:
+    terminal = sys.stdout.isatty()
+    out = io.StringIO()
+    # Into a file or a pipe nothing is cut to the width of a screen.
+    console = Console(file=out, force_terminal=terminal, width=None if terminal else 400, highlight=False)
+    console.print(table)
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+
+
+def as_json(answer: Answer) -> str:
+    return json.dumps(answer.body, indent=2) + "\n"
+
+
+def as_csv(answer: Answer) -> str:
+    """One line per row, groups first, then `cost_usd` and every sum; `other`, if any, is the last line."""
+    body = answer.body
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    groups: Sequence[str] = body["group_by"]
+    columns = ("cost_usd", *MEASURES)
+    writer.writerow((*groups, *columns))
+    for row in body["rows"]:
+        writer.writerow((*(_plain(row[name]) for name in groups), *(_plain(row[name]) for name in columns)))
+    other = body["other"]
+    if other:
+        names = [f"({other['groups']} more)", *[""] * (len(groups) - 1)]
+        writer.writerow((*names, *(_plain(other[name]) for name in columns)))
+    return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
+        return "'" + value
+    return value
+
+
+FORMS: Mapping[str, Callable[[Answer], str]] = {"table": show, "json": as_json, "csv": as_csv}
+
+
+def keys(found: Sequence[Key]) -> str:
+    if not found:
+        return "No keys yet: `aicg serve` makes the first, `aicg keys create` another.\n"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("key", "name", "scopes", "created", "state"):
+        table.add_column(heading)
+    for key in found:
+        state = "in force" if key.revoked_ms is None else f"revoked {_when(key.revoked_ms)}"
+        cells = (key.shown[:9] + "•" * 4, key.name, " ".join(key.scopes), _when(key.created_ms), state)
+        table.add_row(*(Text(cell) for cell in cells))
+    return _drawn(table)
+
+
+def _when(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")

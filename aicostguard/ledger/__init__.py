@@ -1,0 +1,48 @@
+"""The ledger: takes receipts exactly once, prices them, keeps sums, answers questions about cost.
+
+Owns stored receipts and money. Imports nothing of capture or delivery: what it knows of agents is the
+envelope. Needs the extra `server` for its HTTP face; the store itself runs on the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Mapping
+
+from aicostguard import config
+from aicostguard.ledger import ingest
+from aicostguard.ledger.model import Batch
+from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.ledger.store import Store
+
+
+def default_path(environ: Mapping[str, str] | None = None) -> str:
+    """`AICG_DATA_DIR/ledger.db`, else where the user's data lives."""
+    settings = config.load(os.environ if environ is None else environ)
+    return os.path.join(settings.data_dir, "ledger.db")
+
+
+def open_ledger(path: str, *, create: bool = True, check: bool = False) -> SqliteStore:
+    """Open the ledger file and take in what agents left in its inbox. Errors as `SqliteStore`'s."""
+    store = SqliteStore(path, create=create, check=check)
+    try:
+        drain(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def drain(store: Store) -> int:
+    """Price and roll up what lies in the inbox; returns how many envelopes."""
+    return store.drain(_prepare)
+
+
+def _prepare(project_id: int, envelope: bytes, received_ms: int) -> Batch:
+    return ingest.prepare(project_id, ingest.parse(envelope), min(received_ms, now_ms()))
+
+
+def now_ms() -> int:
+    """The ledger's clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

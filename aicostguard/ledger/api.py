@@ -1,0 +1,219 @@
+"""The ledger over HTTP: a thin face on `ingest` and `query`.
+
+Owns routes, authorisation, the shape of errors and the headers of every reply. Decides nothing about money.
+Nothing is acknowledged here before the store has committed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import Any, AsyncIterator, Callable, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aicostguard.ledger import apidoc, body, drain, ingest, keys, now_ms, open_ledger, query
+from aicostguard.ledger.errors import LedgerError, Refused
+from aicostguard.ledger.model import Key
+from aicostguard.ledger.store import Store
+
+T = TypeVar("T")
+log = logging.getLogger("aicostguard.ledger")
+
+#: how often the inbox is looked at while nobody asks: a receipt is visible within two seconds (D16)
+DRAIN_EVERY_S = 1.0
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Json(Response):
+    """JSON in ASCII: whatever a client sent as a name can be said back to it."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+class Headers:
+    """Puts the security headers on every reply that does not bring its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message.get("headers", ())}
+                more = [pair for pair in _HEADERS if pair[0] not in present]
+                message["headers"] = [*message.get("headers", ()), *more]
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def create_app(path: str | None = None, *, store: Store | None = None, price: ingest.Pricer | None = None) -> FastAPI:
+    """The application over the ledger at `path`, opened and closed with it, or over an open `store`.
+
+    Opens the file at once: raises what `SqliteStore` raises.
+    """
+    if store is None:
+        if path is None:
+            raise ValueError("name a path or give a store")
+        store = open_ledger(path)
+        owned: Store | None = store
+    else:
+        owned = None
+    app = FastAPI(lifespan=_lifespan(store, owned), **apidoc.ABOUT)
+    app.add_middleware(Headers)
+    app.add_exception_handler(LedgerError, _refuse)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _broken)
+    _routes(app, store, price)
+    apidoc.mount(app)
+    return app
+
+
+def _lifespan(store: Store, owned: Store | None) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_drain_now_and_then(store))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            if owned is not None:
+                await run_in_threadpool(owned.close)
+
+    return lifespan
+
+
+async def _drain_now_and_then(store: Store) -> None:
+    said = ""
+    while True:
+        await asyncio.sleep(DRAIN_EVERY_S)
+        try:
+            await run_in_threadpool(drain, store)
+            said = ""
+        except LedgerError as error:
+            if str(error) != said:  # a full disk is said once, not every second
+                said = str(error)
+                log.error("the inbox could not be taken in: %s", error)
+        except Exception:
+            log.exception("the inbox could not be taken in")
+
+
+def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
+    def authorised(request: Request, scope: str, job: Callable[[Key], T]) -> T:
+        return job(keys.authorise(store, request.headers.get("authorization"), scope))
+
+    @app.post("/v1/receipts", **apidoc.POST_RECEIPTS)
+    async def post_receipts(request: Request) -> Response:
+        received_ms = now_ms()
+        # Who may not send is told so before anything of the body is read.
+        key = await run_in_threadpool(authorised, request, "ingest", lambda key: key)
+        sent = await body.read(request.stream(), request.headers.get("content-length"))
+        encoding = request.headers.get("content-encoding")
+        idempotency_key = request.headers.get("idempotency-key")
+
+        def take() -> dict[str, Any]:
+            parsed = ingest.parse(body.plain(sent, encoding))
+            return ingest.accept(
+                store, key.project_id, parsed, received_ms, idempotency_key=idempotency_key, price=price
+            )
+
+        return Json(await run_in_threadpool(take))
+
+    @app.get("/v1/costs", **apidoc.GET_COSTS)
+    def get_costs(request: Request) -> Response:
+        def answer(key: Key) -> dict[str, Any]:
+            asked = query.parse(_parameters(request), key.project_id, now_ms())
+            drain(store)
+            return query.run(store, asked)
+
+        return Json(authorised(request, "read", answer))
+
+    @app.get("/v1/receipts", **apidoc.GET_RECEIPTS)
+    def get_receipts(request: Request) -> Response:
+        def answer(key: Key) -> dict[str, Any]:
+            drain(store)
+            return query.receipts(store, _parameters(request), key.project_id, now_ms())
+
+        return Json(authorised(request, "read", answer))
+
+    @app.get("/v1/sources", **apidoc.GET_SOURCES)
+    def get_sources(request: Request) -> Response:
+        _parameterless(request)
+
+        def answer(key: Key) -> dict[str, Any]:
+            return {"sources": [source._asdict() for source in store.sources(key.project_id)]}
+
+        return Json(authorised(request, "read", answer))
+
+    @app.get("/v1/health", **apidoc.GET_HEALTH)
+    def get_health(request: Request) -> Response:
+        _parameterless(request)
+        store.default_project()  # a ledger that cannot be read is not well
+        return Json({"status": "ok"})
+
+
+def _parameters(request: Request) -> dict[str, list[str]]:
+    out: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        out.setdefault(name, []).append(value)
+    return out
+
+
+def _parameterless(request: Request) -> None:
+    for name in request.query_params:
+        raise Refused(422, "is not a parameter; there are none here", ascii(name[:64])[1:-1])
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LedgerError)
+    content = {"error": str(error)}
+    field = getattr(error, "field", "")
+    if field:
+        content["field"] = field
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status >= 500:
+        log.error("%s", error)
+    if error.status == 413:
+        # The rest of the body is not read: the connection cannot serve another request.
+        headers["Connection"] = "close"
+    return Json(content, status_code=error.status, headers=headers)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Json({"error": str(error.detail)}, status_code=error.status_code, headers=error.headers)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    return Json({"error": "the request does not fit"}, status_code=422)
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    # The text of an unforeseen error may quote a value: only its type goes out. The server's log has the rest.
+    return Json({"error": f"the ledger failed ({type(error).__name__}); its log says where"}, status_code=500)

@@ -1,0 +1,313 @@
+"""What the API says about itself: the OpenAPI document, and the page at /docs that shows it.
+
+Owns descriptions and examples. The page's script and style come from the package `fastapi-offline`, which
+carries Swagger UI's files, so that the page works without internet; nothing on it is inline, so that the
+content security policy needs no exception for scripts.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable
+
+from fastapi import FastAPI
+from starlette.responses import FileResponse, Response
+
+from aicostguard.ledger.model import DIMENSIONS, MEASURES
+from aicostguard.ledger.query import PARAMETERS
+from aicostguard.receipt import FIELDS, REQUIRED
+
+_TYPES = {"int": "integer", "flag": "boolean", "tags": "object"}
+
+_EXAMPLE_RECEIPT: dict[str, Any] = {
+    "provider": "openai",
+    "model": "gpt-4o",
+    "input_tokens": 1240,
+    "output_tokens": 312,
+    "latency_ms": 842,
+    "feature": "generate_rag_answer",
+}
+_EXAMPLE_ENVELOPE: dict[str, Any] = {
+    "schema": 1,
+    "agent": "0.1.0",
+    "epoch": "01JD8Y3W7ZK5T9Q2R4V6X8A0BC",
+    "sent_at": 1795327200000,
+    "service": "shop",
+    "environment": "production",
+    "counters": {"generated": 18, "sent": 16},
+    "seq": [17],
+    "at": [1795327199000],
+    "receipts": [_EXAMPLE_RECEIPT],
+}
+_REPLY = {"accepted": 1, "duplicate": 0, "refused": []}
+
+
+def _measure(name: str) -> dict[str, Any]:
+    says = {
+        "cost_nanousd": "Cost in billionths of a US dollar; null where no call of the row has a price.",
+        "unpriced_calls": "Calls without a price: they are in no cost.",
+        "usage_missing_calls": "Calls for which the provider reported no usage.",
+        "estimated_calls": "Calls whose usage was estimated.",
+        "partial_calls": "Calls that were cut off before their end.",
+        "clock_adjusted_calls": "Calls whose sender's clock was beyond belief; they stand at the time of arrival.",
+        "input_tokens": "All input tokens, cached and written ones included.",
+        "output_tokens": "All output tokens, reasoning included.",
+        "reported_cost_nanousd": "What providers themselves said the calls cost.",
+    }
+    nullable = name == "cost_nanousd"
+    text = says.get(name, f"Sum of `{name}`.")
+    return {"type": ["integer", "null"] if nullable else "integer", "description": text}
+
+
+_AMOUNTS: dict[str, Any] = {
+    "cost_usd": {"type": ["string", "null"], "description": "Cost in US dollars, exact.", "examples": ["0.00622"]},
+    **{name: _measure(name) for name in MEASURES},
+}
+_NAMES = {
+    name: {"type": ["string", "null"], "description": f"{dimension.says}; null = not said"}
+    for name, dimension in DIMENSIONS.items()
+}
+
+
+def _object(properties: dict[str, Any], required: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {}), **more}
+
+
+_RECEIPT = _object(
+    {name: {"type": _TYPES.get(field.kind, "string"), "description": field.expects} for name, field in FIELDS.items()},
+    REQUIRED,
+    additionalProperties=False,
+    examples=[_EXAMPLE_RECEIPT],
+)
+_COUNT = {"type": "integer", "minimum": 0}
+_ENVELOPE = _object(
+    {
+        "schema": {"type": "integer", "description": "Version of the format: 1."},
+        "agent": {"type": "string", "description": "Version of the sender."},
+        "epoch": {"type": "string", "description": "Id of the sending process, new at every start."},
+        "sent_at": {**_COUNT, "description": "The sender's clock now, in ms since 1970."},
+        **{name: {"type": "string"} for name in ("service", "environment", "release", "host")},
+        "counters": _object({}, description="Totals of the process so far.", additionalProperties=_COUNT),
+        "seq": {"type": "array", "items": _COUNT, "description": "Number of each receipt within the epoch."},
+        "at": {"type": "array", "items": _COUNT, "description": "The sender's clock when each call was made."},
+        "receipts": {"type": "array", "maxItems": 5000, "items": _RECEIPT},
+    },
+    ("schema", "epoch", "sent_at", "seq", "at", "receipts"),
+    additionalProperties=False,
+    examples=[_EXAMPLE_ENVELOPE],
+)
+_ERROR = _object(
+    {
+        "error": {"type": "string", "description": "What is wrong, and the way out."},
+        "field": {"type": "string", "description": "The key or parameter at fault."},
+    },
+    ("error",),
+)
+
+
+def _json(says: str, schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": schema}
+    if example is not None:
+        content["example"] = example
+    return {"description": says, "content": {"application/json": content}}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    says = {
+        400: "Not JSON, not gzip, or a version this ledger does not read.",
+        401: "No key, an unknown one, or a revoked one.",
+        403: "The key lacks the scope.",
+        413: "More than 5 MB as sent, 32 MB inflated, or 5,000 receipts: split it.",
+        415: "A Content-Encoding other than gzip.",
+        422: "A key, value or parameter that does not fit; `field` names it.",
+        503: "The ledger cannot write or read now. Try again after `Retry-After` seconds; nothing was stored.",
+    }
+    return {status: _json(says[status], _ERROR) for status in statuses}
+
+
+def _parameters(*names: str) -> list[dict[str, Any]]:
+    own = [(name, PARAMETERS[name]) for name in names]
+    only = "Only receipts with this: {}. Empty for those without."
+    filters = [(name, only.format(dimension.says)) for name, dimension in DIMENSIONS.items()]
+    listed = [
+        {"name": name, "in": "query", "required": False, "description": says, "schema": {"type": "string"}}
+        for name, says in own
+    ]
+    several = {"type": "array", "items": {"type": "string"}}
+    return listed + [
+        {"name": name, "in": "query", "required": False, "description": says, "schema": several}
+        for name, says in filters
+    ]
+
+
+_KEY_NEEDED: dict[str, Any] = {"security": [{"key": []}]}
+
+POST_RECEIPTS: dict[str, Any] = {
+    "summary": "Send receipts",
+    "description": "An envelope of an agent, or one bare receipt from any language. An envelope may be sent again, "
+    "whole or cut otherwise: a receipt counts once. Give a bare receipt an `Idempotency-Key` and it counts once too; "
+    "the same key with another receipt is refused. Any 2xx means taken: never send it again. Gzip is welcome.",
+    "tags": ["receipts"],
+    "responses": {
+        200: _json(
+            "Taken and stored. A refused receipt will be refused again.",
+            _object(
+                {
+                    "accepted": {"type": "integer"},
+                    "duplicate": {"type": "integer", "description": "Known already."},
+                    "refused": {
+                        "type": "array",
+                        "items": _object(
+                            {"index": {"type": "integer"}, "field": {"type": "string"}, "error": {"type": "string"}}
+                        ),
+                    },
+                }
+            ),
+            _REPLY,
+        ),
+        **_errors(400, 401, 403, 413, 415, 422, 503),
+    },
+    "openapi_extra": {
+        **_KEY_NEEDED,
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "For a bare receipt: 1 to 255 visible ASCII characters.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"oneOf": [_ENVELOPE, _RECEIPT]},
+                    "examples": {
+                        "one receipt": {"value": _EXAMPLE_RECEIPT},
+                        "an envelope": {"value": _EXAMPLE_ENVELOPE},
+                    },
+                }
+            },
+        },
+    },
+}
+_ROW = _object({**_NAMES, "hour": {"type": "string"}, "day": {"type": "string"}, **_AMOUNTS})
+GET_COSTS: dict[str, Any] = {
+    "summary": "What did it cost?",
+    "description": "Sums over a period, grouped and filtered. Rows and `other` (what `limit` cut off) add up "
+    "to `totals`. Calls without a price or without usage are counted beside the money, never as zero.",
+    "tags": ["costs"],
+    "responses": {
+        200: _json(
+            "The answer.",
+            _object(
+                {
+                    "since": {"type": "string"},
+                    "until": {"type": "string"},
+                    "tz": {"type": "string"},
+                    "group_by": {"type": "array", "items": {"type": "string"}},
+                    "rows": {"type": "array", "items": _ROW},
+                    "other": {"oneOf": [_object({"groups": {"type": "integer"}, **_AMOUNTS}), {"type": "null"}]},
+                    "totals": _object(_AMOUNTS),
+                }
+            ),
+        ),
+        **_errors(401, 403, 422, 503),
+    },
+    "openapi_extra": {**_KEY_NEEDED, "parameters": _parameters(*PARAMETERS)},
+}
+GET_RECEIPTS: dict[str, Any] = {
+    "summary": "The newest receipts",
+    "description": "Single receipts of a period, newest first, each with its cost, its price row and its time.",
+    "tags": ["receipts"],
+    "responses": {
+        200: _json("The receipts.", _object({"receipts": {"type": "array", "items": {"type": "object"}}})),
+        **_errors(401, 403, 422, 503),
+    },
+    "openapi_extra": {**_KEY_NEEDED, "parameters": _parameters("since", "until", "tz", "limit")},
+}
+GET_SOURCES: dict[str, Any] = {
+    "summary": "Who delivered, and what is missing",
+    "description": "Every process that sent envelopes: its own counters beside what arrived. `missing` receipts lie "
+    "between the first and the last that came, and never did.",
+    "tags": ["receipts"],
+    "responses": {
+        200: _json("The sources.", _object({"sources": {"type": "array", "items": {"type": "object"}}})),
+        **_errors(401, 403, 503),
+    },
+    "openapi_extra": _KEY_NEEDED,
+}
+GET_HEALTH: dict[str, Any] = {
+    "summary": "Is it up?",
+    "description": "No key needed.",
+    "tags": ["health"],
+    "responses": {200: _json("It is.", _object({"status": {"type": "string"}}), {"status": "ok"}), **_errors(503)},
+}
+
+ABOUT: dict[str, Any] = {
+    "title": "AI Cost Guard ledger",
+    "version": "1",
+    "description": "Takes receipts of AI calls exactly once, prices them, and answers what they cost. Every path but "
+    "`/v1/health` needs a key: `Authorization: Bearer aicg_…`. All money is US dollars.",
+    "docs_url": None,
+    "redoc_url": None,
+    "openapi_url": "/docs/openapi.json",
+}
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>AI Cost Guard ledger: API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="docs/favicon.png"><link rel="stylesheet" href="docs/swagger-ui.css"></head>
+<body><div id="api"></div><noscript>The page needs JavaScript; the same is in
+<a href="docs/openapi.json">openapi.json</a>.</noscript>
+<script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body></html>
+"""
+_START = """SwaggerUIBundle({url: "docs/openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis], defaultModelsExpandDepth: 0});
+"""
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+
+
+def _assets() -> str:
+    import fastapi_offline
+
+    return os.path.join(os.path.dirname(fastapi_offline.__file__), "static")
+
+
+def _sender(path: str, kind: str) -> Callable[[], Response]:
+    return lambda: FileResponse(path, media_type=kind)
+
+
+def mount(app: FastAPI) -> None:
+    """Add the page and its files."""
+    headers = {"Content-Security-Policy": _POLICY}
+
+    def page() -> Response:
+        return Response(_PAGE, media_type="text/html", headers=headers)
+
+    def start() -> Response:
+        return Response(_START, media_type="text/javascript")
+
+    app.get("/docs", include_in_schema=False)(page)
+    app.get("/docs/start.js", include_in_schema=False)(start)
+    for name, kind in _FILES.items():
+        path = os.path.join(_assets(), name)
+        app.get(f"/docs/{name}", include_in_schema=False)(_sender(path, kind))
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = plain()
+        schema.setdefault("components", {})["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "description": "A ledger key: aicg_…"}
+        }
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,63 @@
+"""A request's body, read and inflated within bounds.
+
+Owns the limits that keep one request from taking the server's memory. Nothing here trusts a length that a
+client states, or a compressed size.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import AsyncIterator
+
+from aicostguard.ledger.errors import Refused
+
+MAX_BODY = 5 * 1024 * 1024
+MAX_INFLATED = 32 * 1024 * 1024
+#: a gzip body may be several joined ones; each costs a copy of the rest
+MAX_MEMBERS = 16
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+async def read(stream: AsyncIterator[bytes], length: str | None) -> bytes:
+    """The body as sent. Raises `Refused` (413) beyond `MAX_BODY`, without reading on."""
+    if length is not None and length.isascii() and length.isdigit() and int(length[:18]) > MAX_BODY:
+        raise _too_large()
+    parts: list[bytes] = []
+    size = 0
+    async for part in stream:
+        size += len(part)
+        if size > MAX_BODY:
+            raise _too_large()
+        parts.append(part)
+    return b"".join(parts)
+
+
+def plain(body: bytes, encoding: str | None) -> bytes:
+    """The body without its `Content-Encoding`. Raises `Refused`: 413 beyond `MAX_INFLATED`, 415, 400."""
+    name = (encoding or "identity").strip().lower()
+    if name == "identity":
+        return body
+    if name not in ("gzip", "x-gzip"):
+        raise Refused(415, "Content-Encoding must be gzip or left out")
+    out: list[bytes] = []
+    room = MAX_INFLATED
+    try:
+        for _ in range(MAX_MEMBERS):
+            inflater = zlib.decompressobj(_GZIP)
+            part = inflater.decompress(body, room + 1)
+            if len(part) > room:
+                raise Refused(413, f"the body inflates to more than {MAX_INFLATED >> 20} MB: split it")
+            if not inflater.eof:
+                raise Refused(400, "the gzip body ends too early")
+            room -= len(part)
+            out.append(part)
+            body = inflater.unused_data
+            if not body:
+                return b"".join(out)
+    except zlib.error:
+        raise Refused(400, "the body is not gzip, as Content-Encoding says") from None
+    raise Refused(400, f"the gzip body has more than {MAX_MEMBERS} members")
+
+
+def _too_large() -> Refused:
+    return Refused(413, f"the body is larger than {MAX_BODY >> 20} MB: split it")

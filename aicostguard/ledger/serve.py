@@ -1,0 +1,157 @@
+"""`aicg serve`: from a command line to a listening ledger, and back down again.
+
+Owns start and stop: the checks before the port opens, the first key, what is said to the operator, signals.
+Every way a start can fail ends in one sentence with the way out; no file that cannot be read is touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from typing import Any, TextIO
+
+import uvicorn
+
+from aicostguard.config import LOOPBACK, mask
+from aicostguard.ledger import keys, now_ms, open_ledger
+from aicostguard.ledger.api import create_app
+from aicostguard.ledger.errors import LedgerError, NotWritable
+from aicostguard.ledger.sqlite import SqliteStore
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8090
+#: how long requests under way may take to finish once the server is asked to stop
+GRACE_S = 10
+
+
+def serve(path: str, host: str, port: int, key_file: str | None, out: TextIO = sys.stdout) -> None:
+    """Run until SIGTERM or SIGINT. Raises `LedgerError` when it cannot start."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    listener = _listen(host, port)
+    try:
+        store = open_ledger(path, check=True)
+        try:
+            key_path = key_file or os.path.join(os.path.dirname(os.path.abspath(path)), "ledger.key")
+            key, made = keys.first_key(store, key_path, now_ms())
+            _greet(out, store, listener, host, key_path, key, made)
+            _run(store, listener)
+        finally:
+            store.close()
+    finally:
+        listener.close()
+
+
+def _run(store: SqliteStore, listener: socket.socket) -> None:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(store=store),
+            log_level="warning",
+            # Query strings hold labels: they belong in nobody's log.
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            lifespan="on",
+        )
+    )
+    # uvicorn raises the signal once more after a clean stop; that must not turn it into a failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything else, so that a second start does not touch the file of the first."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise NotWritable(f"{host} is no address of this machine ({error}); use --host 127.0.0.1") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise NotWritable(
+                f"{where} is in use, perhaps by another `aicg serve`; stop that one or choose another with --port"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise NotWritable(f"{where} may not be used by this user; choose a --port above 1023") from error
+        raise NotWritable(f"cannot listen on {where}: {error.strerror}") from error
+    return listener
+
+
+def _greet(
+    out: TextIO, store: SqliteStore, listener: socket.socket, host: str, key_path: str, key: str | None, made: bool
+) -> None:
+    shown_host = f"[{host}]" if ":" in host else host
+    url = f"http://{shown_host}:{listener.getsockname()[1]}"
+    say = _Say(out)
+    say(f"AI Cost Guard ledger at {url}  (API: {url}/docs)")
+    say(f"  data  {store.path}")
+    if not store.checked:
+        say("        large file: not checked for damage at this start; `PRAGMA quick_check` does it")
+    if key is None:
+        say(f"  key   {key_path} is gone; make another with `aicg keys create`")
+    elif made and out.isatty():
+        # Only a person at a terminal sees it; a log or a container's output never does.
+        say(f"  key   {key}  (also in {key_path})")
+    else:
+        say(f"  key   {mask(key)} in {key_path}")
+    if key is not None and _readable_by_others(key_path):
+        say(f"  WARNING: {key_path} can be read by other users; run: chmod 600 {key_path}")
+    if not _is_loopback(host):
+        say(f"  WARNING: listening on {host}: every machine that reaches this port can talk to the ledger, and over")
+        say("  plain http keys and receipts travel unencrypted. Put a TLS proxy in front, or use --host 127.0.0.1.")
+    say(f"  send  AICG_URL={url} AICG_KEY=$(cat {key_path}) python your_app.py  # with: import aicostguard.auto")
+    say("  ask   aicg costs --by feature,model")
+
+
+class _Say:
+    """Prints a line and flushes; a closed pipe at the other end is no reason to stop."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __call__(self, line: str) -> None:
+        try:
+            self._out.write(line + "\n")
+            self._out.flush()
+        except (OSError, ValueError, UnicodeEncodeError):
+            logging.getLogger("aicostguard.ledger").debug("the greeting could not be written")
+
+
+def _readable_by_others(path: str) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    if host in LOOPBACK:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def run(path: str, host: str, port: int, key_file: str | None, **_: Any) -> int:
+    """As `serve`, with failures said on stderr. Returns the exit code: 0, or 1 when it could not start."""
+    try:
+        serve(path, host, port, key_file)
+    except LedgerError as error:
+        sys.stderr.write(f"aicg serve: {error}\n")
+        return 1
+    return 0

@@ -1,0 +1,159 @@
+"""The embedded store: one SQLite file in WAL mode, read by many, written through one fair writer.
+
+Owns when a connection is opened and closed. Several processes may hold the same file open. If it fails,
+requests are refused with a reason and senders keep their receipts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import queue
+import sqlite3
+from typing import Any, Callable, TypeVar
+
+from aicostguard.config import mask
+from aicostguard.ledger.errors import LedgerError, NotWritable
+from aicostguard.ledger.model import Added, Batch, Costs, Key, Query, Source
+from aicostguard.ledger.sqlite import file, read, write
+from aicostguard.ledger.sqlite.writer import FairLock, Writer
+from aicostguard.ledger.store import Prepare
+
+T = TypeVar("T")
+
+
+def hash_key(key: str) -> str:
+    """What is stored of a key."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class SqliteStore:
+    """A `Store` in one file.
+
+    `check=True` reads the whole file first, up to a size (`checked` says whether it was done). Raises
+    `NotWritable`, `Corrupt`, `Newer`, `Full` or `Busy`, each naming the file and the way out.
+    """
+
+    def __init__(self, path: str, *, create: bool = True, check: bool = False) -> None:
+        self.path = path
+        self.checked = False
+        if not create and not os.path.exists(path):
+            raise NotWritable(f"there is no ledger at {path}")
+        file.prepare_folder(path)
+        lock = FairLock(path)
+        try:
+            with file.explained(path):
+                connection = _opened(path)
+                try:
+                    if check:
+                        self.checked = file.check(connection, path)
+                    with lock.held():
+                        file.migrate(connection, path)
+                except BaseException:
+                    connection.close()
+                    raise
+        except BaseException:
+            lock.close()
+            raise
+        self._writer = Writer(path, connection, lock)
+        # A pool, not one per thread: a server's threads come and go.
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+
+    def add(self, batch: Batch) -> Added:
+        return self._writer.do(lambda connection: write.apply(connection, batch))
+
+    def drain(self, prepare: Prepare) -> int:
+        taken = 0
+        # A look first: with an empty inbox no reader ever waits for a writer.
+        while self._read(lambda connection: connection.execute("SELECT 1 FROM inbox LIMIT 1").fetchone()):
+            taken += self._writer.do(lambda connection: write.drain(connection, prepare))
+        return taken
+
+    def costs(self, query: Query) -> Costs:
+        return self._read(lambda connection: read.costs(connection, query))
+
+    def receipts(self, query: Query) -> list[dict[str, Any]]:
+        return self._read(lambda connection: read.receipts(connection, query))
+
+    def sources(self, project_id: int) -> list[Source]:
+        return self._read(lambda connection: read.sources(connection, project_id))
+
+    def first_at(self, project_id: int) -> int | None:
+        return self._read(lambda connection: read.first_at(connection, project_id))
+
+    def default_project(self) -> int:
+        found = self._read(lambda connection: connection.execute("SELECT min(id) FROM projects").fetchone()[0])
+        return int(found) if found is not None else self._writer.do(write.default_project)
+
+    def add_key(self, key: str, name: str, scopes: tuple[str, ...], project_id: int, now_ms: int) -> Key:
+        values = (hash_key(key), project_id, mask(key), name, " ".join(scopes), now_ms)
+        self._writer.do(
+            lambda connection: (
+                connection.execute(
+                    "INSERT INTO keys (hash, project_id, shown, name, scopes, created_ms) VALUES (?, ?, ?, ?, ?, ?) "
+                    "ON CONFLICT DO NOTHING",
+                    values,
+                ).rowcount
+            )
+        )
+        found = self.find_key(key)
+        if found is None:
+            raise LedgerError("the key was not stored")
+        return found
+
+    def find_key(self, key: str) -> Key | None:
+        hashed = hash_key(key)
+        for stored, found in self._read(lambda connection: read.key_rows(connection, "hash = ?", (hashed,))):
+            if hmac.compare_digest(stored, hashed):
+                return found
+        return None
+
+    def keys(self, project_id: int) -> list[Key]:
+        rows = self._read(lambda connection: read.key_rows(connection, "project_id = ?", (project_id,)))
+        return [key for _, key in rows]
+
+    def revoke_key(self, shown: str, project_id: int, now_ms: int) -> list[Key]:
+        where, values = "project_id = ? AND revoked_ms IS NULL AND ", (project_id, shown.rstrip("•"))
+        if len(values[1]) > 9:
+            where, values = where + "hash = ?", (project_id, hash_key(values[1]))
+        else:
+            where += "substr(shown, 1, 9) = ?"
+
+        def revoke(connection: sqlite3.Connection) -> list[Key]:
+            rows = read.key_rows(connection, where, values)
+            for hashed, _ in rows:
+                connection.execute("UPDATE keys SET revoked_ms = ? WHERE hash = ?", (now_ms, hashed))
+            return [key._replace(revoked_ms=now_ms) for _, key in rows]
+
+        return self._writer.do(revoke)
+
+    def close(self) -> None:
+        self._writer.close()
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+    def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        with file.explained(self.path):
+            try:
+                connection = self._idle.get_nowait()
+            except queue.Empty:
+                connection = file.connect(self.path, write=False)
+            try:
+                answer = job(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.put(connection)
+            return answer
+
+
+def _opened(path: str) -> sqlite3.Connection:
+    made = not os.path.exists(path)
+    if made:
+        # Receipts tell what a company does with AI: for this user alone, the WAL and its index inherit it.
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise NotWritable(f"{path} cannot be made: {error.strerror}") from error
+    return file.connect(path, write=True)

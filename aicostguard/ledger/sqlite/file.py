@@ -1,0 +1,142 @@
+"""Opening a ledger file: is it ours, is it whole, is it of our version; and what SQLite's errors mean.
+
+Owns connections and migrations. Never overwrites, renames or deletes a file that it cannot read. If this
+misjudges a file, a ledger is lost or a start fails without a word of the way out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from typing import Iterator
+
+from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, Newer, NotWritable
+from aicostguard.ledger.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+#: STRICT tables came with this
+OLDEST_SQLITE = (3, 37, 0)
+#: above this a full check at every start would take too long
+CHECK_UP_TO_BYTES = 2 * 10**9
+#: how long one connection waits for another's write; the fair lock keeps our own writers apart before that
+BUSY_MS = 10_000
+
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DENIED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+
+
+def explain(path: str, error: sqlite3.Error) -> LedgerError:
+    """The failure in the ledger's terms, with the file's name and the way out."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    text = str(error)
+    if code in _CORRUPT or "malformed" in text or "not a database" in text:
+        return corrupt(path, text)
+    if code in _FULL:
+        return Full(
+            f"{path}: {text}; nothing of this request was stored. Make room on the device, or move the file "
+            "(AICG_DATA_DIR, --db)"
+        )
+    if code in _BUSY:
+        return Busy(f"{path} is in use by another process for too long ({text}); try again")
+    if code in _DENIED:
+        return NotWritable(f"{path}: {text}. Check that this user may write the file and its folder, or use --db")
+    return LedgerError(f"{path}: {text}")
+
+
+def corrupt(path: str, found: str) -> Corrupt:
+    return Corrupt(
+        f"{path} is damaged or no ledger ({found}). It was left as it is. Restore it from a backup, recover what "
+        f"can be read with `sqlite3 {path} .recover`, or start a new ledger with --db ANOTHER_FILE"
+    )
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn SQLite's errors raised inside into the ledger's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+
+
+def prepare_folder(path: str) -> None:
+    """Make the file's folder, for this user alone. Raises `NotWritable`."""
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise NotWritable(
+            f"the folder {folder} cannot be made: {error.strerror}. Set AICG_DATA_DIR or --db to a place this user "
+            "may write"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NotWritable(f"the folder {folder} cannot be written by this user. Set AICG_DATA_DIR or --db to another")
+
+
+def connect(path: str, *, write: bool) -> sqlite3.Connection:
+    """A connection in autocommit mode: transactions are begun and ended by name."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise LedgerError(f"this Python has SQLite {sqlite3.sqlite_version}; the ledger needs {needed} or later")
+    connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        if write:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL: what is acknowledged survives a power cut. Writers share commits, so it costs little.
+            connection.execute("PRAGMA synchronous = FULL")
+        else:
+            connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute("PRAGMA mmap_size = 268435456")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def check(connection: sqlite3.Connection, path: str) -> bool:
+    """Read the whole file and raise `Corrupt` if it is damaged. False when it is too large to check at a start."""
+    if os.path.getsize(path) > CHECK_UP_TO_BYTES:
+        return False
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise corrupt(path, str(found).splitlines()[0])
+    return True
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the file to this release's version, in one transaction. Raises `Newer`; `Corrupt` for a stranger's file."""
+    if _version(connection, path) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection, path)  # again: another process may have been faster
+        for step in MIGRATIONS[version:]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection, path: str) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    if mark == APPLICATION_ID:
+        if version > VERSION:
+            raise Newer(
+                f"{path} was written by a newer release (version {version}; this one knows {VERSION}): "
+                "upgrade aicostguard"
+            )
+        return version
+    # Not ours yet: empty, or holding only what an agent's sink left before any ledger opened it.
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if mark or version or tables - {"inbox"}:
+        raise corrupt(path, "it is another program's SQLite file")
+    return 0

@@ -1,0 +1,235 @@
+"""Queries. Each runs in one read transaction, so that rows and totals speak of the same moment.
+
+Owns the choice between daily sums, hourly sums and raw receipts. A period is covered exactly: whole days from
+`daily`, whole hours at its edges from `hourly`, and only what is left of an hour, if anything, from raw rows.
+If the cover overlaps or leaves a gap, totals are wrong while every row is right: a property test holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from aicostguard.health import COUNTERS
+from aicostguard.ledger.model import (
+    DAY_MS,
+    DIMENSIONS,
+    FLAGGED,
+    HOUR_MS,
+    MEASURES,
+    OF_ENVELOPE,
+    SMALLEST,
+    TIMES,
+    UNITS,
+    Costs,
+    Key,
+    Query,
+    Source,
+)
+from aicostguard.ledger.sqlite.write import COLUMNS, quoted
+from aicostguard.receipt import FIELDS
+
+_SUM = ", ".join(f"SUM({name}) AS {name}" for name in MEASURES)
+_RAW = ", ".join(
+    [
+        "COALESCE(cost_nanousd, 0) AS cost_nanousd",
+        "1 AS calls",
+        "(cost_nanousd IS NULL) AS unpriced_calls",
+        *(f"COALESCE({flag}, 0) AS {name}" for flag, name in FLAGGED.items()),
+        "clock_adjusted AS clock_adjusted_calls",
+        *(f"COALESCE({name}, 0) AS {name}" for name in UNITS),
+    ]
+)
+
+Segment = tuple[str, int, int]
+
+
+def cover(since: int, until: int, *, hours: bool, days: bool) -> list[Segment]:
+    """Cut `[since, until)` into `(table, from, to)` with no overlap and no gap, whole days first."""
+    if since >= until:
+        return []
+    if days:
+        first, last = -(-since // DAY_MS) * DAY_MS, until // DAY_MS * DAY_MS
+        if first < last:
+            inner: list[Segment] = [("daily", first, last)]
+            edges = {"hours": hours, "days": False}
+            return inner + cover(since, first, **edges) + cover(last, until, **edges)
+    if hours:
+        first, last = -(-since // HOUR_MS) * HOUR_MS, until // HOUR_MS * HOUR_MS
+        if first < last:
+            raw = [("receipts", a, b) for a, b in ((since, first), (last, until)) if a < b]
+            return [("hourly", first, last), *raw]
+    return [("receipts", since, until)]
+
+
+def _rolled_up(query: Query) -> str | None:
+    """The one dimension whose sums answer the query, or None when only raw receipts can."""
+    asked = {name for name in query.group_by if name not in TIMES} | set(query.filters)
+    if len(asked) > 1:
+        return None
+    return asked.pop() if asked else SMALLEST
+
+
+def _local(query: Query, column: str) -> str:
+    """SQL for the local time of `column` (ms): the zone's offset is constant between its changes."""
+    *earlier, (_, last) = query.offsets
+    if not earlier:
+        return f"({column} + {last:d})" if last else column
+    cases = " ".join(
+        f"WHEN {column} < {until:d} THEN {offset:d}" for (_, offset), (until, _) in zip(earlier, query.offsets[1:])
+    )
+    return f"({column} + CASE {cases} ELSE {last:d} END)"
+
+
+def _time(query: Query, name: str, column: str) -> str:
+    """SQL for the start of the local hour or day, as UTC ms for hours and as local ms for days."""
+    local = _local(query, column)
+    if name == "day":
+        return f"({local} - {local} % {DAY_MS})"
+    return f"({column} - {local} % {HOUR_MS})"
+
+
+def _segments(query: Query, dimension: str | None) -> list[Segment]:
+    if dimension is None:
+        return cover(query.since_ms, query.until_ms, hours=False, days=False)
+    offsets = [offset for _, offset in query.offsets]
+    hours, days = DIMENSIONS[dimension].hourly, DIMENSIONS[dimension].daily
+    if "hour" in query.group_by:
+        days = False
+    if "hour" in query.group_by or "day" in query.group_by:
+        hours = hours and not any(offset % HOUR_MS for offset in offsets)
+        days = days and not any(offsets)
+    return cover(query.since_ms, query.until_ms, hours=hours, days=days)
+
+
+def _union(query: Query) -> tuple[str, list[Any]]:
+    """A subquery with the groups g0, g1, … and the measures of everything the query asks for."""
+    dimension = _rolled_up(query)
+    parts: list[str] = []
+    values: list[Any] = []
+    for table, start, end in _segments(query, dimension):
+        raw = table == "receipts"
+        at = "at_ms" if raw else "start_ms"
+        groups = [_group(query, name, raw, at) + f" AS g{place}" for place, name in enumerate(query.group_by)]
+        where = ["project_id = ?", f"{at} >= ?", f"{at} < ?"]
+        values += [query.project_id, start, end]
+        if not raw:
+            where.append("dimension = ?")
+            values.append(dimension)
+        for name, wanted in query.filters.items():
+            column = f"COALESCE(\"{name}\", '')" if raw else "value"
+            where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+            values += wanted
+        measures = _RAW if raw else ", ".join(MEASURES)
+        parts.append(f"SELECT {', '.join([*groups, measures])} FROM {table} WHERE {' AND '.join(where)}")
+    return " UNION ALL ".join(parts), values
+
+
+def _group(query: Query, name: str, raw: bool, at: str) -> str:
+    if name in TIMES:
+        return _time(query, name, at)
+    return f"COALESCE(\"{name}\", '')" if raw else "value"
+
+
+def costs(connection: sqlite3.Connection, query: Query) -> Costs:
+    if query.since_ms >= query.until_ms:
+        return Costs([], dict.fromkeys(MEASURES, 0), 0)
+    connection.execute("BEGIN")
+    try:
+        totals = _totals(connection, query)
+        if not query.group_by:
+            return Costs([], totals, 0)
+        source, values = _union(query)
+        groups = [f"g{place}" for place in range(len(query.group_by))]
+        by = _order(query)
+        direction = "DESC" if query.descending else "ASC"
+        found = connection.execute(
+            f"SELECT {', '.join(groups)}, {_SUM}, COUNT(*) OVER () FROM ({source}) GROUP BY {', '.join(groups)} "
+            f"ORDER BY {by} {direction}, SUM(cost_nanousd) DESC, {', '.join(groups)} LIMIT ?",
+            [*values, query.limit],
+        ).fetchall()
+    finally:
+        connection.execute("COMMIT")
+    width = len(groups)
+    rows = [(tuple(row[:width]), dict(zip(MEASURES, row[width:-1]))) for row in found]
+    return Costs(rows, totals, found[0][-1] if found else 0)
+
+
+def _order(query: Query) -> str:
+    if query.order in query.group_by:
+        return f"g{query.group_by.index(query.order)}"
+    return "SUM(input_tokens + output_tokens)" if query.order == "tokens" else f"SUM({query.order})"
+
+
+def _totals(connection: sqlite3.Connection, query: Query) -> dict[str, int]:
+    source, values = _union(query._replace(group_by=()))
+    row = connection.execute(f"SELECT {_SUM} FROM ({source})", values).fetchone()
+    return {name: amount or 0 for name, amount in zip(MEASURES, row)}
+
+
+def receipts(connection: sqlite3.Connection, query: Query) -> list[dict[str, Any]]:
+    where = ["project_id = ?", "at_ms >= ?", "at_ms < ?"]
+    values: list[Any] = [query.project_id, query.since_ms, query.until_ms]
+    for name, wanted in query.filters.items():
+        where.append(f"COALESCE(\"{name}\", '') IN ({', '.join('?' * len(wanted))})")
+        values += wanted
+    found = connection.execute(
+        f"SELECT {quoted(COLUMNS)} FROM receipts WHERE {' AND '.join(where)} "
+        "ORDER BY at_ms DESC, epoch DESC, seq DESC LIMIT ?",
+        [*values, query.limit],
+    )
+    return [_receipt(dict(zip(COLUMNS, row))) for row in found]
+
+
+def _receipt(row: dict[str, Any]) -> dict[str, Any]:
+    row.pop("project_id")
+    out = {name: value for name, value in row.items() if value is not None or name == "cost_nanousd"}
+    for name, value in out.items():
+        if name == "clock_adjusted" or (name in FIELDS and FIELDS[name].kind == "flag"):
+            out[name] = bool(value)
+    if "tags" in out:
+        out["tags"] = json.loads(out["tags"])
+    return out
+
+
+def sources(connection: sqlite3.Connection, project_id: int) -> list[Source]:
+    columns = ("epoch", "agent_version", *OF_ENVELOPE, "first_received_ms", "last_received_ms")
+    sums = ("min_seq", "max_seq", "received", "refused", *COUNTERS)
+    found = connection.execute(
+        f"SELECT {quoted((*columns, *sums))} FROM epochs WHERE project_id = ? ORDER BY last_received_ms DESC, epoch",
+        (project_id,),
+    )
+    out = []
+    for values in found:
+        row = dict(zip((*columns, *sums), values))
+        expected = max(0, row["max_seq"] - row["min_seq"] + 1)
+        out.append(
+            Source(
+                epoch=row["epoch"],
+                agent_version=row["agent_version"],
+                origin={name: row[name] for name in OF_ENVELOPE if row[name]},
+                first_ms=row["first_received_ms"],
+                last_ms=row["last_received_ms"],
+                max_seq=row["max_seq"],
+                received=row["received"],
+                refused=row["refused"],
+                missing=max(0, expected - row["received"] - row["refused"]),
+                counters={name: row[name] for name in COUNTERS},
+            )
+        )
+    return out
+
+
+def first_at(connection: sqlite3.Connection, project_id: int) -> int | None:
+    found = connection.execute("SELECT min(at_ms) FROM receipts WHERE project_id = ?", (project_id,)).fetchone()[0]
+    return None if found is None else int(found)
+
+
+_KEY_COLUMNS = "hash, shown, name, scopes, project_id, created_ms, revoked_ms"
+
+
+def key_rows(connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> list[tuple[str, Key]]:
+    """`(hash, key)` of the keys that match, in the order they were made."""
+    found = connection.execute(f"SELECT {_KEY_COLUMNS} FROM keys WHERE {where} ORDER BY created_ms, hash", values)
+    return [(row[0], Key(row[1], row[2], tuple(row[3].split()), row[4], row[5], row[6])) for row in found.fetchall()]

@@ -1,0 +1,173 @@
+"""Statements that change the file, each run by the writer inside its transaction.
+
+Owns exactly-once: what is already there is found under the write lock, so that two senders of the same
+receipt cannot both be first.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any, Iterable
+
+from aicostguard.health import COUNTERS
+from aicostguard.ledger.errors import LedgerError, Refused
+from aicostguard.ledger.model import MEASURES, OF_ENVELOPE, Added, Batch, Row, Sums, roll_up
+from aicostguard.ledger.store import Prepare
+from aicostguard.receipt import FIELDS
+
+#: seqs looked up by one statement
+_CHUNK = 500
+#: envelopes of the inbox taken in by one transaction
+DRAIN_AT_ONCE = 100
+
+_OWN = ("project_id", "epoch", "seq", "at_ms", "received_ms", "clock_adjusted", "cost_nanousd", "price_row")
+COLUMNS: tuple[str, ...] = (*_OWN, "unpriced_reason", *OF_ENVELOPE, *FIELDS)
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+_INSERT = f"INSERT INTO receipts ({quoted(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_PLACES = ", ".join("?" * (4 + len(MEASURES)))
+_ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
+_ROLL_UP = {
+    table: f"INSERT INTO {table} (project_id, dimension, start_ms, value, {', '.join(MEASURES)}) VALUES ({_PLACES}) "
+    f"ON CONFLICT (project_id, dimension, start_ms, value) DO UPDATE SET {_ADDED}"
+    for table in ("hourly", "daily")
+}
+_EPOCH_COLUMNS = (
+    *("project_id", "epoch", "agent_version", *OF_ENVELOPE, "first_received_ms", "last_received_ms", "last_sent_ms"),
+    *("min_seq", "max_seq", "received", "refused", *COUNTERS),
+)
+# Envelopes may arrive in any order: the counters are those of the one that was sent last, or the larger ones
+# when both say the same time. They only grow within an epoch.
+_EPOCH = (
+    f"INSERT INTO epochs ({quoted(_EPOCH_COLUMNS)}) VALUES ({', '.join('?' * len(_EPOCH_COLUMNS))}) "
+    "ON CONFLICT (project_id, epoch) DO UPDATE SET "
+    "last_received_ms = max(last_received_ms, excluded.last_received_ms), "
+    "last_sent_ms = max(last_sent_ms, excluded.last_sent_ms), "
+    "min_seq = min(min_seq, excluded.min_seq), max_seq = max(max_seq, excluded.max_seq), "
+    "received = received + excluded.received, refused = refused + excluded.refused, "
+    + ", ".join(f"{name} = max({name}, excluded.{name})" for name in COUNTERS)
+)
+
+
+def apply(connection: sqlite3.Connection, batch: Batch) -> Added:
+    """Store what is new of a batch, with its sums. Raises `Refused` for a bare key that was used otherwise."""
+    if batch.bare_key is not None:
+        _check_bare(connection, batch)
+    known = _known(connection, batch)
+    fresh: list[Row] = []
+    for row in batch.rows:
+        if row.seq not in known:
+            known.add(row.seq)  # the same seq may stand twice in one envelope
+            fresh.append(row)
+    if fresh:
+        connection.executemany(_INSERT, [_values(batch, row) for row in fresh])
+        hourly, daily = roll_up(fresh, batch.origin)
+        _add_sums(connection, "hourly", batch.project_id, hourly)
+        _add_sums(connection, "daily", batch.project_id, daily)
+    if not batch.epoch.startswith("bare:"):
+        _note_epoch(connection, batch, len(fresh), _refuse(connection, batch))
+    return Added(len(fresh), len(batch.rows) - len(fresh))
+
+
+def _check_bare(connection: sqlite3.Connection, batch: Batch) -> None:
+    found = connection.execute(
+        "SELECT body_hash FROM bare_receipts WHERE project_id = ? AND key_hash = ?", (batch.project_id, batch.bare_key)
+    ).fetchone()
+    if found is None:
+        connection.execute(
+            "INSERT INTO bare_receipts (project_id, key_hash, body_hash, received_ms) VALUES (?, ?, ?, ?)",
+            (batch.project_id, batch.bare_key, batch.bare_body, batch.received_ms),
+        )
+    elif found[0] != batch.bare_body:
+        raise Refused(422, "was used before with another body; a new receipt needs a new key", "Idempotency-Key")
+
+
+def _known(connection: sqlite3.Connection, batch: Batch) -> set[int]:
+    seqs = [row.seq for row in batch.rows]
+    known: set[int] = set()
+    for start in range(0, len(seqs), _CHUNK):
+        chunk = seqs[start : start + _CHUNK]
+        places = ", ".join("?" * len(chunk))
+        known.update(
+            seq
+            for (seq,) in connection.execute(
+                f"SELECT seq FROM receipts WHERE project_id = ? AND epoch = ? AND seq IN ({places})",
+                (batch.project_id, batch.epoch, *chunk),
+            )
+        )
+    return known
+
+
+def _values(batch: Batch, row: Row) -> tuple[Any, ...]:
+    receipt, origin = row.receipt, batch.origin
+    values: list[Any] = [batch.project_id, batch.epoch, row.seq, row.at_ms, batch.received_ms, int(row.clock_adjusted)]
+    values += [row.cost_nanousd, row.price_row, row.unpriced_reason]
+    values += [origin.get(name) or None for name in OF_ENVELOPE]
+    values += [receipt.get(name) for name in FIELDS]
+    if "tags" in receipt:
+        values[-1] = json.dumps(receipt["tags"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return tuple(values)
+
+
+def _add_sums(connection: sqlite3.Connection, table: str, project_id: int, sums: Sums) -> None:
+    # In key order: neighbours in the table are written one after the other.
+    connection.executemany(_ROLL_UP[table], [(project_id, *key, *amounts) for key, amounts in sorted(sums.items())])
+
+
+def _refuse(connection: sqlite3.Connection, batch: Batch) -> int:
+    """Remember what was refused, so that it is not taken for lost; returns how many are new."""
+    fresh = 0
+    for item in batch.refusals:
+        fresh += connection.execute(
+            "INSERT INTO refusals (project_id, epoch, seq, received_ms, field, error) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            (batch.project_id, batch.epoch, item.seq, batch.received_ms, item.field, item.error),
+        ).rowcount
+    return fresh
+
+
+def _note_epoch(connection: sqlite3.Connection, batch: Batch, received: int, refused: int) -> None:
+    seqs = [row.seq for row in batch.rows] + [item.seq for item in batch.refusals]
+    values = [batch.project_id, batch.epoch, batch.agent_version, *(batch.origin.get(name, "") for name in OF_ENVELOPE)]
+    values += [batch.received_ms, batch.received_ms, batch.sent_ms]
+    # An envelope may bring counters alone: then the bounds stay as they are.
+    values += [min(seqs, default=2**53), max(seqs, default=-1), received, refused]
+    values += [batch.counters.get(name, 0) for name in COUNTERS]
+    connection.execute(_EPOCH, values)
+
+
+def drain(connection: sqlite3.Connection, prepare: Prepare) -> int:
+    """Take in one round of the inbox and delete what was taken; returns how many envelopes there were."""
+    found = connection.execute(
+        "SELECT id, received_ms, envelope FROM inbox ORDER BY id LIMIT ?", (DRAIN_AT_ONCE,)
+    ).fetchall()
+    if not found:
+        return 0
+    project_id = default_project(connection)
+    for number, received_ms, envelope in found:
+        data = envelope if isinstance(envelope, bytes) else str(envelope).encode()
+        try:
+            apply(connection, prepare(project_id, data, received_ms))
+        except LedgerError as error:
+            connection.execute(
+                "INSERT INTO inbox_rejected (received_ms, envelope, error) VALUES (?, ?, ?)",
+                (received_ms, data, f"{getattr(error, 'field', '')} {error}".strip()),
+            )
+        connection.execute("DELETE FROM inbox WHERE id = ?", (number,))
+    return len(found)
+
+
+def default_project(connection: sqlite3.Connection) -> int:
+    """The first project; made, with its organisation, when there is none."""
+    found = connection.execute("SELECT min(id) FROM projects").fetchone()[0]
+    if found is not None:
+        return int(found)
+    now = "CAST(strftime('%s', 'now') AS INTEGER) * 1000"
+    connection.execute(f"INSERT INTO organisations (id, name, created_ms) VALUES (1, 'default', {now})")
+    connection.execute(f"INSERT INTO projects (id, organisation_id, name, created_ms) VALUES (1, 1, 'default', {now})")
+    return 1

@@ -1,0 +1,60 @@
+"""What the ledger asks of a store. SQLite is the one there is; ClickHouse will stand behind the same interface.
+
+Nothing here may assume how rows are kept: no row numbers, no order other than the one asked for, no types
+that the database guesses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Protocol
+
+from aicostguard.ledger.model import Added, Batch, Costs, Key, Query, Source
+
+#: makes a batch of an envelope's bytes found in the inbox: (project, bytes, received_ms) → Batch
+Prepare = Callable[[int, bytes, int], Batch]
+
+
+class Store(Protocol):
+    """Receipts, their sums, and who may ask. Every method may be called from any thread.
+
+    Raises `Full`, `Busy`, `Corrupt` and `NotWritable` of `aicostguard.ledger.errors`.
+    """
+
+    def add(self, batch: Batch) -> Added:
+        """Dedupe, insert, roll up, in one transaction; returns after it is durable.
+
+        Raises `Refused` (422) when the batch's `bare_key` was seen with another body.
+        """
+
+    def drain(self, prepare: Prepare) -> int:
+        """Take in what agents left in the file itself; returns how many envelopes. 0 where there is no such way."""
+
+    def costs(self, query: Query) -> Costs:
+        """Rows and totals of one and the same moment."""
+
+    def receipts(self, query: Query) -> list[dict[str, Any]]:
+        """The newest `query.limit` receipts of the period that pass the filters, keys left out where absent."""
+
+    def sources(self, project_id: int) -> list[Source]:
+        """Every process that delivered, the latest first."""
+
+    def first_at(self, project_id: int) -> int | None:
+        """When the oldest receipt happened, or None while there is none."""
+
+    def default_project(self) -> int:
+        """The project of the inbox and of the first key. Made when there is none."""
+
+    def add_key(self, key: str, name: str, scopes: tuple[str, ...], project_id: int, now_ms: int) -> Key:
+        """Remember a key by its hash. The same key again is left as it was."""
+
+    def find_key(self, key: str) -> Key | None:
+        """The key's entry, revoked or not, or None."""
+
+    def keys(self, project_id: int) -> list[Key]:
+        """All keys, in the order they were made."""
+
+    def revoke_key(self, shown: str, project_id: int, now_ms: int) -> list[Key]:
+        """Revoke the key `shown`, or every key in force that begins with its nine characters; returns them."""
+
+    def close(self) -> None:
+        """Finish what was begun and let go of the file."""
