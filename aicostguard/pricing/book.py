@@ -27,7 +27,7 @@ _MOST = 4096
 
 #: served tiers that cost the standard price. `auto` is what some hosts echo of a request they served at the default.
 #: Groq's flex costs the same, https://console.groq.com/docs/flex-processing
-_STANDARD = ("default", "standard", "auto", "on_demand", "on-demand", "global")
+_STANDARD = ("default", "standard", "auto", "on_demand")
 _STANDARD_AT: Tuple[Tuple[str, str], ...] = (("groq", "flex"),)
 #: (book, served tier) → what the price row calls it, where it is not `service_tier`
 _TIERS: Dict[Tuple[str, str], Tuple[str, str]] = {
