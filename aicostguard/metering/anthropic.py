@@ -93,9 +93,7 @@ def readings_of(message: Mapping[str, Any], raw: Mapping[str, Any]) -> List[Read
         beside = usage_of(step)
         if beside is not None:
             readings.append(
-                main._replace(
-                    model=text(step.get("model")) or main.model, usage=beside, mismatch=_mismatch(beside)
-                )
+                main._replace(model=text(step.get("model")) or main.model, usage=beside, mismatch=_mismatch(beside))
             )
     return readings
 
@@ -170,6 +168,6 @@ class MessageFold(Fold):
 
 MESSAGES = Format(
     "messages", None, "usage", ("model", "id", "type"), (), read_message,
-    (b'"message_', b'"error"', b"invocationMetrics"), MessageFold, 1,
+    (b'"message_', b'"error"'), None, MessageFold, 1,
     "https://platform.claude.com/docs/en/api/messages",
 )  # fmt: skip

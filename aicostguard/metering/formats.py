@@ -57,6 +57,8 @@ class Format(NamedTuple):
     read: Callable[[Mapping[str, Any], Facts], List[Reading]]
     #: a stream event can matter only if one of these is in it
     needles: Tuple[bytes, ...]
+    #: data of an event that says nothing but that the stream is over
+    sentinel: Optional[bytes]
     fold: Callable[[Facts], Fold]
     #: how many events at the start are looked at without a needle (model, id, errors)
     head: int

@@ -43,7 +43,7 @@ class Events:
     def feed(self, data: bytes) -> List[bytes]:
         """The blocks completed by `data`."""
         edge = self._edge + data
-        if b"\n\n" not in edge and _BLANK.search(edge) is None:
+        if b"\n\n" not in edge and (b"\r" not in edge or _BLANK.search(edge) is None):
             # No join here: a large event that comes in many pieces must not cost the square of its length.
             self._pieces.append(data)
             self._edge = edge[-3:]

@@ -215,11 +215,11 @@ _DOCS = "https://ai.google.dev/api/"
 
 GENERATE = Format(
     "generate", None, "usageMetadata", _MEMBERS, (b'"webSearchQueries"',), read_generate,
-    (b'"usageMetadata"', b'"webSearchQueries"'), GenerateFold, 1, _DOCS + "generate-content#UsageMetadata",
+    (b'"usageMetadata"', b'"webSearchQueries"'), None, GenerateFold, 1, _DOCS + "generate-content#UsageMetadata",
 )  # fmt: skip
 EMBEDDINGS = Format(
     "gemini_embeddings", "embeddings", "usageMetadata", (), (), read_embeddings,
-    (b'"usageMetadata"',), GenerateFold, 1, _DOCS + "embeddings",
+    (b'"usageMetadata"',), None, GenerateFold, 1, _DOCS + "embeddings",
 )  # fmt: skip
 PREDICT = EMBEDDINGS._replace(
     name="vertex_predict",

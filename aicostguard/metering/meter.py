@@ -37,8 +37,9 @@ FORMATS = {
 RequestBody = Callable[[], Optional[bytes]]
 Headers = Callable[[str], Optional[str]]
 
-_ENDS = (b"\n\n", b"\r\n\r\n")
 _EVENTSTREAM = "application/vnd.amazon.eventstream"
+#: in the last event of an invocation on Bedrock, beside what the model's own format says
+_METRICS = b"invocationMetrics"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -52,7 +53,7 @@ class Meter:
 
     __slots__ = (
         "done", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body", "_first",
-        "_head", "_quiet", "_needles", "_facts", "_finished",
+        "_head", "_quiet", "_needles", "_sentinel", "_end", "_facts", "_finished",
     )  # fmt: skip
 
     def __init__(
@@ -75,17 +76,28 @@ class Meter:
         #: True between two events of a stream whose start is over: most pieces end here
         self._quiet = False
         self._needles = self._format.needles if self._format else ()
+        self._sentinel = self._format.sentinel if self._format else None
+        self._end = (self._sentinel or b"") + b"\n\n"
         if not self._finished and content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM:
             self._stream()
             self._messages = Messages()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Near-free for whole events that cannot matter."""
-        if self._quiet and data.endswith(_ENDS):
+        if self._quiet and data.endswith(b"\n\n"):
+            # One event on one line, or several lines? A search for one byte is the cheapest way to know.
+            single = data.find(b"\n") == len(data) - 2
             for needle in self._needles:
-                if needle in data:
+                # `find` and not `in`, which takes half as long again
+                if data.find(needle) >= 0:
                     break
             else:
+                if self._sentinel is None:
+                    return
+                if not data.endswith(self._end) if single else data.find(self._sentinel) < 0:
+                    return
+            if single and not self.done and not self._finished:
+                self._event(data_of(data[:-2]))
                 return
         if not self._finished and not self.done and data:
             self._take(data)
@@ -135,12 +147,21 @@ class Meter:
             if not data:
                 return
             self._head -= 1
-        elif not any(needle in block for needle in self._needles):
-            return
-        else:
+        elif self._matters(block):
             data = data_of(block)
+        else:
+            return
+        self._event(data)
+
+    def _matters(self, data: bytes) -> bool:
+        for needle in self._needles:
+            if needle in data:
+                return True
+        return self._sentinel is not None and self._sentinel in data
+
+    def _event(self, data: bytes) -> None:
         assert self._fold is not None
-        if data and self._fold.event(data):
+        if data == self._sentinel or (data and self._fold.event(data)):
             self.done = True
 
     def _payload(self, payload: bytes) -> None:
@@ -154,13 +175,11 @@ class Meter:
             data = b64decode(inner)
         except ValueError:
             return
-        assert self._fold is not None
         if self._head:
             self._head -= 1
-        elif not any(needle in data for needle in self._needles):
+        elif not self._matters(data) and _METRICS not in data:
             return
-        if self._fold.event(data):
-            self.done = True
+        self._event(data)
 
     def finish(self, complete: bool) -> List[Reading]:
         """What the response bills, once; empty when it bills nothing.
@@ -208,13 +227,19 @@ class Meter:
         if model is None:
             model = self._requested() or endpoint.url_model
         assert self._format is not None
-        return reading._replace(
+        # Written out: `_replace` takes twice as long, and this is on the caller's thread.
+        return Reading(
             model=model,
+            usage=reading.usage,
             provider=reading.provider or endpoint.provider,
             operation=reading.operation or self._format.operation,
+            service_tier=reading.service_tier,
             region=reading.region or endpoint.region,
             streamed=streamed,
             partial=partial and not reading.pending,
+            mismatch=reading.mismatch,
+            response_id=reading.response_id,
+            pending=reading.pending,
         )
 
     def _requested(self) -> Optional[str]:

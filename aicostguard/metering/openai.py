@@ -237,8 +237,6 @@ class CompletionFold(Fold):
         self._error = False
 
     def event(self, data: bytes) -> bool:
-        if data == b"[DONE]":
-            return True
         self._seen += 1
         if b'_tokens"' not in data:
             if b'"error"' in data and is_error(mapping(parse(data)), "choices"):
@@ -291,12 +289,15 @@ def _chunk_usage(chunk: Mapping[str, Any]) -> object:
 
 
 _DOCS = "https://developers.openai.com/api/reference/resources/"
-_CHUNK_NEEDLES = (b'_tokens"', b"[DONE]")
 _MEMBERS = ("model", "id", "service_tier")
 
 CHAT = Format(
-    "chat", None, "usage", _MEMBERS, (b'"usage_breakdown"',), read_completion, _CHUNK_NEEDLES, CompletionFold, 3,
+    "chat", None, "usage", _MEMBERS, (b'"usage_breakdown"',), read_completion,
+    (b'_tokens"',), b"[DONE]", CompletionFold, 3,
     _DOCS + "chat",
 )  # fmt: skip
 COMPLETIONS = CHAT._replace(name="completions", docs=_DOCS + "completions")
-EMBEDDINGS = CHAT._replace(name="embeddings", operation="embeddings", members=("model",), docs=_DOCS + "embeddings")
+# No marks: a body of embeddings is large, and even a search through it is felt.
+EMBEDDINGS = CHAT._replace(
+    name="embeddings", operation="embeddings", members=("model",), marks=(), docs=_DOCS + "embeddings"
+)

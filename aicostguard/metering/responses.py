@@ -131,7 +131,7 @@ _MEMBERS = ("tool_usage", "status", "model", "id", "service_tier", "error")
 _MARKS = (b'_search_call"',)
 
 RESPONSES = Format(
-    "responses", None, "usage", _MEMBERS, _MARKS, read_response, (b'"response":', b'"error"'), ResponsesFold, 1,
+    "responses", None, "usage", _MEMBERS, _MARKS, read_response, (b'"response":', b'"error"'), None, ResponsesFold, 1,
     "https://developers.openai.com/api/reference/resources/responses",
 )  # fmt: skip
 RESPONSES_GET = RESPONSES._replace(name="responses_get")

