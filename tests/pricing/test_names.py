@@ -9,6 +9,7 @@ import pytest
 from aicostguard.pricing import PriceBook, default_book, price
 
 NOW = 1_795_348_800_000
+SONNET = "claude-sonnet-4-5-20250929-v1:0"
 
 
 def row(provider: str, model: str) -> Optional[str]:
@@ -91,19 +92,19 @@ def test_a_longer_name_does_not_take_its_prefix_price_when_it_has_no_row(longer:
         ("groq", "llama-3.3-70b-versatile", "groq:llama-3.3-70b-versatile"),
         ("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "together:meta-llama/Llama-3.3-70B-Instruct-Turbo"),
         ("fireworks", "accounts/fireworks/models/kimi-k2p6", "fireworks:kimi-k2p6"),
-        ("huggingface", "meta-llama/Llama-3.3-70B-Instruct:together", "huggingface_together:meta-llama/Llama-3.3-70B-Instruct"),
+        ("huggingface", "Qwen/Qwen3-VL-8B-Instruct:together", "huggingface_together:Qwen/Qwen3-VL-8B-Instruct"),
         ("huggingface", "meta-llama/Llama-3.3-70B-Instruct", None),
         ("xai", "grok-4", "x-ai:grok-4-0709"),
         ("voyage", "voyage-3.5", "voyageai:voyage-3.5"),
         # Bedrock: profiles, regions, ARNs
-        ("bedrock", "anthropic.claude-3-5-haiku-20241022-v1:0", "aws:regional.anthropic.claude-3-5-haiku-20241022-v1:0"),
-        ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "aws:regional.anthropic.claude-sonnet-4-5-20250929-v1:0"),
-        ("bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "aws:global.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("bedrock", "anthropic.claude-3-haiku-20240307-v1:0", "aws:regional.anthropic.claude-3-haiku-20240307-v1:0"),
+        ("bedrock", "us.anthropic.%s" % SONNET, "aws:regional.anthropic.%s" % SONNET),
+        ("bedrock", "global.anthropic.%s" % SONNET, "aws:global.anthropic.%s" % SONNET),
         ("bedrock", "eu.amazon.nova-lite-v1:0", "aws:amazon.nova-lite-v1:0"),
         (
             "bedrock",
-            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
-            "aws:regional.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.%s" % SONNET,
+            "aws:regional.anthropic.%s" % SONNET,
         ),
         # the account's own profile says nothing of the model
         ("bedrock", "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1b2c3d4e5f6", None),
