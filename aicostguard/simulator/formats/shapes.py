@@ -145,9 +145,11 @@ OPENAI = Shape(
 )
 _PLAIN = Shape((_IN, _OUT), _total)
 
+#: chat completions by provider; who is not named speaks as OpenAI does
 CHAT: Dict[str, Shape] = {
     "openai": OPENAI,
     "azure": OPENAI,
+    "bedrock": OPENAI,  # its OpenAI-compatible path
     "vercel": OPENAI,
     "custom": OPENAI,
     "google": _PLAIN,  # its OpenAI-compatible path

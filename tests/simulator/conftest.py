@@ -1,0 +1,21 @@
+"""One simulator for the folder, reset before each test."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import pytest
+
+from aicostguard.simulator import Simulator
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def sim(running: Simulator) -> Simulator:
+    running.reset()
+    return running
