@@ -36,6 +36,8 @@ _TRAFFIC: Dict[str, str] = {
     "ON_DEMAND_OFFPEAK": "offpeak",
     "PROVISIONED_THROUGHPUT": "provisioned_throughput",
 }
+#: tiers with prices of their own, in `serviceTier` or the header: https://ai.google.dev/gemini-api/docs/priority-inference
+_TIERS = ("flex", "priority")
 _TRAFFIC_NUMBERS = {2: "PROVISIONED_THROUGHPUT"}
 
 
@@ -82,8 +84,8 @@ def _served(raw: Mapping[str, Any], facts: Facts) -> Optional[str]:
         traffic = _TRAFFIC_NUMBERS.get(traffic)
     if type(traffic) is str and traffic in _TRAFFIC:
         return _TRAFFIC[traffic]
-    # https://ai.google.dev/gemini-api/docs/flex-inference: the tier that served stands in a header, too
-    return tier(raw.get("serviceTier")) or tier(facts.header("x-gemini-service-tier"))
+    named = tier(raw.get("serviceTier")) or tier(facts.header("x-gemini-service-tier"))
+    return named if named in _TIERS else None
 
 
 def _queries(body: Mapping[str, Any]) -> int:

@@ -183,7 +183,8 @@ def _reading(body: Mapping[str, Any], raw: object, facts: Facts) -> Reading:
         usage=usage,
         service_tier=tier(served),
         mismatch=mismatch,
-        response_id=text(body.get("id")),
+        # Embeddings are never fetched again, and their id would have to be looked for in a large body.
+        response_id=None if facts.format == "embeddings" else text(body.get("id")),
     )
 
 

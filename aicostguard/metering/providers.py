@@ -133,7 +133,6 @@ PROVIDERS: Tuple[Provider, ...] = (
         "vercel",
         ("ai-gateway.vercel.sh",),
         formats=(*OPENAI_FORMATS, "messages"),
-        cost=("cost",),
         docs="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
     ),
     Provider("cerebras", ("api.cerebras.ai",), docs="https://inference-docs.cerebras.ai/api-reference"),

@@ -71,13 +71,13 @@ FREE = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cases(name: str) -> Tuple[Dict[str, Any], ...]:
     with gzip.open(CORPUS / name, "rt", encoding="utf-8") as lines:
         return tuple(json.loads(line) for line in lines)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def scorer() -> Any:
     """The corpus's own score.py, loaded from beside the data."""
     sys.path.insert(0, str(CORPUS))
