@@ -1,7 +1,7 @@
 """Who answers at a host, which formats it speaks, and where its usage differs from OpenAI's.
 
 Owns the table of providers. A new OpenAI-compatible provider is one row here and one fixture in
-`tests/metering/fixtures.py`. Never decides by the SDK's name: the host decides. If a row is wrong, calls
+`tests/metering/fixtures_openai.py`. Never decides by the SDK's name: the host decides. If a row is wrong, calls
 are booked to the wrong provider or parts of their tokens are counted twice.
 """
 
