@@ -41,11 +41,12 @@ class Awaited:
         work = asyncio.ensure_future(self._exchange(head + body))
         try:
             await asyncio.wait({work}, timeout=max(0.0, deadline - time.monotonic()))
-        finally:
-            # Ours, whoever is cancelled: the caller's cancellation goes on, the connection does not.
-            work.cancel()
+        except BaseException:
+            _cancel(work)  # the caller's cancellation goes on, our connection does not
+            raise
         if work.done() and not work.cancelled():
             return work.result()
+        _cancel(work)
         return Reply(replies.LOST, detail="Late")
 
     async def _exchange(self, data: bytes) -> Reply:
@@ -65,7 +66,15 @@ class Awaited:
             return Reply(replies.LOST, detail=type(error).__name__)
         finally:
             if writer is not None:
-                writer.close()
+                # Not `close`: the parting words of TLS would outlive the user's loop.
+                writer.transport.abort()
+
+
+def _cancel(work: asyncio.Future[Reply]) -> None:
+    try:
+        work.cancel()
+    except RuntimeError:
+        pass  # the loop is closed, and the connection with it
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:

@@ -9,17 +9,20 @@ raises for what a network, a disk or a ledger does. If it is wrong, receipts are
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
 from aicostguard.delivery import envelope, reply
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.link import Link
-from aicostguard.delivery.queue import Queue
+from aicostguard.delivery.queue import Entry, Queue
 from aicostguard.delivery.reply import Reply
+from aicostguard.delivery.says import warn
 from aicostguard.health import health
 
+#: seconds for a whole exchange however slowly its bytes arrive; inline a user's request waits for it
+EXCHANGE_SECONDS, INLINE_SECONDS = 10.0, 5.0
 #: seconds for which a spool that failed is left alone
 SPOOL_PAUSE = 30.0
 
@@ -39,7 +42,9 @@ class Courier:
         self.last: Optional[Dict[str, Any]] = None
         #: monotonic seconds; set when the process ends
         self.deadline: Optional[float] = None
-        #: True while the process ends: what cannot be delivered now cannot wait in memory
+        #: True from the exit hook on: the spool is for the next process
+        self.leaving = False
+        #: True while we shut down: what cannot be delivered now cannot wait in memory
         self.closing = False
         self.spool_broken = False
         self._spool_retry_at = 0.0
@@ -82,16 +87,27 @@ class Courier:
 
     # One batch.
 
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Queue receipts; those that do not fit are dropped and counted."""
+        for entry in entries:
+            if not self.queue.put(entry):
+                health.count("dropped")
+                warn("receipts.dropped")
+
     def next_batch(self) -> Optional[Batch]:
         """The next receipts of the queue, None when it is empty."""
-        fixed = self.head()  # before anything is taken: if it fails, nothing is lost
+        self.head()  # before anything is taken: if it fails, nothing is lost
         while True:
             entries = self.queue.take()
             if not entries:
                 return None
-            batch = envelope.build(fixed, entries, self.settings.receipt == "core")
+            batch = self.batch(entries)
             if batch.seq:
                 return batch
+
+    def batch(self, entries: Sequence[Entry]) -> Batch:
+        """A batch of these entries."""
+        return envelope.build(self.head(), entries, self.settings.receipt == "core")
 
     def carry(self, batch: Batch, force: bool = False) -> str:
         """Deliver a batch, or keep it. `force` skips our own backoff, never a pause the ledger asked for."""
@@ -142,9 +158,7 @@ class Courier:
 
     def time_limit(self) -> float:
         """Monotonic seconds by which an exchange that starts now has to end."""
-        from aicostguard.delivery.request import EXCHANGE_SECONDS
-
-        limit = time.monotonic() + EXCHANGE_SECONDS
+        limit = time.monotonic() + (INLINE_SECONDS if self.settings.inline else EXCHANGE_SECONDS)
         return limit if self.deadline is None else min(limit, self.deadline)
 
     def settle(self, batch: Batch, answer: Reply, work: List[Batch], result: str) -> str:
@@ -166,10 +180,7 @@ class Courier:
         self._leaves(batch, "sent")
         if answer.refused:
             health.note("refused", answer.refused)
-            health.warn(
-                "ledger.refused",
-                "the ledger refused %d receipt(s); the first reason: %s" % (answer.refused, answer.refusal),
-            )
+            warn("ledger.refused", answer.refused, answer.refusal)
 
     def _leaves(self, batch: Batch, counter: str) -> None:
         """Count a batch that is done with. Receipts of another process are counted apart: its books are closed."""
@@ -187,21 +198,12 @@ class Courier:
 
     def _denied(self, batch: Batch, answer: Reply) -> str:
         self.link.pause("denied")
-        reason = "HTTP %d" % answer.status if answer.status else answer.detail
-        health.warn(
-            "ledger.denied",
-            "the ledger refuses the key in AICG_KEY (%s): receipts are kept, not delivered; set the right key"
-            % reason,
-        )
+        warn("ledger.denied", _what(answer))
         return self.keep(batch)
 
     def _moved(self, batch: Batch, answer: Reply) -> str:
         self.link.pause("moved")
-        health.warn(
-            "ledger.moved",
-            "AICG_URL answers with a redirect (HTTP %s), which is not followed because the key would travel along: "
-            "set AICG_URL to the final address" % answer.status,
-        )
+        warn("ledger.moved", answer.status)
         return self.keep(batch)
 
     def _rejected(self, batch: Batch, answer: Reply) -> None:
@@ -209,32 +211,19 @@ class Courier:
         health.note("rejected", len(batch.seq))
         self.set_aside("http%s.json" % answer.status, batch.render(None) + b"\n")
         self._leaves(batch, "dropped")
-        health.warn(
-            "ledger.rejected",
-            "the ledger does not take our receipts (HTTP %s); they are set aside in the spool's quarantine folder. "
-            "Is AICG_URL the address of a ledger?" % answer.status,
-        )
+        warn("ledger.rejected", answer.status)
 
     def _lost(self, batch: Batch, answer: Reply) -> str:
         self.link.down()
-        what = "HTTP %d" % answer.status if answer.status else answer.detail
         health.note("attempts_failed")
-        health.warn(
-            "ledger.unreachable",
-            "the ledger at AICG_URL cannot be reached (%s): receipts are kept and sent when it answers" % what,
-        )
+        warn("ledger.unreachable", _what(answer))
         return self.keep(batch)
 
     def _broken(self, batch: Batch, answer: Reply) -> str:
         self.link.down()
         kept = self.keep(batch)
-        self._disk_fault(
-            "sink.post",
-            "sink.broken",
-            "the ledger file of AICG_URL cannot be written (%s): receipts are kept and tried again; "
-            "check the path, its permissions, the disk and the file" % answer.detail,
-            OSError(answer.detail),
-        )
+        warn("sink.broken", answer.detail)
+        our_health.fault("sink.post", OSError(answer.detail))
         return kept
 
     # What could not be delivered.
@@ -266,7 +255,7 @@ class Courier:
             return False
         self.spool_broken = False
         if not stored:
-            health.warn("spool.full", "the spool is full: receipts that do not fit in memory are dropped and counted")
+            warn("spool.full")
             return False
         health.count("spooled", len(batch.seq))
         return True
@@ -275,15 +264,7 @@ class Courier:
         lost = len(batch.seq) if self.closing else self.queue.put_back(batch.entries())
         if lost:
             health.count("dropped", lost)
-            self.warn_dropped()
-
-    def warn_dropped(self) -> None:
-        """Say once that receipts are being lost."""
-        health.warn(
-            "receipts.dropped",
-            "receipts were dropped: they could neither be delivered nor kept; "
-            "aicg-diagnose shows how many and why",
-        )
+            warn("receipts.dropped")
 
     def set_aside(self, name: str, text: bytes) -> None:
         """Quarantine bytes."""
@@ -291,22 +272,14 @@ class Courier:
             return
         try:
             if not self.spool.quarantine(name, text):
-                health.warn("quarantine.full", "the spool's quarantine folder is full: look at it and empty it")
+                warn("quarantine.full")
         except OSError as error:
             self._spool_fault("spool.quarantine", error)
 
     def _spool_fault(self, where: str, error: OSError) -> None:
         self.spool_broken = True
         self._spool_retry_at = time.monotonic() + SPOOL_PAUSE
-        self._disk_fault(
-            where,
-            "spool.broken",
-            "the spool under AICG_STATE_DIR cannot be used (%s): receipts wait in memory only" % type(error).__name__,
-            error,
-        )
-
-    def _disk_fault(self, where: str, code: str, text: str, error: OSError) -> None:
-        health.warn(code, text)
+        warn("spool.broken", type(error).__name__)
         our_health.fault(where, error)
 
     # The spool, when the ledger answers again.
@@ -322,12 +295,12 @@ class Courier:
                 return False
             text, batch = claimed.current()
             if not text:
-                claimed.remove()
+                claimed.finish()
                 return True
             if batch is None:
                 health.note("spool_corrupt")
-                health.warn("spool.corrupt", "damaged lines were found in the spool and moved to its quarantine folder")
-                self.set_aside("corrupt", text)
+                warn("spool.corrupt")
+                claimed.damaged = True
             elif self.carry(batch, force) != TAKEN:
                 spool.give_back(claimed)
                 return False
@@ -351,8 +324,9 @@ class Courier:
             if self.carry(batch, force) == BACK:
                 return
             force = False
-        while self.deadline is None and self.spool is not None and self.spool.pending:
-            if not self.resend_one(force):
+        while not self.leaving and self.spool is not None and self.spool.pending:
+            late = self.deadline is not None and time.monotonic() >= self.deadline
+            if late or not self.resend_one(force):
                 return
             force = False
 
@@ -386,6 +360,10 @@ class Courier:
             self._transport.close()
         if self._spool is not None:
             self._spool.abandon()
+
+
+def _what(answer: Reply) -> str:
+    return "HTTP %d" % answer.status if answer.status else answer.detail or "no answer"
 
 
 _RULES: Dict[str, Callable[[Courier, Batch, Reply], Optional[str]]] = {

@@ -18,9 +18,9 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
-from aicostguard.delivery.courier import Courier
+from aicostguard.delivery.courier import BACK, Courier
 from aicostguard.delivery.epoch import new_epoch
-from aicostguard.delivery.queue import SPILL_AT, Queue
+from aicostguard.delivery.queue import SPILL_AT, Entry, Queue
 from aicostguard.delivery.status import Status, describe
 from aicostguard.delivery.worker import Request, Worker
 from aicostguard.health import health
@@ -62,11 +62,15 @@ class Delivery:
     def submit(self, receipt: Receipt) -> None:
         """Take a receipt: never raises, never blocks in background mode; in inline mode it POSTs before it returns."""
         try:
-            self._accept(receipt)
+            entry = self._stamp(receipt)
             if self.inline or self._exiting:
-                self._send_here()
-            elif self._worker is None or not self._worker.alive:
+                self._send_here([entry])
+                return
+            self._courier.put((entry,))
+            if self._worker is None or not self._worker.alive:
                 self._start()
+            elif len(self._queue) >= SPILL_AT and not self._spilling:
+                self._spill()
         except Exception as error:
             our_health.fault("delivery.submit", error)
 
@@ -79,23 +83,17 @@ class Delivery:
                 self.submit(receipt)
             return
         try:
-            for receipt in receipts:
-                self._accept(receipt)
-            await inline.asend(self._courier)
+            await inline.asend(self._courier, [self._stamp(receipt) for receipt in receipts])
             self._tick()
         except Exception as error:
             our_health.fault("delivery.asubmit", error)
 
-    def _accept(self, receipt: Receipt) -> None:
-        """Give the receipt its identity and its time, and queue it."""
+    def _stamp(self, receipt: Receipt) -> Entry:
+        """The receipt with its identity and its time."""
         if self._pid != os.getpid():
             _forked()
         health.count("generated")
-        if not self._queue.put((next(self._seq), int(time.time() * 1000), receipt)):
-            health.count("dropped")
-            self._courier.warn_dropped()
-        elif len(self._queue) >= SPILL_AT and not self._spilling and not self.inline:
-            self._spill()
+        return next(self._seq), int(time.time() * 1000), receipt
 
     def _start(self) -> Optional[Worker]:
         """The running worker, started when there is none; None when the interpreter starts no more threads."""
@@ -133,23 +131,25 @@ class Delivery:
             courier = self._courier
             while len(self._queue) > SPILL_AT // 4 and not courier.memory_only():
                 batch = courier.next_batch()
-                if batch is None or courier.keep(batch) == "back":
+                if batch is None or courier.keep(batch) == BACK:
                     break
         except Exception as error:
             our_health.fault("delivery.spill", error)
         finally:
             self._spilling = False
 
-    def _send_here(self, force: bool = False) -> None:
+    def _send_here(self, entries: Sequence[Entry]) -> None:
         """Deliver on this thread."""
         from aicostguard.delivery import inline
 
-        if self._exiting and not self.inline:
-            # After the exit hook nobody comes back for what stays in memory.
-            self._courier.deadline = time.monotonic() + EXIT_SECONDS
-        inline.send(self._courier, force)
+        courier = self._courier
         if self._exiting:
-            self._courier.evacuate()
+            # After the exit hook nobody comes back for what stays in memory.
+            courier.deadline = time.monotonic() + EXIT_SECONDS
+        inline.send(courier, entries)
+        if self._exiting:
+            courier.evacuate()
+            courier.close()
         self._tick()
 
     def _tick(self) -> None:
@@ -164,6 +164,8 @@ class Delivery:
         dropped since the last flush.
         """
         try:
+            if self._pid != os.getpid():
+                _forked()
             return self._finish(Request(), FLUSH_SECONDS if timeout is None else timeout)
         except Exception as error:
             our_health.fault("delivery.flush", error)
@@ -175,6 +177,8 @@ class Delivery:
         A receipt submitted afterwards starts the thread again.
         """
         try:
+            if self._pid != os.getpid():
+                _forked()
             return self._shut(FLUSH_SECONDS if timeout is None else timeout, force=True)
         except Exception as error:
             our_health.fault("delivery.shutdown", error)
@@ -187,49 +191,58 @@ class Delivery:
         return describe(self._courier)
 
     def _finish(self, request: Request, seconds: float) -> bool:
-        """Have the worker serve a request, or do it here when there is none."""
-        if self._pid != os.getpid():
-            _forked()
-        before, self._dropped = self._dropped, health.counters["dropped"]
+        """Have the worker serve a request, or do it here when there is none. True when nothing is left to deliver."""
         if self._worker is None and self._courier.clear():
-            return before == self._dropped
-        worker = None if self.inline or self._exiting else self._start()
-        if worker is None:
-            self._courier.deadline = time.monotonic() + seconds
-            self._courier.deliver_all(request.force)
-            self._courier.deadline = None
-            return self._courier.clear() and before == health.counters["dropped"]
-        if worker.ident == threading.get_ident():
-            return False  # a finaliser on our own thread: it cannot wait for itself
+            done = True
+        elif self.inline or (self._worker is None and self._exiting):
+            done = self._deliver_here(request.force, seconds)
+        elif self._ask(request, seconds):
+            done = request.ok
+        else:  # late, or no thread can be started any more
+            alive = self._worker is not None and self._worker.alive
+            done = not alive and self._deliver_here(request.force, seconds)
+        before, self._dropped = self._dropped, health.counters["dropped"]
+        return done and before == self._dropped
+
+    def _ask(self, request: Request, seconds: float) -> bool:
+        """Put a request to the worker and wait. False when it has not served it."""
+        worker = self._start()
+        if worker is None or worker.ident == threading.get_ident():
+            return False  # the latter: a finaliser on our own thread, which cannot wait for itself
         limit = time.monotonic() + seconds
         self._queue.signal(request)
         while not request.done.wait(max(0.0, min(LOOK, limit - time.monotonic()))):
             if not worker.alive:
-                # Killed: its successor reads the same queue and finds the request there, or needs it again.
+                # Killed: its successor reads the same queue, where the request may be or may have been.
                 worker = self._start()
                 if worker is None:
                     return False
                 self._queue.signal(request)
             elif time.monotonic() >= limit:
                 return False
-        return request.ok and before == health.counters["dropped"]
+        return True
+
+    def _deliver_here(self, force: bool, seconds: float) -> bool:
+        courier = self._courier
+        before = courier.deadline
+        if before is None:
+            courier.deadline = time.monotonic() + seconds
+        try:
+            courier.deliver_all(force)
+        finally:
+            courier.deadline = before
+        return courier.clear()
 
     def _shut(self, seconds: float, force: bool) -> bool:
         courier = self._courier
-        limit = time.monotonic() + seconds
-        courier.deadline = limit - min(0.2, seconds / 10)  # leaves time to write down what was not taken
+        courier.deadline = time.monotonic() + seconds * 0.9  # leaves time to write down what was not taken
+        wait = EXIT_WHEN_DOWN if not force and courier.link.state == "down" else seconds
+        used = self._worker is not None
         try:
-            running = self._worker is not None and self._worker.alive and not self.inline
-            if running:
-                wait = EXIT_WHEN_DOWN if not force and courier.link.state == "down" else limit - time.monotonic()
-                delivered = self._finish(Request(stop=True, force=force), wait)
-            else:
-                if len(self._queue):
-                    courier.deliver_all(force)
-                delivered = courier.clear()
+            delivered = self._finish(Request(stop=True, force=force), wait)
             courier.evacuate()
             courier.close()
-            if not self.settings.serverless and (running or self._worker or _worth_telling()):
+            if not self.settings.serverless and (used or _worth_telling()):
                 self._status.final()
         finally:
             self._worker = None
@@ -242,6 +255,7 @@ class Delivery:
         if self._pid != os.getpid():
             return  # a child that has submitted nothing: the queue is its parent's
         self._exiting = True
+        self._courier.leaving = True
         self._shut(EXIT_SECONDS, force=False)
 
     def _disown(self) -> None:

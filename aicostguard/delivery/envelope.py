@@ -13,7 +13,7 @@ from aicostguard.config import Settings
 from aicostguard.delivery.epoch import PATTERN
 from aicostguard.delivery.queue import Entry
 from aicostguard.health import COUNTERS, health
-from aicostguard.receipt import SCHEMA, clean_label, core, encode
+from aicostguard.receipt import FIELDS, SCHEMA, clean_label, core, encode
 
 #: bodies above this many bytes are compressed
 GZIP_ABOVE = 1024
@@ -103,7 +103,9 @@ def parse(text: bytes) -> Batch:
 
     try:
         value = json.loads(text)
-        fixed: Dict[str, Any] = {"schema": _count(value["schema"])}
+        if value["schema"] != SCHEMA:
+            raise ValueError("schema")
+        fixed: Dict[str, Any] = {"schema": SCHEMA}
         for key in _TEXTS:
             if key in value:
                 fixed[key] = clean_label(value[key])[0]
@@ -141,6 +143,7 @@ def _count(value: Any) -> int:
 
 
 def _object(value: Any) -> Dict[str, Any]:
-    if type(value) is not dict:
+    # A key that we do not know comes from a newer release: set aside whole rather than sent without it.
+    if type(value) is not dict or not FIELDS.keys() >= value.keys():
         raise ValueError("not a receipt")
     return value

@@ -9,32 +9,37 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any, Awaitable, Callable, Optional, Set
+from typing import Any, Awaitable, Callable, Optional, Sequence, Set
 
 from aicostguard import health as our_health
 from aicostguard.context import inside
 from aicostguard.delivery.courier import BACK, TAKEN, Courier
+from aicostguard.delivery.envelope import Batch
+from aicostguard.delivery.queue import BATCH, Entry
 
 #: threads that are delivering: a finaliser that submits on one of them only queues, its outer loop delivers
 _busy: Set[int] = set()
 
 
-def send(courier: Courier, force: bool = False) -> None:
-    """Deliver the queue on this thread, then, when the ledger answers, one batch of the spool."""
+def send(courier: Courier, entries: Sequence[Entry] = (), force: bool = False) -> None:
+    """Deliver `entries` and what earlier calls had to leave in the queue, then, if it works, one batch of the spool.
+
+    The entries do not go through the queue: another thread would take them, and we would return before they are out.
+    """
     thread = threading.get_ident()
     if thread in _busy:
+        courier.put(entries)
         return
     before = inside.get()
     _busy.add(thread)
     inside.set(True)  # our own traffic is never metered
     try:
-        while True:
-            batch = courier.next_batch()
-            if batch is None:
-                break
-            if courier.carry(batch, force) == BACK:
+        batch: Optional[Batch] = courier.batch(courier.queue.take(BATCH - 1) + list(entries))
+        while batch is not None:
+            if batch.seq and courier.carry(batch, force) == BACK:
                 return
             force = False
+            batch = courier.next_batch()
         if courier.link.state == "up":
             courier.resend_one()
     except Exception as error:
@@ -44,16 +49,17 @@ def send(courier: Courier, force: bool = False) -> None:
         _busy.discard(thread)
 
 
-async def asend(courier: Courier) -> None:
-    """The same, awaited. Call it inside a running asyncio loop."""
+async def asend(courier: Courier, entries: Sequence[Entry]) -> None:
+    """The same, awaited, without the spool. Call it inside a running asyncio loop."""
     before = inside.get()
     inside.set(True)
     try:
         post = _poster(courier)
-        while True:
-            batch = courier.next_batch()
-            if batch is None or await courier.acarry(batch, post) != TAKEN:
+        batch: Optional[Batch] = courier.batch(courier.queue.take(BATCH - 1) + list(entries))
+        while batch is not None:
+            if batch.seq and await courier.acarry(batch, post) != TAKEN:
                 return
+            batch = courier.next_batch()
     except Exception as error:
         our_health.fault("inline.asend", error)
     finally:

@@ -15,8 +15,8 @@ from aicostguard.delivery.envelope import compress
 
 PATH = "/v1/receipts"
 
-#: seconds: for a connection, and for a whole exchange however slowly its bytes arrive
-CONNECT_SECONDS, EXCHANGE_SECONDS = 3.0, 10.0
+#: seconds for a connection
+CONNECT_SECONDS = 3.0
 
 
 class Proxy(NamedTuple):

@@ -13,10 +13,7 @@ import time
 from aicostguard.delivery import reply as replies
 from aicostguard.delivery.reply import Reply
 
-DDL = (
-    "CREATE TABLE IF NOT EXISTS inbox "
-    "(id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, envelope BLOB NOT NULL)"
-)
+DDL = "CREATE TABLE IF NOT EXISTS inbox (id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, envelope BLOB NOT NULL)"
 
 #: seconds to wait for another writer
 BUSY_SECONDS = 5.0

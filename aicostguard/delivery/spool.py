@@ -2,8 +2,8 @@
 
 Owns the segments under `state_dir/spool/HASH/`, where HASH names URL and key, so that receipts never reach
 another destination. A segment is an append-only file (0600) of checksummed lines, one batch each; a lock
-tells whether its owner lives, a rename claims it. Corrupt lines are moved to `quarantine/`, never deleted
-unread. The whole folder is capped in bytes. Survives the end of the program; what was only in memory when
+tells whether its owner lives, a rename claims it. Segments with corrupt lines end in `quarantine/`, never
+deleted unread. The whole folder is capped in bytes. Survives the end of the program; what was only in memory when
 the program is killed is lost. If this module is wrong, receipts vanish on a bad day.
 """
 
@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import zlib
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Set, Tuple
 
 from aicostguard.config import Settings
 from aicostguard.delivery import files
@@ -95,13 +95,14 @@ def read_line(text: bytes) -> Batch:
 class Claimed:
     """A segment that this process has taken over; `current` is the line to send."""
 
-    def __init__(self, path: str, file: io.FileIO, mine: bool) -> None:
+    def __init__(self, path: str, file: io.FileIO) -> None:
         self.path = path
-        self.mine = mine
         self._file = file
         #: read when its turn comes: a long outage must not fill the memory with what is on disk
         self._lines: Optional[List[bytes]] = None
         self._next = 0
+        #: set when a line was not what it should be
+        self.damaged = False
 
     def current(self) -> Tuple[bytes, Optional[Batch]]:
         """`(line, its batch)`; no batch when the line is damaged, an empty line at the end."""
@@ -121,10 +122,14 @@ class Claimed:
         """The current line is done with."""
         self._next += 1
 
-    def remove(self) -> None:
-        """Everything was taken or quarantined."""
+    def finish(self) -> None:
+        """Its end was reached. A segment with damage moves to the quarantine as it is: no copy, so no disk can refuse."""
         try:
-            os.unlink(self.path)
+            if self.damaged:
+                folder = files.private_folder(os.path.dirname(self.path), QUARANTINE)
+                os.rename(self.path, os.path.join(folder, os.path.basename(self.path) + ".corrupt"))
+            else:
+                os.unlink(self.path)
         finally:
             self._file.close()
 
@@ -149,6 +154,8 @@ class Spool:
         self._looked = 0.0
         self._others = False
         self._sealed: List[Claimed] = []
+        #: names of the files we have open: where files cannot be locked, only this tells them from abandoned ones
+        self._held: Set[str] = set()
         self._total = 0
         # An RLock: a signal handler may end the process, and thus flush, while this thread writes.
         self._lock = threading.RLock()
@@ -186,12 +193,13 @@ class Spool:
         self._serial += 1
         file = files.open_new(path)
         _lock(file, path)
+        self._held.add(os.path.basename(path))
         self._file, self._path, self._size = file, path, 0
 
     def _seal(self) -> None:
         """Stop writing to the current segment; it keeps its lock and waits for its turn."""
         if self._file is not None:
-            self._sealed.append(Claimed(self._path, self._file, mine=True))
+            self._sealed.append(Claimed(self._path, self._file))
             self._file = None
 
     def claim(self) -> Optional[Claimed]:
@@ -203,7 +211,7 @@ class Spool:
             if not self.others_due():
                 return None
             for name, _ in _entries(self.folder):
-                if name.endswith((".open", ".claim")) and self._epoch not in name:
+                if name.endswith((".open", ".claim")) and name not in self._held:
                     claimed = self._take_over(name)
                     if claimed is not None:
                         return claimed
@@ -228,7 +236,8 @@ class Spool:
                 return None
             os.rename(path, claimed)
             self._others = True
-            return Claimed(claimed, file, mine=False)
+            self._held.add(os.path.basename(claimed))
+            return Claimed(claimed, file)
         except FileNotFoundError:
             file.close()
             return None  # another process was faster
@@ -261,12 +270,14 @@ class Spool:
         return True
 
     def close(self) -> None:
-        """Let go of every segment: they are on disk for whoever comes next."""
+        """Let go of every segment: they are on disk for whoever comes next, ourselves included."""
         with self._lock:
             self._seal()
             for claimed in self._sealed:
                 claimed.close()
             self._sealed = []
+            self._held.clear()
+            self._looked = 0.0
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the parent's descriptors, whose locks it would keep alive."""

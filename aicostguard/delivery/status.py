@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Optional
 from aicostguard import health as our_health
 from aicostguard.delivery import files
 from aicostguard.delivery.courier import Courier
+from aicostguard.delivery.says import warn
 from aicostguard.health import health
 
 FOLDER = "status"
@@ -30,8 +31,7 @@ _sources: List[Callable[[], Dict[str, Any]]] = []
 def register_status(source: Callable[[], Dict[str, Any]]) -> None:
     """Add what another part knows to status and `stats()`: `source` gives a JSON-safe dict, merged under `capture`.
 
-    Capture gives `{"instruments": {module: {"version": text or None, "state": text}}}`; the state `patched`
-    means that calls are metered.
+    Capture gives `{module: state}`, one per library that was hooked; the state `patched` means that it is metered.
     """
     if source not in _sources:
         _sources.append(source)
@@ -117,11 +117,7 @@ class Status:
                 sweep(folder)
         except OSError as error:
             self._broken = True
-            health.warn(
-                "status.broken",
-                "the status file under AICG_STATE_DIR cannot be written (%s): aicg-diagnose will not see this process"
-                % type(error).__name__,
-            )
+            warn("status.broken", type(error).__name__)
             our_health.fault("status.write", error)
 
     def _destination(self) -> str:

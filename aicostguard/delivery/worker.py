@@ -15,7 +15,7 @@ from aicostguard import health as our_health
 from aicostguard.context import inside
 from aicostguard.delivery.courier import Courier
 from aicostguard.delivery.queue import BATCH
-from aicostguard.delivery.status import Status
+from aicostguard.delivery.status import EVERY, Status
 
 #: seconds from the first waiting receipt to its batch: at first short, so that a newcomer sees it come in
 FIRST_LINGER, LINGER = 0.1, 0.5
@@ -44,6 +44,7 @@ class Worker:
         self.ident: Optional[int] = None
         self._linger = FIRST_LINGER
         self._due: Optional[float] = None
+        self._wrote = True
 
     def start(self) -> None:
         """Start the thread. Raises `RuntimeError` when the interpreter no longer starts any.
@@ -70,8 +71,6 @@ class Worker:
             our_health.fault("worker.run", error)
         finally:
             self.alive = False
-            if request is not None:
-                request.done.set()
 
     def _pause(self) -> float:
         """Seconds until there is something to do without being woken."""
@@ -81,9 +80,11 @@ class Worker:
             # Looked at again after the flag is up: a receipt that came in between has not woken us.
             if not len(queue):
                 self._due = None
+                # Soon after work once more, so that the status file does not lag behind.
+                idle, self._wrote = IDLE if self._wrote else EVERY, True
                 if link.state == "new" or not self.courier.backlog():
-                    return IDLE
-                return min(link.seconds(), IDLE)
+                    return idle
+                return min(link.seconds(), idle)
         queue.idle = False
         now = time.monotonic()
         if self._due is None:
@@ -101,6 +102,7 @@ class Worker:
         ready = len(courier.queue) >= BATCH or (self._due is not None and now >= self._due)
         if ready and len(courier.queue) and (courier.link.is_open() or not courier.memory_only()):
             self._due = None
+            self._wrote = False
             batch = courier.next_batch()
             if batch is not None:
                 courier.carry(batch)
@@ -119,4 +121,3 @@ class Worker:
         self._due = None
         self.status.tick()
         request.done.set()
-

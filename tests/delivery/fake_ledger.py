@@ -39,10 +39,13 @@ class Seen(NamedTuple):
     thread_at: float
 
 
+OK = Answer()
+
+
 class FakeLedger:
     """`with FakeLedger() as ledger:` → `ledger.url`, `ledger.seen`, `ledger.stored` (identity → receipt)."""
 
-    def __init__(self, *answers: Answer, then: Answer = Answer(), port: int = 0) -> None:
+    def __init__(self, *answers: Answer, then: Answer = OK, port: int = 0) -> None:
         self.answers = list(answers)
         self.then = then
         self.seen: List[Seen] = []
@@ -83,7 +86,7 @@ class FakeLedger:
         self.port = self._server.server_address[1]
         self.url = "http://127.0.0.1:%d" % self.port
 
-    def __enter__(self) -> "FakeLedger":
+    def __enter__(self) -> FakeLedger:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -174,7 +177,7 @@ class BlackHole:
                 filler.connect_ex(self._socket.getsockname())
                 self._held.append(filler)
 
-    def __enter__(self) -> "BlackHole":
+    def __enter__(self) -> BlackHole:
         return self
 
     def __exit__(self, *exc: object) -> None:
