@@ -119,7 +119,7 @@ def _hosts(value: str) -> Tuple[Tuple[str, Optional[int], Optional[str]], ...]:
     for part in _names(value):
         match = _HOST.match(part)
         if not match:
-            raise Bad("use host[:port][=provider], comma-separated; %r is not one" % part)
+            raise Bad("use host[:port][=provider], comma-separated" + _shown("; %r is not one", part))
         port = int(match.group(2)[1:]) if match.group(2) else None
         provider = match.group(3)[1:] if match.group(3) else None
         rows.append((match.group(1).strip("[]").lower(), port, provider))
@@ -173,7 +173,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             try:
                 values[attribute] = parse(raw.strip())
             except Bad as error:
-                shown = "" if name in ("AICG_KEY", "AICG_URL") else "=%r" % raw[:80]
+                shown = "" if name in ("AICG_KEY", "AICG_URL") else _shown("=%r", raw)
                 problems.append("%s%s: %s; the default is used" % (name, shown, error))
         elif name not in _OURS:
             problems.append("%s is not a setting%s" % (name, _nearest(name)))
@@ -195,6 +195,12 @@ def load(environ: Mapping[str, str]) -> Settings:
 def mask(key: Optional[str]) -> str:
     """A key as it may be shown: its first nine characters and bullets."""
     return "" if not key else key[:9] + "•" * max(0, len(key) - 9)
+
+
+def _shown(template: str, value: str) -> str:
+    # A secret may have been put into the wrong variable, and the sentence goes to logs: what is long or looks like
+    # user:password@host is not repeated.
+    return template % value if len(value) <= 24 and "@" not in value else ""
 
 
 def _nearest(name: str) -> str:

@@ -18,6 +18,8 @@ import functools
 from contextvars import ContextVar
 from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
 
+from aicostguard.health import fault
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Flags of code objects (documented in `inspect`, which is too slow to import here).
@@ -76,27 +78,18 @@ class Scope:
         self._values = values
 
     def __enter__(self) -> Scope:
-        outer = _scope.get()
-        values = dict(outer.values) if outer is not None else {}
-        new = self._values
-        if "agent" in new and "parent_agent" not in new and values.get("agent") is not None:
-            values["parent_agent"] = values["agent"]
-        if "tags" in new and "tags" in values:
-            new = dict(new, tags={**values["tags"], **new["tags"]})
-        values.update(new)
-        _scope.set(_Frame(values, outer, self))
+        try:
+            outer = _scope.get()
+            _scope.set(_Frame(_merged(outer, self._values), outer, self))
+        except Exception as error:
+            fault("context.enter", error)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        top = frame = _scope.get()
-        while frame is not None and (frame.owner is not self or frame.closed):
-            frame = frame.parent
-        if frame is None:  # left in another context than the one it was entered in: nothing of ours is here
-            return
-        frame.closed = True
-        while top is not None and top.closed:
-            top = top.parent
-        _scope.set(top)
+        try:
+            _leave(self)
+        except Exception as error:
+            fault("context.exit", error)
 
     def __call__(self, function: F) -> F:
         flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
@@ -109,6 +102,28 @@ class Scope:
         else:
             wrapper = _plain(self, function)
         return functools.wraps(function)(wrapper)  # type: ignore[return-value]
+
+
+def _merged(outer: Optional[_Frame], new: Mapping[str, Any]) -> Dict[str, Any]:
+    values = dict(outer.values) if outer is not None else {}
+    if "agent" in new and "parent_agent" not in new and values.get("agent") is not None:
+        values["parent_agent"] = values["agent"]
+    if "tags" in new and "tags" in values:
+        new = dict(new, tags={**values["tags"], **new["tags"]})
+    values.update(new)
+    return values
+
+
+def _leave(scope: Scope) -> None:
+    top = frame = _scope.get()
+    while frame is not None and (frame.owner is not scope or frame.closed):
+        frame = frame.parent
+    if frame is None:  # left in another context than the one it was entered in: nothing of ours is here
+        return
+    frame.closed = True
+    while top is not None and top.closed:
+        top = top.parent
+    _scope.set(top)
 
 
 def _plain(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -73,7 +73,7 @@ class Call:
                 self._settle(read_body(self.endpoint, status, content_type, body, self._request, header), now)
             self.hook.worked()
         except Exception as error:
-            self._lost("read", error)
+            self.lost("read", error)
 
     def open(self, status: int, content_type: str, header: Header) -> bool:
         """The head of the response is here; False when its body does not matter."""
@@ -83,7 +83,7 @@ class Call:
             self._meter.append(Meter(self.endpoint, status, content_type, self._request, header))
             return True
         except Exception as error:
-            self._lost("open", error)
+            self.lost("open", error)
             return False
 
     def feed(self, data: bytes) -> None:
@@ -101,8 +101,7 @@ class Call:
         except IndexError:  # another thread has just ended the call
             return
         except Exception as error:
-            meters.clear()
-            self._lost("feed", error)
+            self.lost("feed", error)
 
     def end(self, complete: bool) -> None:
         """End of the bytes (`complete`), or close, break, cancellation, reset, collection. The first one counts."""
@@ -114,7 +113,7 @@ class Call:
             self._settle(meter.finish(complete or self.complete), perf_counter())
             self.hook.worked()
         except Exception as error:
-            self._lost("end", error)
+            self.lost("end", error)
 
     def unreadable(self, why: str) -> None:
         """The bytes cannot be decoded: the call is billed, but we cannot tell for what."""
@@ -133,7 +132,7 @@ class Call:
             if state.adeliver is not None:
                 await state.adeliver(receipts)
         except Exception as error:
-            self._lost("drain", error)
+            self.lost("drain", error)
 
     def __del__(self) -> None:
         try:
@@ -142,9 +141,11 @@ class Call:
                 if state.deliver is not None:
                     state.deliver(made)
         except Exception as error:
-            self._lost("del", error)
+            self.lost("del", error)
 
-    def _lost(self, where: str, error: Exception) -> None:
+    def lost(self, where: str, error: Exception) -> None:
+        """A fault of ours has cost this call its receipt: count both, and look at no further byte of it."""
+        self._meter.clear()
         health.count("unmetered")
         self.hook.failed("call." + where, error)
 
@@ -187,7 +188,8 @@ class Call:
     def _missing(self, reading: Reading) -> None:
         health.note("usage_missing")
         if reading.streamed and not reading.partial:
-            site = self.feature or "this program"
+            # Cleaned, as on the receipt: a warning goes to logs and to the status file.
+            site = receipt.clean_label(self.feature, state.salt)[0] or "this program"
             health.warn(
                 "stream-without-usage:%s:%s" % (self.endpoint.provider, site),
                 "aicostguard: a stream from %s in %s carried no usage, so its cost is not known. OpenAI-style chat "

@@ -2,6 +2,8 @@
 
 Owns the decision whether the caller reads decoded bytes (then they come to `plain`, from where the library
 decodes them) or undecoded ones (then they come to `raw` only, and are decoded here). Holds at most one chunk.
+It is called from the middle of the caller's own reading, so `plain`, `raw` and `end` never raise: a fault of ours
+ends the metering of this one response.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ class Tap:
 
     def plain(self, data: bytes) -> None:
         """Decoded bytes."""
-        self.call.feed(data)
+        try:
+            self.call.feed(data)
+        except Exception as error:
+            self.call.lost("tap", error)
 
     def raw(self, data: bytes) -> None:
         """Bytes as they came. The first chunk waits until it is known whether the library decodes it."""
@@ -34,22 +39,28 @@ class Tap:
             self._held = None
             return
         held, self._held = self._held, data
-        if held is not None:
-            self._decode(held)
+        try:
+            if held is not None:
+                self._decode(held)
+        except Exception as error:
+            self.call.lost("tap", error)
 
     def end(self, complete: bool) -> None:
         """No more bytes will come."""
         held, self._held = self._held, None
-        if held is not None and not self.decoding:
-            self._decode(held)
-        self.call.end(complete)
+        try:
+            if held is not None and not self.decoding:
+                self._decode(held)
+            self.call.end(complete)
+        except Exception as error:
+            self.call.lost("tap", error)
 
     def _decode(self, data: bytes) -> None:
         try:
             if self._inflate is None:
                 self._inflate = decoder(self._encoding)
             if self._inflate is None:
-                self.call.unreadable("content-encoding %s" % (self._encoding or "")[:32])
+                self.call.unreadable("a content-encoding that is not known here")
             else:
                 self.call.feed(self._inflate(data))
         except Exception:

@@ -48,12 +48,12 @@ def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = N
 
 def _enter(hook: Hook, client: Any, look: Optional[Look]) -> Optional[context.Logical]:
     previous = context.logical.get()
-    context.logical.set(context.Logical(hook.name))
-    if look is not None:
-        try:
+    try:
+        context.logical.set(context.Logical(hook.name))
+        if look is not None:
             look(client)
-        except Exception as error:
-            hook.failed("look", error)
+    except Exception as error:
+        hook.failed("enter", error)
     return previous
 
 

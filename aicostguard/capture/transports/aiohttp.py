@@ -9,6 +9,7 @@ made with `auto_decompress=False`.
 from __future__ import annotations
 
 import collections
+import functools
 from types import ModuleType
 from typing import Any, Callable, Iterable, Optional
 from urllib.parse import urlsplit
@@ -108,7 +109,7 @@ def _tap(call: Call, session: Any, response: Any, kwargs: Any) -> None:
             call.end(True)
             return
         content._buffer = _TappedDeque(tap, content._buffer)
-        content.on_eof(lambda: tap.end(True))
+        content.on_eof(functools.partial(tap.end, True))
     except Exception as error:
         call.hook.failed("tap", error)
 

@@ -86,37 +86,49 @@ def _tap_raw(raw: Any, tap: Tap) -> None:
     def _decode(data: Any, decode_content: Any, *args: Any, **kwargs: Any) -> Any:
         self = this()
         plain = kind._decode(self, data, decode_content, *args, **kwargs)
-        if not decode_content:
-            tap.raw(bytes(plain))
-        elif self._decoder is None:
-            tap.decoding = True
-            tap.plain(bytes(plain))
-        if _all_read(self):
-            tap.end(True)
+        _decoded(tap, self, plain, decode_content)
         return plain
 
     def release_conn() -> Any:
-        # Called when the connection is done with, for better or worse, and before the last bytes are decoded
-        # unless they came in chunks.
         self = this()
         result = kind.release_conn(self)
-        if self.chunk_left == 0:
-            tap.end(True)
-        elif self.length_remaining is None and not self.chunked:
-            tap.call.complete = True
+        _released(tap, self)
         return result
 
     def close() -> Any:
+        self = this()
         try:
-            return kind.close(this())
+            # Gone when the collector takes apart a cycle that the response was in: its parts are closed one by one.
+            return None if self is None else kind.close(self)
         finally:
             tap.end(False)
 
     raw._decode, raw.release_conn, raw.close = _decode, release_conn, close
 
 
-def _all_read(raw: Any) -> bool:
-    return raw.length_remaining == 0 and not getattr(raw._decoder, "has_unconsumed_tail", False)
+def _decoded(tap: Tap, raw: Any, plain: Any, decode_content: Any) -> None:
+    try:
+        if not decode_content:
+            tap.raw(bytes(plain))
+        elif raw._decoder is None:
+            tap.decoding = True
+            tap.plain(bytes(plain))
+        if raw.length_remaining == 0 and not getattr(raw._decoder, "has_unconsumed_tail", False):
+            tap.end(True)
+    except Exception as error:
+        tap.call.lost("decoded", error)
+
+
+def _released(tap: Tap, raw: Any) -> None:
+    # The connection is done with, for better or worse, and the last bytes are not decoded yet unless they came in
+    # chunks.
+    try:
+        if raw.chunk_left == 0:
+            tap.end(True)
+        elif raw.length_remaining is None and not raw.chunked:
+            tap.call.complete = True
+    except Exception as error:
+        tap.call.lost("released", error)
 
 
 class _TappedDecoder:
