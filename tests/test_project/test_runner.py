@@ -80,8 +80,10 @@ def test_a_command_that_does_not_end_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "PATIENCE", 1)
+    start = time.monotonic()
     with pytest.raises(runner.Failed, match="ended after 1 s"):
         runner.run(["sh", "-c", "sleep 60 & echo $! > child; wait"], tmp_path)
+    assert time.monotonic() - start < 30, "it waited for the child"
     child = int((tmp_path / "child").read_text())
     deadline = time.monotonic() + 5
     while alive(child):
