@@ -78,6 +78,7 @@ class FakeLedger:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             block_on_close = False
+            request_queue_size = 128
 
             def handle_error(self, *args: object) -> None:
                 """A client that went away is part of the tests."""

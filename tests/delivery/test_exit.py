@@ -1,0 +1,131 @@
+"""The end of the program: bounded, nothing lost, nothing noticed. Real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import pytest
+
+from tests.delivery.conftest import KEY
+from tests.delivery.fake_ledger import Answer, BlackHole, FakeLedger, free_port
+
+ROOT = Path(__file__).parents[2]
+
+_START = """
+import atexit, os, sys, time
+from aicostguard.config import load
+from aicostguard.delivery import Delivery
+def row(name): return {"provider": "openai", "model": name}
+delivery = Delivery(load(os.environ))
+"""
+
+
+def _run(url: str, state: Path, code: str, **more: str) -> Tuple[float, "subprocess.CompletedProcess[str]"]:
+    """Run a program; gives the seconds its end took (from its last line on) and the finished process."""
+    environ = dict(os.environ, PYTHONPATH=str(ROOT), AICG_URL=url, AICG_KEY=KEY, AICG_STATE_DIR=str(state), **more)
+    environ.pop("AICG_TEST_RAISE", None)
+    timed = "import atexit, sys, time\nlast = [0.0]\n"
+    timed += "atexit.register(lambda: sys.stdout.write('%.3f\\n' % (time.monotonic() - last[0])))\n"
+    program = timed + _START + code + "\nlast[0] = time.monotonic()\n"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program], env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.splitlines()[-1]), done
+
+
+def _status(state: Path) -> Dict[str, Any]:
+    (path,) = (state / "status").glob("*.json")
+    value: Dict[str, Any] = json.loads(path.read_text())
+    return value
+
+
+@pytest.mark.ids("G13")
+def test_what_is_queued_at_exit_is_delivered(tmp_path: Path) -> None:
+    with FakeLedger() as ledger:
+        seconds, done = _run(ledger.url, tmp_path, "for n in range(700): delivery.submit(row('m%d' % n))")
+        assert len(ledger.stored) == 700 and ledger.duplicates == 0
+        assert seconds < 1.0 and done.stderr == ""
+        status = _status(tmp_path)
+        assert status["ended"] and status["counters"]["sent"] == 700 and status["last"]["status"] == 200
+
+
+@pytest.mark.ids("E4")
+def test_a_dead_ledger_costs_nothing_at_exit_and_nothing_is_lost(tmp_path: Path) -> None:
+    seconds, done = _run("http://127.0.0.1:%d" % free_port(), tmp_path, "delivery.submit(row('a'))")
+    assert seconds < 0.3
+    assert "cannot be reached" in done.stderr and done.stderr.count("\n") == 1
+    (segment,) = tmp_path.glob("spool/*/*.open")
+    assert b'"a"' in segment.read_bytes()
+
+
+@pytest.mark.ids("E4", "Z4")
+@pytest.mark.parametrize("accept", [True, False], ids=["accepts and is silent", "drops packets"])
+@pytest.mark.parametrize("sleep", [0.0, 0.4], ids=["at once", "while an attempt hangs"])
+def test_a_black_hole_costs_two_seconds_at_most_and_nothing_is_lost(
+    tmp_path: Path, accept: bool, sleep: float
+) -> None:
+    with BlackHole(accept) as hole:
+        code = "for n in range(3): delivery.submit(row('m%%d' %% n))\ntime.sleep(%s)" % sleep
+        seconds, _ = _run(hole.url, tmp_path, code)
+    assert seconds < 2.0
+    data = b"".join(path.read_bytes() for path in tmp_path.glob("spool/*/*"))
+    assert all(b'"m%d"' % n in data for n in range(3))
+
+
+@pytest.mark.ids("E4")
+def test_a_black_hole_that_is_known_is_not_waited_for(tmp_path: Path) -> None:
+    code = "from aicostguard.delivery import courier\ncourier.EXCHANGE_SECONDS = 0.2\ndelivery.submit(row('a'))\n"
+    with BlackHole() as hole:
+        seconds, _ = _run(hole.url, tmp_path, code + "time.sleep(0.6); delivery.submit(row('b'))")
+    assert seconds < 0.5
+    data = b"".join(path.read_bytes() for path in tmp_path.glob("spool/*/*"))
+    assert b'"a"' in data and b'"b"' in data
+
+
+@pytest.mark.ids("E3")
+@pytest.mark.parametrize("early", [True, False], ids=["handler runs after ours", "handler runs before ours"])
+def test_the_first_receipt_inside_an_exit_handler_arrives(tmp_path: Path, early: bool) -> None:
+    """From 3.12 on no thread can be started there."""
+    late = "atexit.register(lambda: delivery.submit(row('late')))"
+    program = late + "\n" + _START if early else _START + late
+    environ = dict(os.environ, PYTHONPATH=str(ROOT), AICG_KEY=KEY, AICG_STATE_DIR=str(tmp_path))
+    with FakeLedger() as ledger:
+        environ["AICG_URL"] = ledger.url
+        done = subprocess.run(
+            [sys.executable, "-c", "import atexit\n" + program], env=environ, capture_output=True, text=True, timeout=20, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ledger.models() == ["late"]
+
+
+def test_what_the_spool_holds_is_sent_by_the_next_run(tmp_path: Path) -> None:
+    port = free_port()
+    url = "http://127.0.0.1:%d" % port
+    _run(url, tmp_path, "delivery.submit(row('a'))")
+    with FakeLedger(port=port) as ledger:
+        _run(url, tmp_path, "delivery.submit(row('b'))\ntime.sleep(1)")
+        assert ledger.models() == ["a", "b"] and ledger.duplicates == 0
+
+
+def test_a_slow_ledger_that_takes_the_last_batch_late_holds_it_once(tmp_path: Path) -> None:
+    port = free_port()
+    with FakeLedger(Answer(delay=2.5), port=port) as ledger:
+        _run(ledger.url, tmp_path, "delivery.submit(row('a'))")
+        assert ledger.wait(1, 4)
+        _run(ledger.url, tmp_path, "delivery.submit(row('b'))\ntime.sleep(1)")
+        assert ledger.models() == ["a", "b"] and ledger.duplicates == 1
+
+
+@pytest.mark.ids("G02")
+def test_without_a_receipt_the_end_is_free_and_leaves_nothing(tmp_path: Path) -> None:
+    started = time.monotonic()
+    seconds, done = _run("http://127.0.0.1:%d" % free_port(), tmp_path / "state", "pass")
+    assert seconds < 0.1 and done.stderr == "" and not (tmp_path / "state").exists()
+    assert time.monotonic() - started < 10

@@ -1,0 +1,182 @@
+"""Forks: the child starts with nothing of its parent's, and both deliver."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Set
+
+import pytest
+
+from aicostguard.delivery import Delivery
+from aicostguard.health import health
+from tests.delivery.conftest import receipt
+from tests.delivery.fake_ledger import Answer, BlackHole, FakeLedger
+
+Deliver = Callable[..., Delivery]
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform"),
+    # Forking with threads is what these tests are about.
+    pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
+]
+
+
+def _wait(pid: int, seconds: float = 8.0) -> int:
+    """The child's exit code; a child that hangs is killed and counts as 99."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.01)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return 99
+
+
+def _child(delivery: Delivery, fork: Callable[[], int], name: str) -> int:
+    """Fork; the child submits one receipt and leaves with 0 when it was delivered."""
+    pid = fork()
+    if pid == 0:
+        code = 1
+        try:
+            delivery.submit(receipt(name))
+            code = 0 if delivery.flush(4) else 2
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _libc_fork() -> int:
+    # PyDLL keeps the interpreter's lock, as uWSGI does when it forks in C.
+    return int(ctypes.PyDLL(None).fork())
+
+
+@pytest.mark.ids("E1", "E2", "Z4")
+@pytest.mark.parametrize("fork", [os.fork, _libc_fork], ids=["os.fork", "libc"])
+def test_a_child_sends_its_own_and_nothing_of_its_parent(deliver: Deliver, fork: Callable[[], int]) -> None:
+    with FakeLedger(Answer(delay=0.5)) as ledger:
+        delivery = deliver(ledger.url)
+        delivery.submit(receipt("sent"))  # in flight, for half a second, while the child is made
+        time.sleep(0.25)
+        for n in range(20):
+            delivery.submit(receipt("parent%d" % n))
+        assert _wait(_child(delivery, fork, "child")) == 0
+        assert delivery.flush(5)
+        assert len(ledger.stored) == 22 and ledger.duplicates == 0
+        by_epoch: Dict[str, Set[int]] = {}
+        for epoch, seq in ledger.stored:
+            by_epoch.setdefault(epoch, set()).add(seq)
+        assert by_epoch[delivery._epoch] == set(range(21)) and len(by_epoch) == 2
+        childs = next(s.envelope for s in ledger.seen if s.envelope and s.envelope["epoch"] != delivery._epoch)
+        assert childs["counters"]["generated"] == 1 and childs["counters"]["sent"] == 0
+
+
+@pytest.mark.ids("E1")
+@pytest.mark.parametrize("fork", [os.fork, _libc_fork], ids=["os.fork", "libc"])
+def test_a_lock_held_at_the_fork_does_not_hang_the_child(deliver: Deliver, fork: Callable[[], int]) -> None:
+    with FakeLedger(Answer(), Answer(500)) as ledger:
+        delivery = deliver(ledger.url)
+        delivery.submit(receipt("first"))
+        assert delivery.flush(3)
+        release, held = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with health._lock, delivery._courier.spool._lock:
+                held.set()
+                release.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert held.wait(3)
+        started = time.monotonic()
+        pid = _child(delivery, fork, "child")
+        code = _wait(pid, 3)
+        release.set()
+        holder.join()
+        # The ledger's 500 meets the child's first attempt: flush says so, and the child did not hang.
+        assert code in (0, 2 << 8) and time.monotonic() - started < 3
+
+
+@pytest.mark.ids("E1")
+def test_a_storm_of_forks_while_everything_is_busy(deliver: Deliver) -> None:
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url)
+        stop = threading.Event()
+
+        def submit() -> None:
+            while not stop.is_set():
+                delivery.submit(receipt("p"))
+                time.sleep(0.0005)
+
+        threads = [threading.Thread(target=submit) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            codes = [_wait(_child(delivery, os.fork, "c%d" % n)) for n in range(20)]
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert codes == [0] * 20
+        assert delivery.flush(10)
+        children = {name for name in ledger.models() if name != "p"}
+        assert children == {"c%d" % n for n in range(20)} and ledger.duplicates == 0
+
+
+def test_a_child_that_only_leaves_does_not_touch_the_parents_receipts(deliver: Deliver, state: Path) -> None:
+    with BlackHole() as hole:
+        delivery = deliver(hole.url)
+        for n in range(5):
+            delivery.submit(receipt("m%d" % n))
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                delivery._leave()  # the exit hook
+                code = 0 if not (state / "spool").exists() else 3
+            finally:
+                os._exit(code)
+        assert _wait(pid) == 0
+        assert delivery.stats()["counters"]["generated"] == 5
+
+
+def _in_child(delivery: Any, name: str) -> None:
+    delivery.submit(receipt(name))
+
+
+def test_a_multiprocessing_child_delivers_though_it_skips_atexit(deliver: Deliver) -> None:
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url)
+        delivery.submit(receipt("parent"))
+        assert delivery.flush(3)
+        process = multiprocessing.get_context("fork").Process(target=_in_child, args=(delivery, "child"))
+        process.start()
+        process.join(8)
+        assert process.exitcode == 0
+        assert ledger.models() == ["child", "parent"]
+
+
+def test_grandchildren_too(deliver: Deliver) -> None:
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url)
+        delivery.submit(receipt("a"))
+        assert delivery.flush(3)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                inner = _child(delivery, os.fork, "grandchild")
+                delivery.submit(receipt("child"))
+                code = 0 if _wait(inner) == 0 and delivery.flush(4) else 2
+            finally:
+                os._exit(code)
+        assert _wait(pid) == 0
+        assert ledger.models() == ["a", "child", "grandchild"]
+        assert len({epoch for epoch, _ in ledger.stored}) == 3
