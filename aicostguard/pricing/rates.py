@@ -67,12 +67,11 @@ KEYS: FrozenSet[str] = frozenset(TOKEN_KEYS) | frozenset(UNIT_KEYS) | frozenset(
 #:   (https://ai.google.dev/gemini-api/docs/pricing: "text / image / video / audio").
 #: - Output: speech and image models of Google, image models of OpenAI list the rate of what they make as the output
 #:   rate (https://developers.openai.com/api/docs/pricing). Reasoning is output everywhere.
-#: - Cached input without a cached price is full price at OpenAI and Azure ("-" in the table), Google, Groq (discount
-#:   on listed models only, https://console.groq.com/docs/prompt-caching) and Cerebras
+#: - Cached input without a cached price is full price at OpenAI and Azure ("-" in the table), Google and Cerebras
 #:   (https://inference-docs.cerebras.ai/capabilities/prompt-caching). Elsewhere it is discounted by an unknown amount.
 #: - Cache writes are plain input at OpenAI, Azure, xAI and Groq unless the row has a price for them.
 FALLBACKS: Tuple[Tuple[str, str, Optional[FrozenSet[str]]], ...] = (
-    ("cache_read", "input", frozenset(("openai", "azure", "google", "groq", "cerebras"))),
+    ("cache_read", "input", frozenset(("openai", "azure", "google", "cerebras"))),
     ("cache_write", "input", frozenset(("openai", "azure", "x-ai", "groq"))),
     ("input_audio", "input", frozenset(("google",))),
     ("input_image", "input", None),
@@ -85,11 +84,15 @@ FALLBACKS: Tuple[Tuple[str, str, Optional[FrozenSet[str]]], ...] = (
 #: Anthropic: writes kept 5 minutes are 1.25 x input, an hour 2 x, on every Claude and every cloud
 #: (https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing).
 #: Fireworks: cached input is half unless the model lists another price
-#: (https://docs.fireworks.ai/faq-new/billing-pricing/is-prompt-caching-billed-differently).
+#: (https://docs.fireworks.ai/faq-new/billing-pricing/is-prompt-caching-billed-differently); at Groq half
+#: (https://console.groq.com/docs/prompt-caching), at Mistral a tenth
+#: (https://docs.mistral.ai/studio-api/conversations/advanced/prompt-caching).
 DERIVED: Tuple[Tuple[str, str, int, int, Optional[str], str, str], ...] = (
     ("cache_write", "input", 5, 4, None, "claude", "1.25 x input"),
     ("cache_write_1h", "input", 2, 1, None, "claude", "2 x input"),
     ("cache_read", "input", 1, 2, "fireworks", "", "0.5 x input"),
+    ("cache_read", "input", 1, 2, "groq", "", "0.5 x input"),
+    ("cache_read", "input", 1, 10, "mistral", "", "0.1 x input"),
 )
 
 _DECIMAL = re.compile(r"\d{1,9}(\.\d{1,20})?\Z")

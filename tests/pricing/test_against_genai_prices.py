@@ -126,7 +126,7 @@ def difference(provider: str, model: str, usage: Dict[str, int], reason: Optiona
         return "D9"
     if usage.get("cache_creation_input_tokens") and "claude" in model:
         return "D9"
-    if provider == "fireworks" and usage.get("cache_read_input_tokens"):
+    if provider in ("fireworks", "groq", "mistral") and usage.get("cache_read_input_tokens"):
         return "D10"
     return None
 

@@ -243,10 +243,11 @@ def test_a_class_without_a_price_leaves_the_receipt_unpriced() -> None:
 def test_cached_input_without_a_discount_is_full_price_where_the_provider_says_so() -> None:
     got = price(receipt("o3-pro", input_tokens=1000, cache_read_input_tokens=600, output_tokens=0), NOW)
     assert got.cost_nanousd == 1000 * 20_000
-    half = book({"m": {"input": "3", "output": "8"}}, "fireworks").price(
-        receipt("m", "fireworks", input_tokens=1000, cache_read_input_tokens=600, output_tokens=0), NOW
-    )
-    assert half.cost_nanousd == 400 * 3000 + 600 * 1500
+    for provider, rate in (("fireworks", 1500), ("groq", 1500), ("mistral", 300), ("cerebras", 3000)):
+        less = book({"m": {"input": "3", "output": "8"}}, provider).price(
+            receipt("m", provider, input_tokens=1000, cache_read_input_tokens=600, output_tokens=0), NOW
+        )
+        assert less.cost_nanousd == 400 * 3000 + 600 * rate
 
 
 def test_a_row_that_charges_what_no_receipt_counts_is_not_used() -> None:
@@ -339,3 +340,27 @@ def test_parts_add_up_to_the_cost_and_the_cost_to_exact_arithmetic() -> None:
         assert got.cost_nanousd == round(exact)
         assert sum(part[3] for part in got.parts) == got.cost_nanousd
         assert all(type(part[3]) is int for part in got.parts)
+
+
+def test_any_receipt_that_fits_the_schema_gets_a_cost_or_a_reason_and_no_exception() -> None:
+    from aicostguard.pricing import default_book
+    from aicostguard.receipt import FIELDS, OPERATIONS, check
+
+    seed = random.Random(5)
+    known = [(name, model) for name, content in default_book()._books.items() for model in content["models"]]
+    values = {"int": (0, 1, 7, 1000, 10**9), "flag": (True,), "enum": ("default", "flex", "us", "x-1")}
+    priced = 0
+    for _ in range(4000):
+        provider, model = seed.choice(known)
+        ask: Dict[str, Any] = {"provider": provider, "model": model.replace("[", "").replace("]", "")[:199]}
+        for key in seed.sample(sorted(FIELDS), seed.randrange(0, 9)):
+            if key == "operation":
+                ask[key] = seed.choice(OPERATIONS)
+            elif FIELDS[key].kind in values:
+                ask[key] = seed.choice(values[FIELDS[key].kind])
+        if not check(ask):
+            got = price(ask, seed.choice((0, NOW, 10**13)))
+            priced += got.cost_nanousd is not None
+            assert (got.cost_nanousd is None) == (got.row is None) == (got.reason is not None)
+            assert got.cost_nanousd is None or (got.cost_nanousd >= 0 and sum(p[3] for p in got.parts) == got.cost_nanousd)
+    assert priced > 300
