@@ -53,7 +53,6 @@ class Call:
         self.logical = context.logical.get()
         self.feature = self.labels.get("feature") or caller.infer(state.rule, 3) or state.default
         self.asynchronous = asynchronous
-        self.outbox: List[receipt.Receipt] = []
         self.first: Optional[float] = None
         #: set by a transport that knows the bytes have ended, before it knows that we have seen them all
         self.complete = False
@@ -63,6 +62,7 @@ class Call:
         self._meter: List[Meter] = []
         if self.logical is not None:
             self.logical.attempts += 1
+        self.outbox: List[receipt.Receipt] = []  # the last but one: see `__del__`
         self.started = perf_counter()
 
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
@@ -135,6 +135,8 @@ class Call:
             self.lost("drain", error)
 
     def __del__(self) -> None:
+        if not hasattr(self, "outbox"):  # the start of this call failed and has been counted as a fault
+            return
         try:
             self.end(False)
             for made in self.outbox:
