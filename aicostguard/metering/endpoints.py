@@ -152,7 +152,7 @@ def _at_custom_host(method: str, path: str, provider: Optional[str]) -> Found:
     for native in (_google, _bedrock):
         found = native(provider or "", method, "", path)
         if isinstance(found, Endpoint) and found.bills:
-            return found._replace(provider=provider or BY_FORMAT.get(found.format, "custom"))
+            return found._replace(provider=provider or found.provider or BY_FORMAT.get(found.format, "custom"))
     wide = row._replace(formats=(*row.formats, "messages") if "messages" not in row.formats else row.formats)
     if "/threads/" in path:
         wide = row

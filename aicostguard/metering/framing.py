@@ -75,6 +75,8 @@ def data_of(block: bytes) -> bytes:
     for line in block.splitlines():
         if line.startswith(b"data:"):
             lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line == b"data":
+            lines.append(b"")
     return b"\n".join(lines)
 
 

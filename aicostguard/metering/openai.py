@@ -26,8 +26,6 @@ _TOP: Dict[str, str] = {
     "prompt_cache_hit_tokens": "cache_read_input_tokens",
     # https://docs.together.ai/reference/chat-completions-1; also Moonshot
     "cached_tokens": "cache_read_input_tokens",
-    # https://docs.mistral.ai/api/ (UsageInfo)
-    "num_cached_tokens": "cache_read_input_tokens",
     # https://docs.perplexity.ai/getting-started/pricing (sonar-deep-research)
     "reasoning_tokens": "reasoning_output_tokens",
     "num_search_queries": "web_searches",

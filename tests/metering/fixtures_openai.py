@@ -237,8 +237,8 @@ add(
 )  # fmt: skip
 add(
     "mistral chat", "api.mistral.ai", CHAT,
-    whole(chat(counts(8, 5, prompt_audio_seconds=12, num_cached_tokens=4, service_tier="priority"))), JSON,
-    says("mistral", (8, 5), audio_ms=12000, cache_read_input_tokens=4, service_tier="priority", **C1),
+    whole(chat(counts(8, 5, prompt_audio_seconds=12, service_tier="priority"))), JSON,
+    says("mistral", (8, 5), audio_ms=12000, service_tier="priority", **C1),
 )  # fmt: skip
 add(
     "mistral chat stream", "api.mistral.ai", CHAT,

@@ -88,7 +88,6 @@ DISAGREEMENTS: Tuple[Row, ...] = (
     Row("perplexity-tool-name", ("perplexity",), ("responses",), SEARCHES),
     Row("perplexity-citations", ("perplexity",), ("chat",), ("input_tokens", "output_tokens")),
     Row("deepseek-cache-hit", ("deepseek",), ("chat",), ("cache_read_input_tokens",)),
-    Row("mistral-cached", ("mistral",), ("chat",), ("cache_read_input_tokens",)),
     Row("gemini-openai-thinking", ("google",), ("chat",), ("output_tokens", "reasoning_output_tokens")),
 )
 

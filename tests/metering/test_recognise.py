@@ -1,0 +1,205 @@
+# ruff: noqa: E501
+"""Which requests are ours, whose they are, and which of them can never bill."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Tuple
+
+import pytest
+
+from aicostguard.metering import UNRECOGNISED, Endpoint, recognise
+from aicostguard.metering.providers import PROVIDERS
+
+VERTEX = "/v1/projects/p/locations/europe-west4/publishers"
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "expected"),
+    [
+        ("api.openai.com", "/v1/chat/completions", ("openai", "chat", None, None)),
+        ("api.openai.com", "/v1/chat/completions/", ("openai", "chat", None, None)),
+        ("us.api.openai.com", "/v1/responses", ("openai", "responses", None, "us")),
+        ("api.openai.com", "/v1/responses/compact", ("openai", "responses", None, None)),
+        ("api.openai.com", "/v1/completions", ("openai", "completions", None, None)),
+        ("api.openai.com", "/v1/embeddings", ("openai", "embeddings", None, None)),
+        ("a.openai.azure.com", "/openai/deployments/d-1/embeddings", ("azure", "embeddings", "d-1", None)),
+        ("a.cognitiveservices.azure.com", "/openai/deployments/d/chat/completions", ("azure", "chat", "d", None)),
+        ("a.services.ai.azure.com", "/models/chat/completions", ("azure", "chat", None, None)),
+        ("a.openai.azure.com", "/openai/v1/responses", ("azure", "responses", None, None)),
+        ("api.anthropic.com", "/v1/messages", ("anthropic", "messages", None, None)),
+        ("api.anthropic.com", "/v1/chat/completions", ("anthropic", "chat", None, None)),
+        ("generativelanguage.googleapis.com", "/v1beta/models/g:streamGenerateContent", ("google", "generate", "g", None)),
+        ("generativelanguage.googleapis.com", "/v1beta/tunedModels/t-1:generateContent", ("google", "generate", "t-1", None)),
+        ("generativelanguage.googleapis.com", "/v1beta/openai/embeddings", ("google", "embeddings", None, None)),
+        ("aiplatform.googleapis.com", VERTEX + "/google/models/g:generateContent", ("vertex", "generate", "g", "europe-west4")),
+        ("aiplatform.us.rep.googleapis.com", VERTEX + "/google/models/g:generateContent", ("vertex", "generate", "g", "europe-west4")),
+        ("europe-west4-aiplatform.googleapis.com", VERTEX + "/anthropic/models/c%40001:rawPredict", ("vertex", "messages", "c@001", "europe-west4")),
+        ("europe-west4-aiplatform.googleapis.com", VERTEX + "/mistralai/models/m:streamRawPredict", ("vertex", "chat", "m", "europe-west4")),
+        ("europe-west4-aiplatform.googleapis.com", "/v1/projects/p/locations/l/endpoints/123:generateContent", ("vertex", "generate", "123", "l")),
+        ("bedrock-runtime.us-east-1.amazonaws.com", "/model/anthropic.claude%3A0/invoke", ("bedrock", "messages", "anthropic.claude:0", "us-east-1")),
+        ("bedrock-mantle.us-east-1.api.aws", "/anthropic/v1/messages", ("bedrock", "messages", None, "us-east-1")),
+        ("api.groq.com", "/openai/v1/chat/completions", ("groq", "chat", None, None)),
+        ("api.groq.com", "/openai/v1/responses", ("groq", "responses", None, None)),
+        ("api.x.ai", "/v1/chat/completions", ("xai", "chat", None, None)),
+        ("api.together.ai", "/v1/embeddings", ("together", "embeddings", None, None)),
+        ("api.fireworks.ai", "/inference/v1/completions", ("fireworks", "completions", None, None)),
+        ("api.perplexity.ai", "/chat/completions", ("perplexity", "chat", None, None)),
+        ("api.perplexity.ai", "/v1/sonar", ("perplexity", "chat", None, None)),
+        ("api.deepseek.com", "/anthropic/v1/messages", ("deepseek", "messages", None, None)),
+        ("openrouter.ai", "/api/v1/chat/completions", ("openrouter", "chat", None, None)),
+        ("ai-gateway.vercel.sh", "/v1/chat/completions", ("vercel", "chat", None, None)),
+        ("api.mistral.ai", "/v1/agents/completions", ("mistral", "completions", None, None)),
+        ("api.cohere.ai", "/compatibility/v1/embeddings", ("cohere", "embeddings", None, None)),
+        ("router.huggingface.co", "/v1/chat/completions", ("huggingface", "chat", None, None)),
+    ],
+)  # fmt: skip
+@pytest.mark.ids("B14", "G07", "C5")
+def test_a_billed_request_is_known(host: str, path: str, expected: Tuple[Any, ...]) -> None:
+    found = recognise("POST", host, 443, path)
+    assert isinstance(found, Endpoint)
+    assert (found.provider, found.format, found.url_model, found.region) == expected
+    assert found.bills
+
+
+@pytest.mark.parametrize(
+    ("method", "host", "path"),
+    [
+        ("GET", "api.openai.com", "/v1/models"),
+        ("GET", "api.openai.com", "/v1/chat/completions/c1"),
+        ("GET", "api.openai.com", "/v1/responses/r/input_items"),
+        ("DELETE", "api.openai.com", "/v1/responses/r"),
+        ("POST", "api.openai.com", "/v1/responses/input_tokens"),
+        ("POST", "api.openai.com", "/v1/files"),
+        ("POST", "api.openai.com", "/v1/batches"),
+        ("POST", "api.openai.com", "/v1/moderations"),
+        ("POST", "api.openai.com", "/v1/vector_stores/v/search"),
+        ("POST", "api.openai.com", "/v1/threads/thread_1/messages"),
+        ("POST", "a.openai.azure.com", "/openai/v1/files"),
+        ("POST", "api.anthropic.com", "/v1/messages/count_tokens"),
+        ("POST", "api.anthropic.com", "/v1/messages/batches"),
+        ("GET", "api.cerebras.ai", "/v1/tcp_warming"),
+        ("POST", "generativelanguage.googleapis.com", "/v1beta/cachedContents"),
+        ("POST", "generativelanguage.googleapis.com", "/v1beta/models/g:countTokens"),
+        ("GET", "generativelanguage.googleapis.com", "/v1beta/models/g"),
+        ("POST", "aiplatform.googleapis.com", VERTEX + "/anthropic/models/count-tokens:rawPredict"),
+        ("POST", "aiplatform.googleapis.com", "/v1/projects/p/locations/l/customJobs"),
+        ("OPTIONS", "api.openai.com", "/v1/chat/completions"),
+    ],
+)
+def test_a_known_request_that_never_bills_is_silent(method: str, host: str, path: str) -> None:
+    found = recognise(method, host, 443, path)
+    if found is UNRECOGNISED:
+        pytest.fail("counted as unrecognised")
+    assert isinstance(found, Endpoint)
+    assert not found.bills
+
+
+@pytest.mark.parametrize(
+    ("method", "host", "path"),
+    [
+        ("POST", "api.openai.com", "/v1/images/generations"),
+        ("POST", "api.openai.com", "/v1/threads/thread_1/runs"),
+        ("POST", "api.openai.com", "/v2/something/new"),
+        ("POST", "api.cohere.com", "/v2/chat"),
+        ("POST", "api.cohere.com", "/v1/rerank"),
+        ("POST", "api.anthropic.com", "/v1/complete"),
+        ("GET", "api.anthropic.com", "/v1/messages/batches/b/results"),
+        ("GET", "api.x.ai", "/v1/chat/deferred-completion/r"),
+        ("POST", "bedrock-runtime.us-east-1.amazonaws.com", "/model/amazon.nova/converse"),
+        ("POST", "bedrock-runtime.us-east-1.amazonaws.com", "/model/amazon.nova/invoke"),
+        ("POST", "generativelanguage.googleapis.com", "/v1beta/models/veo:predictLongRunning"),
+        ("POST", "generativelanguage.googleapis.com", "/v1beta/interactions"),
+        ("POST", "api.mistral.ai", "/v1/ocr"),
+    ],
+)
+def test_an_unknown_path_on_an_ai_host_is_counted(method: str, host: str, path: str) -> None:
+    assert recognise(method, host, 443, path) is UNRECOGNISED
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("example.com", "/v1/chat/completions"),
+        ("localhost", "/v1/chat/completions"),
+        ("", "/"),
+        ("com", "/v1/chat/completions"),
+        ("openai.com", "/v1/chat/completions"),
+        ("api.openai.com.evil.example", "/v1/chat/completions"),
+        ("evil-api.openai.com", "/v1/chat/completions"),
+        ("openai.azure.com", "/openai/deployments/d/chat/completions"),
+        ("s3.us-east-1.amazonaws.com", "/model/anthropic.x/invoke"),
+        ("storage.googleapis.com", "/v1beta/models/g:generateContent"),
+        ("a.cognitiveservices.azure.com", "/vision/v3.2/analyze"),
+        ("openrouter.ai", "/rankings"),
+        ("huggingface.co", "/api/agent-harnesses"),
+    ],
+)
+def test_other_hosts_are_none_of_ours(host: str, path: str) -> None:
+    assert recognise("POST", host, 443, path) is None
+
+
+def test_the_last_label_of_a_regional_host_is_no_subdomain_of_another() -> None:
+    assert recognise("POST", "x.us.api.openai.com", 443, "/v1/responses") is not None
+    assert recognise("POST", "notapi.openai.com", 443, "/v1/responses") is None
+
+
+HOSTS = (
+    ("127.0.0.1", 8001, "openai"),
+    ("127.0.0.1", 8002, None),
+    ("gateway.example", None, None),
+    ("*.llm.example", None, "mistral"),
+    ("llm-*.example", None, "groq"),
+    ("api.openai.com", 8443, "custom"),
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "path", "expected"),
+    [
+        ("127.0.0.1", 8001, "/v1/chat/completions", ("openai", "chat")),
+        ("127.0.0.1", 8002, "/v1/chat/completions", ("custom", "chat")),
+        ("127.0.0.1", 8002, "/v1/messages", ("anthropic", "messages")),
+        ("127.0.0.1", 8002, "/v1beta/models/g:generateContent", ("google", "generate")),
+        ("127.0.0.1", 8001, "/v1/messages", ("openai", "messages")),
+        ("127.0.0.1", 8002, "/openai/deployments/d/chat/completions", ("azure", "chat")),
+        ("127.0.0.1", 8002, "/model/anthropic.claude/invoke", ("bedrock", "messages")),
+        ("127.0.0.1", 8003, "/v1/chat/completions", None),
+        ("gateway.example", 80, "/x/y/chat/completions", ("custom", "chat")),
+        ("a.llm.example", 443, "/v1/chat/completions", ("mistral", "chat")),
+        ("a.b.llm.example", 443, "/v1/chat/completions", ("mistral", "chat")),
+        ("llm.example", 443, "/v1/chat/completions", None),
+        ("llm-7.example", 443, "/v1/chat/completions", ("groq", "chat")),
+        ("api.openai.com", 8443, "/v1/chat/completions", ("custom", "chat")),
+        ("api.openai.com", 443, "/v1/chat/completions", ("openai", "chat")),
+    ],
+)
+def test_hosts_that_the_user_named(host: str, port: int, path: str, expected: Optional[Tuple[str, str]]) -> None:
+    found = recognise("POST", host, port, path, HOSTS)
+    assert (None if found is None else (found.provider, found.format)) == expected  # type: ignore[union-attr]
+
+
+def test_an_unknown_path_on_a_host_that_the_user_named_is_counted() -> None:
+    assert recognise("POST", "gateway.example", 443, "/v1/telemetry", HOSTS) is UNRECOGNISED
+    health = recognise("GET", "gateway.example", 443, "/health", HOSTS)
+    assert isinstance(health, Endpoint)
+    assert not health.bills
+
+
+@pytest.mark.ids("B14")
+def test_the_sdk_counts_only_for_hosts_that_nobody_knows() -> None:
+    groq = recognise("POST", "api.groq.com", 443, "/openai/v1/chat/completions", (), "openai")
+    assert isinstance(groq, Endpoint)
+    assert groq.provider == "groq"
+    unknown = recognise("POST", "llm.corp", 443, "/v1/chat/completions", (), "openai")
+    assert isinstance(unknown, Endpoint)
+    assert unknown.provider == "custom"
+    claude = recognise("POST", "llm.corp", 443, "/v1/messages", (), "anthropic")
+    assert isinstance(claude, Endpoint)
+    assert claude.provider == "anthropic"
+    assert recognise("POST", "llm.corp", 443, "/v1/chat/completions") is None
+
+
+def test_a_host_belongs_to_one_row() -> None:
+    hosts = [host for row in PROVIDERS for host in row.hosts]
+    assert len(hosts) == len(set(hosts))
+    assert all(row.docs.startswith("https://") for row in PROVIDERS)
