@@ -5,7 +5,7 @@ Owns the table of content encodings. Never changes what the caller gets: it deco
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 Decoder = Callable[[bytes], bytes]
 
@@ -13,7 +13,45 @@ Decoder = Callable[[bytes], bytes]
 def _gzip() -> Decoder:
     import zlib
 
-    return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress  # 32: gzip or zlib, by its header
+    return _members(lambda: zlib.decompressobj(zlib.MAX_WBITS | 32))  # 32: gzip or zlib, by its header
+
+
+def _deflate() -> Decoder:
+    """zlib's format, or the bare one that some servers send under the same name."""
+    import zlib
+
+    start = bytearray()
+    chosen: List[Decoder] = []
+
+    def decompress(data: bytes) -> bytes:
+        if chosen:
+            return chosen[0](data)
+        start.extend(data)
+        if len(start) < 2:
+            return b""
+        zlibs = start[0] & 15 == 8 and int.from_bytes(start[:2], "big") % 31 == 0  # RFC 1950, 2.2
+        chosen.append(zlib.decompressobj(zlib.MAX_WBITS if zlibs else -zlib.MAX_WBITS).decompress)
+        return chosen[0](bytes(start))
+
+    return decompress
+
+
+def _members(make: Callable[[], Any]) -> Decoder:
+    """A decoder for what may be several compressed members, one after the other."""
+    current = [make()]
+
+    def decompress(data: bytes) -> bytes:
+        plain = []
+        while data:
+            if current[0].eof:
+                data = data.lstrip(b"\0")  # padding
+                current[0] = make()
+                continue
+            plain.append(current[0].decompress(data))
+            data = current[0].unused_data
+        return b"".join(plain)
+
+    return decompress
 
 
 def _brotli() -> Decoder:
@@ -34,8 +72,8 @@ def _zstd() -> Decoder:
         except ImportError:
             from zstandard import ZstdDecompressor
 
-            return ZstdDecompressor().decompressobj().decompress  # type: ignore[no-any-return]
-    return ZstdDecompressor().decompress  # type: ignore[no-any-return]
+            return _members(lambda: ZstdDecompressor().decompressobj())
+    return _members(ZstdDecompressor)
 
 
 def _identity() -> Decoder:
@@ -47,7 +85,7 @@ _MAKERS: Dict[str, Callable[[], Decoder]] = {
     "identity": _identity,
     "gzip": _gzip,
     "x-gzip": _gzip,
-    "deflate": _gzip,
+    "deflate": _deflate,
     "br": _brotli,
     "zstd": _zstd,
 }

@@ -34,7 +34,9 @@ class Tap:
             self.call.lost("tap", error)
 
     def raw(self, data: bytes) -> None:
-        """Bytes as they came. The first chunk waits until it is known whether the library decodes it."""
+        """Bytes as they came. The last chunk waits until it is known whether the library decodes it."""
+        if not data:
+            return
         if self.decoding:
             self._held = None
             return
@@ -55,14 +57,20 @@ class Tap:
         except Exception as error:
             self.call.lost("tap", error)
 
+    def __del__(self) -> None:
+        if self._held is not None:
+            self.end(False)
+
     def _decode(self, data: bytes) -> None:
         try:
             if self._inflate is None:
                 self._inflate = decoder(self._encoding)
-            if self._inflate is None:
-                self.call.unreadable("a content-encoding that is not known here")
-            else:
-                self.call.feed(self._inflate(data))
+            plain = None if self._inflate is None else self._inflate(data)
         except Exception:
             # The caller's own decoding will fail on the same bytes; ours must not be louder than that.
             self.call.unreadable("a broken content-encoding")
+            return
+        if plain is None:
+            self.call.unreadable("content-encoding %s" % (self._encoding or "")[:32])
+        else:
+            self.call.feed(plain)

@@ -1,15 +1,17 @@
 """requests: `Session.send`, through which every request of a session goes, redirects included.
 
-Owns the tap on a streamed response. urllib3 decodes each piece in `HTTPResponse._decode`, whoever asks for it and
-how; a function of that name on the one response object sees what it returns. A raw body that is not urllib3's
-(a mock, another adapter) is watched through `iter_content` instead.
+Owns the tap on a streamed response. urllib3 takes bytes from the wire in two methods of `HTTPResponse` and decodes
+them in a third, whoever asks and how; those are hooked on the class, when the first streamed AI response is seen.
+On the class and not on the object, because a function on the object would have to hold it weakly, and a weak
+reference is gone when the garbage collector closes a response that is part of a cycle. A raw body that is not
+urllib3's (a mock, another adapter) is watched through `Response.iter_content`.
 """
 
 from __future__ import annotations
 
-import weakref
+import threading
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
 from urllib.parse import urlsplit
 
 from aicostguard import context
@@ -17,10 +19,17 @@ from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.tap import Tap
 
+#: where an object keeps its tap
+_TAP = "_aicostguard_tap"
+
+_lock = threading.Lock()
+
 
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook requests. Raises when `Session.send` is not where it was."""
     replace(hook, module.Session, "send", lambda original: _send(original, hook))
+    replace(hook, module.Response, "iter_content", _iter_content)
+    replace(hook, module.Response, "close", _close)
 
 
 def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
@@ -66,112 +75,148 @@ def _response(call: Call, response: Any) -> None:
             call.read(response.status_code, content_type, header, content or b"")
         elif call.open(response.status_code, content_type, header):
             tap = Tap(call, header("content-encoding"))
-            if hasattr(response.raw, "_decode"):
-                _tap_raw(response.raw, tap)
-            else:
-                _tap_content(response, tap)
+            ours = _watch(call.hook, type(response.raw))
+            (response.raw if ours else response).__dict__[_TAP] = tap
     except Exception as error:
         call.hook.failed("response", error)
 
 
-def _tap_raw(raw: Any, tap: Tap) -> None:
-    # Weak, because a function on the object that held the object would keep an abandoned response, and with it
-    # its connection, alive until the next garbage collection.
-    this: Callable[[], Any] = weakref.ref(raw)
-    kind = type(raw)
-    raw._init_decoder()
-    if raw._decoder is not None:
-        raw._decoder = _TappedDecoder(raw._decoder, tap)
+def _watch(hook: Hook, kind: type) -> bool:
+    """Hook this class of raw responses, once. False when it is not urllib3's."""
+    if not all(hasattr(kind, name) for name in ("_decode", "_handle_chunk", "release_conn", "close")):
+        return False
+    with _lock:
+        for name, make in _RAW:
+            for owner in kind.__mro__:
+                if name in owner.__dict__:
+                    replace(hook, owner, name, make)
+                    break
+    return True
 
-    def _decode(data: Any, decode_content: Any, *args: Any, **kwargs: Any) -> Any:
-        self = this()
-        plain = kind._decode(self, data, decode_content, *args, **kwargs)
-        _decoded(tap, self, plain, decode_content)
-        return plain
 
-    def release_conn() -> Any:
-        self = this()
-        result = kind.release_conn(self)
-        _released(tap, self)
-        return result
+def _fp_read(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Bytes of a body that http.client has freed of its chunks, or that came with their length."""
 
-    def close() -> Any:
-        self = this()
+    def _fp_read(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tap: Optional[Tap] = self.__dict__.get(_TAP)
+        if tap is None:
+            return original(self, *args, **kwargs)
         try:
-            # Gone when the collector takes apart a cycle that the response was in: its parts are closed one by one.
-            return None if self is None else kind.close(self)
-        finally:
+            data = original(self, *args, **kwargs)
+        except BaseException:
             tap.end(False)
-
-    raw._decode, raw.release_conn, raw.close = _decode, release_conn, close
-
-
-def _decoded(tap: Tap, raw: Any, plain: Any, decode_content: Any) -> None:
-    try:
-        if not decode_content:
-            tap.raw(bytes(plain))
-        elif raw._decoder is None:
-            tap.decoding = True
-            tap.plain(bytes(plain))
-        if raw.length_remaining == 0 and not getattr(raw._decoder, "has_unconsumed_tail", False):
-            tap.end(True)
-    except Exception as error:
-        tap.call.lost("decoded", error)
-
-
-def _released(tap: Tap, raw: Any) -> None:
-    # The connection is done with, for better or worse, and the last bytes are not decoded yet unless they came in
-    # chunks.
-    try:
-        if raw.chunk_left == 0:
-            tap.end(True)
-        elif raw.length_remaining is None and not raw.chunked:
+            raise
+        amount = args[0] if args else kwargs.get("amt")
+        tap.raw(data)
+        if (not data and amount != 0) or (data and amount is None and not kwargs.get("read1")):
+            _ended(self, tap, data)
+        elif self.length_remaining == len(data):
             tap.call.complete = True
-    except Exception as error:
-        tap.call.lost("released", error)
+        return data
+
+    return _fp_read
 
 
-class _TappedDecoder:
-    """Around urllib3's content decoder."""
-
-    __slots__ = ("_inner", "_tap")
-
-    def __init__(self, inner: Any, tap: Tap) -> None:
-        self._inner = inner
-        self._tap = tap
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def decompress(self, data: bytes, *args: Any, **kwargs: Any) -> bytes:
-        self._tap.decoding = True
-        plain: bytes = self._inner.decompress(data, *args, **kwargs)
-        if plain:
-            self._tap.plain(plain)
-        return plain
-
-    def flush(self) -> bytes:
-        plain: bytes = self._inner.flush()
-        if plain:
-            self._tap.plain(plain)
-        return plain
-
-
-def _tap_content(response: Any, tap: Tap) -> None:
-    this: Callable[[], Any] = weakref.ref(response)
-    iterate, close = type(response).iter_content, type(response).close
-
-    def iter_content(*args: Any, **kwargs: Any) -> Any:
-        tap.decoding = True
-        for piece in iterate(this(), *args, **kwargs):
-            tap.plain(piece if isinstance(piece, bytes) else piece.encode())
-            yield piece
+def _ended(raw: Any, tap: Tap, last: bytes) -> None:
+    """No more bytes will come. The last ones have yet to be decoded, if the caller wants that."""
+    if not last and raw.length_remaining:
+        tap.end(False)  # urllib3 raises IncompleteRead now
+        return
+    tap.call.complete = True
+    if not last and not _tail(raw):
         tap.end(True)
 
-    def _close() -> None:
-        try:
-            close(this())
-        finally:
-            tap.end(False)
 
-    response.iter_content, response.close = iter_content, _close
+def _tail(raw: Any) -> bool:
+    return bool(getattr(raw._decoder, "has_unconsumed_tail", False))
+
+
+def _handle_chunk(original: Callable[..., Any]) -> Callable[..., Any]:
+    """One HTTP chunk, or a part of it."""
+
+    def _handle_chunk(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tap: Optional[Tap] = self.__dict__.get(_TAP)
+        if tap is None:
+            return original(self, *args, **kwargs)
+        try:
+            data = original(self, *args, **kwargs)
+        except BaseException:
+            tap.end(False)
+            raise
+        tap.raw(data)
+        return data
+
+    return _handle_chunk
+
+
+def _decode(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _decode(self: Any, data: Any, decode_content: Any, *args: Any, **kwargs: Any) -> Any:
+        tap: Optional[Tap] = self.__dict__.get(_TAP)
+        if tap is None:
+            return original(self, data, decode_content, *args, **kwargs)
+        if decode_content:
+            tap.decoding = True
+        plain = original(self, data, decode_content, *args, **kwargs)
+        if decode_content:
+            tap.plain(plain)
+        elif not hasattr(self, "_fp_read"):  # urllib3 before 1.26.10: nothing has seen these bytes yet
+            tap.raw(plain)
+        if (tap.call.complete or self.length_remaining == 0) and not _tail(self):
+            tap.end(True)
+        return plain
+
+    return _decode
+
+
+def _release_conn(original: Callable[..., Any]) -> Callable[..., Any]:
+    def release_conn(self: Any) -> Any:
+        tap: Optional[Tap] = self.__dict__.get(_TAP)
+        if tap is not None and self.chunk_left == 0:  # the chunk that ends a body
+            tap.end(True)
+        return original(self)
+
+    return release_conn
+
+
+def _close(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Of raw responses and of `Response`."""
+
+    def close(self: Any) -> Any:
+        try:
+            return original(self)
+        finally:
+            tap: Optional[Tap] = self.__dict__.get(_TAP)
+            if tap is not None:
+                tap.end(False)
+
+    return close
+
+
+def _iter_content(original: Callable[..., Any]) -> Callable[..., Any]:
+    def iter_content(self: Any, *args: Any, **kwargs: Any) -> Any:
+        pieces = original(self, *args, **kwargs)
+        tap: Optional[Tap] = self.__dict__.get(_TAP)
+        return pieces if tap is None else _told(pieces, tap)
+
+    return iter_content
+
+
+def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
+    tap.decoding = True
+    try:
+        for piece in pieces:
+            tap.plain(piece if isinstance(piece, bytes) else piece.encode())
+            yield piece
+    except Exception:
+        tap.end(False)
+        raise
+    tap.end(True)
+
+
+_RAW: Tuple[Tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]], ...] = (
+    ("_fp_read", _fp_read),
+    ("_handle_chunk", _handle_chunk),
+    ("_decode", _decode),
+    ("release_conn", _release_conn),
+    ("close", _close),
+)
