@@ -40,6 +40,9 @@ class Delivery:
     inline: bool
 
     def __init__(self, settings: Settings) -> None:
+        if settings.sqlite_path is not None:
+            # One file, wherever the program changes to afterwards.
+            settings = settings._replace(url="sqlite:///" + os.path.abspath(settings.sqlite_path))
         self.settings = settings
         self.inline = settings.inline
         self._exiting = False

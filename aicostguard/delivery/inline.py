@@ -34,7 +34,7 @@ def send(courier: Courier, entries: Sequence[Entry] = (), force: bool = False) -
     _busy.add(thread)
     inside.set(True)  # our own traffic is never metered
     try:
-        batch: Optional[Batch] = courier.batch(courier.queue.take(BATCH - 1) + list(entries))
+        batch: Optional[Batch] = _first(courier, entries)
         while batch is not None:
             if batch.seq and courier.carry(batch, force) == BACK:
                 return
@@ -54,8 +54,8 @@ async def asend(courier: Courier, entries: Sequence[Entry]) -> None:
     before = inside.get()
     inside.set(True)
     try:
+        batch: Optional[Batch] = _first(courier, entries)
         post = _poster(courier)
-        batch: Optional[Batch] = courier.batch(courier.queue.take(BATCH - 1) + list(entries))
         while batch is not None:
             if batch.seq and await courier.acarry(batch, post) != TAKEN:
                 return
@@ -64,6 +64,16 @@ async def asend(courier: Courier, entries: Sequence[Entry]) -> None:
         our_health.fault("inline.asend", error)
     finally:
         inside.set(before)
+
+
+def _first(courier: Courier, entries: Sequence[Entry]) -> Batch:
+    """The batch of these entries and of what waits in the queue."""
+    try:
+        courier.head()
+    except Exception:
+        courier.put(entries)  # not lost: a later call takes them along
+        raise
+    return courier.batch(courier.queue.take(BATCH - 1) + list(entries))
 
 
 def _poster(courier: Courier) -> Callable[[bytes, float], Awaitable[Any]]:

@@ -12,7 +12,7 @@ from aicostguard.health import health
 
 _SENTENCES: Dict[str, str] = {
     "ledger.refused": "the ledger refused {0} receipt(s); the first reason: {1}",
-    "ledger.denied": "the ledger refuses the key in AICG_KEY ({0}): receipts are kept until it takes them; check the key",
+    "ledger.denied": "the ledger refuses AICG_KEY ({0}): receipts are kept, not delivered; check the key",
     "ledger.moved": (
         "AICG_URL answers with a redirect (HTTP {0}), which is not followed because the key would travel along: "
         "set AICG_URL to the final address"

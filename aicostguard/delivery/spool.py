@@ -123,7 +123,7 @@ class Claimed:
         self._next += 1
 
     def finish(self) -> None:
-        """Its end was reached. A segment with damage moves to the quarantine as it is: no copy, so no disk can refuse."""
+        """Its end was reached. With damage it moves to the quarantine as it is: no copy, which a full disk could refuse."""
         try:
             if self.damaged:
                 folder = files.private_folder(os.path.dirname(self.path), QUARANTINE)

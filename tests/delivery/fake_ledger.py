@@ -62,6 +62,7 @@ class FakeLedger:
 
             def setup(self) -> None:
                 ledger.connections += 1
+                threading.current_thread().name = "fake_ledger"
                 super().setup()
 
             def do_POST(self) -> None:

@@ -26,7 +26,7 @@ delivery = Delivery(load(os.environ))
 """
 
 
-def _run(url: str, state: Path, code: str, **more: str) -> Tuple[float, "subprocess.CompletedProcess[str]"]:
+def _run(url: str, state: Path, code: str, **more: str) -> Tuple[float, subprocess.CompletedProcess[str]]:
     """Run a program; gives the seconds its end took (from its last line on) and the finished process."""
     environ = dict(os.environ, PYTHONPATH=str(ROOT), AICG_URL=url, AICG_KEY=KEY, AICG_STATE_DIR=str(state), **more)
     environ.pop("AICG_TEST_RAISE", None)
@@ -34,7 +34,12 @@ def _run(url: str, state: Path, code: str, **more: str) -> Tuple[float, "subproc
     timed += "atexit.register(lambda: sys.stdout.write('%.3f\\n' % (time.monotonic() - last[0])))\n"
     program = timed + _START + code + "\nlast[0] = time.monotonic()\n"
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", program], env=environ, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-X", "dev", "-c", program],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return float(done.stdout.splitlines()[-1]), done
@@ -68,9 +73,7 @@ def test_a_dead_ledger_costs_nothing_at_exit_and_nothing_is_lost(tmp_path: Path)
 @pytest.mark.ids("E4", "Z4")
 @pytest.mark.parametrize("accept", [True, False], ids=["accepts and is silent", "drops packets"])
 @pytest.mark.parametrize("sleep", [0.0, 0.4], ids=["at once", "while an attempt hangs"])
-def test_a_black_hole_costs_two_seconds_at_most_and_nothing_is_lost(
-    tmp_path: Path, accept: bool, sleep: float
-) -> None:
+def test_a_black_hole_costs_two_seconds_at_most_and_nothing_is_lost(tmp_path: Path, accept: bool, sleep: float) -> None:
     with BlackHole(accept) as hole:
         code = "for n in range(3): delivery.submit(row('m%%d' %% n))\ntime.sleep(%s)" % sleep
         seconds, _ = _run(hole.url, tmp_path, code)
@@ -99,7 +102,12 @@ def test_the_first_receipt_inside_an_exit_handler_arrives(tmp_path: Path, early:
     with FakeLedger() as ledger:
         environ["AICG_URL"] = ledger.url
         done = subprocess.run(
-            [sys.executable, "-c", "import atexit\n" + program], env=environ, capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, "-c", "import atexit\n" + program],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert ledger.models() == ["late"]

@@ -79,7 +79,7 @@ def test_lines_are_checksummed_and_a_damaged_segment_is_set_aside_whole(deliver:
     port = free_port()
     for n in range(3):
         _leave_behind(deliver, port, "m%d" % n)
-    first, second, third = sorted(state.glob("spool/*/*.open"))
+    first, second, _ = sorted(state.glob("spool/*/*.open"))
     data = bytearray(first.read_bytes())
     data[data.index(b'"m0"') + 1] ^= 1  # one bit
     first.write_bytes(bytes(data))
