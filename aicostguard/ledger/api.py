@@ -127,9 +127,13 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
     @app.post("/v1/receipts", **apidoc.POST_RECEIPTS)
     async def post_receipts(request: Request) -> Response:
         received_ms = now_ms()
-        # Who may not send is told so before anything of the body is read.
-        key = await run_in_threadpool(authorised, request, "ingest", lambda key: key)
-        sent = await body.read(request.stream(), request.headers.get("content-length"))
+        # Of a body whose sender may not send, nothing is kept.
+        try:
+            key = await run_in_threadpool(authorised, request, "ingest", lambda key: key)
+        except LedgerError:
+            await body.skip(request.stream())
+            raise
+        sent = await body.read(request.stream())
         encoding = request.headers.get("content-encoding")
         idempotency_key = request.headers.get("idempotency-key")
 

@@ -12,24 +12,42 @@ from typing import AsyncIterator
 from aicostguard.ledger.errors import Refused
 
 MAX_BODY = 5 * 1024 * 1024
+#: of a body that is too large, this much is still read, so that its sender gets to see why
+MAX_SKIPPED = 4 * MAX_BODY
 MAX_INFLATED = 32 * 1024 * 1024
 #: a gzip body may be several joined ones; each costs a copy of the rest
 MAX_MEMBERS = 16
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-async def read(stream: AsyncIterator[bytes], length: str | None) -> bytes:
-    """The body as sent. Raises `Refused` (413) beyond `MAX_BODY`, without reading on."""
-    if length is not None and length.isascii() and length.isdigit() and int(length[:18]) > MAX_BODY:
-        raise _too_large()
+async def read(stream: AsyncIterator[bytes]) -> bytes:
+    """The body as sent. Raises `Refused` (413) beyond `MAX_BODY`."""
     parts: list[bytes] = []
     size = 0
     async for part in stream:
         size += len(part)
-        if size > MAX_BODY:
-            raise _too_large()
-        parts.append(part)
+        if size <= MAX_BODY:
+            parts.append(part)
+            continue
+        parts.clear()
+        if size > MAX_SKIPPED:
+            break
+    if size > MAX_BODY:
+        raise Refused(413, f"the body is larger than {MAX_BODY >> 20} MB: split it")
     return b"".join(parts)
+
+
+async def skip(stream: AsyncIterator[bytes]) -> None:
+    """Read a body that is refused anyway, and keep nothing of it.
+
+    A sender that is still writing when the connection closes sees a reset instead of the reply, and would send
+    the same again for ever.
+    """
+    size = 0
+    async for part in stream:
+        size += len(part)
+        if size > MAX_SKIPPED:
+            return
 
 
 def plain(body: bytes, encoding: str | None) -> bytes:
@@ -57,7 +75,3 @@ def plain(body: bytes, encoding: str | None) -> bytes:
     except zlib.error:
         raise Refused(400, "the body is not gzip, as Content-Encoding says") from None
     raise Refused(400, f"the gzip body has more than {MAX_MEMBERS} members")
-
-
-def _too_large() -> Refused:
-    return Refused(413, f"the body is larger than {MAX_BODY >> 20} MB: split it")

@@ -17,6 +17,7 @@ import sys
 from typing import Any, TextIO
 
 import uvicorn
+from fastapi import FastAPI
 
 from aicostguard.config import LOOPBACK, mask
 from aicostguard.ledger import keys, now_ms, open_ledger
@@ -47,10 +48,11 @@ def serve(path: str, host: str, port: int, key_file: str | None, out: TextIO = s
         listener.close()
 
 
-def _run(store: SqliteStore, listener: socket.socket) -> None:
-    server = uvicorn.Server(
+def server_for(app: FastAPI) -> uvicorn.Server:
+    """uvicorn as the ledger runs it; it listens where `run(sockets=[…])` is told to."""
+    return uvicorn.Server(
         uvicorn.Config(
-            create_app(store=store),
+            app,
             log_level="warning",
             # Query strings hold labels: they belong in nobody's log.
             access_log=False,
@@ -59,6 +61,10 @@ def _run(store: SqliteStore, listener: socket.socket) -> None:
             lifespan="on",
         )
     )
+
+
+def _run(store: SqliteStore, listener: socket.socket) -> None:
+    server = server_for(create_app(store=store))
     # uvicorn raises the signal once more after a clean stop; that must not turn it into a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
