@@ -25,7 +25,8 @@ MAX_PENDING = 10_000
 Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
 
-_pending: Dict[str, None] = {}
+_pending: Dict[str, object] = {}
+_UNKNOWN = object()
 
 
 class Call:
@@ -153,7 +154,7 @@ class Call:
 
     def _settle(self, readings: List[Reading], now: float) -> None:
         if self.endpoint.format == "responses_get":
-            readings = [reading for reading in readings if _first_sight(reading)]
+            readings = readings if readings and _first_sight(readings[0]) else []
         for reading in readings:
             if reading.pending:
                 _remember(reading)
@@ -162,7 +163,7 @@ class Call:
 
     def _receipt(self, reading: Reading, now: float) -> receipt.Receipt:
         more: Dict[str, Any] = dict(self.labels)
-        more["latency_ms"] = round((now - self.started) * 1000)
+        more["latency_ms"] = max(0, round((now - self.started) * 1000))  # a virtual machine may set its clock back
         more["feature"] = self.feature
         more["operation"] = reading.operation
         more["service_tier"] = reading.service_tier
@@ -241,9 +242,11 @@ def _remember(reading: Reading) -> None:
 
 
 def _first_sight(reading: Reading) -> bool:
-    """A fetched response is billed once: when it was pending here and is finished now."""
-    if reading.response_id is None or reading.response_id not in _pending:
+    """A fetched response is billed once: when it was pending here and is finished now.
+
+    Asked once per response, whose readings share its id. Taking the id out is one step, so that of two threads
+    that poll the same response one bills it.
+    """
+    if reading.response_id is None or reading.pending:
         return False
-    if not reading.pending:
-        _pending.pop(reading.response_id, None)
-    return True
+    return _pending.pop(reading.response_id, _UNKNOWN) is not _UNKNOWN

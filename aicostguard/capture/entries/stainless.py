@@ -16,7 +16,8 @@ def install(module: ModuleType, hook: Hook) -> None:
     """Hook one SDK's base client. Raises when its classes are not where they were."""
 
     def look(client: Any) -> None:
-        logical.replaced_send(hook.name, client._client)
+        # A subclass that skips `__init__` may have none.
+        logical.replaced_send(hook.name, getattr(client, "_client", None))
 
     replace(hook, module.SyncAPIClient, "request", lambda original: logical.sync(original, hook, look))
     replace(hook, module.AsyncAPIClient, "request", lambda original: logical.coroutine(original, hook, look))

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
 
 
@@ -24,8 +25,11 @@ def install(module: ModuleType, hook: Hook) -> None:
     """Hook aiohttp. Raises when the reader's buffer is not what it was: then nothing is patched."""
     _check(module)
     replace(hook, module.ClientSession, "_request", lambda original: _request(original, hook))
-    replace(hook, module.ClientResponse, "read", lambda original: _drained(original, hook))
-    replace(hook, module.ClientResponse, "__aexit__", lambda original: _drained(original, hook))
+    replace(hook, module.StreamReader, "set_exception", _set_exception)
+    if state.inline:  # only there do receipts wait to be awaited; elsewhere reading costs nothing more
+        for name in ("read", "readany", "readchunk", "readuntil"):
+            replace(hook, module.StreamReader, name, lambda original: _drained(original, _own_tap))
+        replace(hook, module.ClientResponse, "__aexit__", lambda original: _drained(original, _content_tap))
 
 
 def _check(module: ModuleType) -> None:
@@ -53,12 +57,34 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     return _request
 
 
-def _drained(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
-    """After the body was read or the response left: receipts that wait to be awaited (inline mode)."""
+def _set_exception(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The end of a reader that is not the end of the body: reset, timeout, `release` and `close` of the response."""
 
-    async def drained(self: Any, *args: Any) -> Any:
-        result = await original(self, *args)
-        tap = getattr(getattr(self.content, "_buffer", None), "tap", None)
+    def set_exception(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            tap = _own_tap(self)
+            if tap is not None:
+                tap.end(False)
+
+    return set_exception
+
+
+def _own_tap(reader: Any) -> Optional[Tap]:
+    return getattr(getattr(reader, "_buffer", None), "tap", None)
+
+
+def _content_tap(response: Any) -> Optional[Tap]:
+    return _own_tap(response.content)
+
+
+def _drained(original: Callable[..., Any], tap_of: Callable[[Any], Optional[Tap]]) -> Callable[..., Any]:
+    """After a piece was read or the response left: receipts that wait to be awaited."""
+
+    async def drained(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await original(self, *args, **kwargs)
+        tap = tap_of(self)
         if tap is not None and tap.call.outbox:
             await tap.call.drain()
         return result

@@ -86,8 +86,6 @@ class _Tapper:
     """Knows one library's responses: where to put the tap."""
 
     def __init__(self, module: ModuleType) -> None:
-        self._sync_base = module.SyncByteStream
-        self._async_base = module.AsyncByteStream
         #: does `decode` of a content decoder give pieces (httpx2) or bytes (httpx)?
         self._pieces = False
         self._sync_stream, self._async_stream = _streams(module)
@@ -120,7 +118,8 @@ class _Tapper:
         bound._stream = self._wrap(bound._stream, tap)
 
     def _wrap(self, stream: Any, tap: Tap) -> Any:
-        return (self._sync_stream if isinstance(stream, self._sync_base) else self._async_stream)(stream, tap)
+        # By the kind of client: a `ByteStream` is both, and either client may be given one.
+        return (self._async_stream if tap.call.asynchronous else self._sync_stream)(stream, tap)
 
     def _works(self, module: ModuleType) -> bool:
         """Try the private attributes on a response made here; what comes out must be what went in.
@@ -150,6 +149,7 @@ class _Probe:
         self.decoding = False
         self.seen: Any = []
         self.call = self
+        self.asynchronous = False
         self.outbox: Tuple[()] = ()
 
     def plain(self, data: bytes) -> None:
@@ -206,10 +206,12 @@ class _PiecesDecoder:
 
 
 class _SyncIterator:
-    __slots__ = ("_next", "_tap")
+    # `close` is there because httpx2 delegates to this iterator, and closes the one below when it is closed itself.
+    __slots__ = ("_inner", "_next", "_tap")
 
     def __init__(self, stream: Any, tap: Tap) -> None:
-        self._next = iter(stream).__next__
+        self._inner = iter(stream)
+        self._next = self._inner.__next__
         self._tap = tap
 
     def __iter__(self) -> _SyncIterator:
@@ -226,6 +228,11 @@ class _SyncIterator:
             raise
         self._tap.raw(chunk)
         return chunk
+
+    def close(self) -> None:
+        close = getattr(self._inner, "close", None)
+        if close is not None:
+            close()
 
 
 class _AsyncIterator:
