@@ -63,22 +63,23 @@ for _end, _format in _ENDS:
     _last = _end.rsplit("/", 1)[1]
     _FORMAT_OF_LAST[_last] = (*_FORMAT_OF_LAST.get(_last, ()), (_end, _format))
 
+# Patterns stay text: `re` compiles and keeps them at their first use, and none is used before an AI host is met.
 #: a POST to one of these creates, counts or stores; what it starts is billed elsewhere, or never
-_FREE = re.compile(
+_FREE = (
     r"/(files|uploads|batches|fine_tuning|fine-tuning|vector_stores|assistants|containers|conversations|evals|"
     r"traces|tcp_warming|count_tokens|input_tokens|cachedContents|skills|organization|key|keys|auth|feedback|"
     r"client_secrets|tokenize|token-count)(/|\Z)"
     r"|/threads(/thread_[^/]+(/messages)?)?\Z"
 )
 #: answers to a GET that can carry usage which no table reads yet
-_LATER_GET = re.compile(r"/messages/batches/[^/]+/results\Z|/deferred-completion/|/async/|/predictions/")
-_RESPONSE = re.compile(r"/responses/[^/]+(/cancel)?\Z")
-_DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
-_GOOGLE = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)\Z")
-_PUBLISHER = re.compile(r"/publishers/([^/]+)/models/")
-_LOCATION = re.compile(r"/locations/([a-z0-9-]{1,32})/")
-_BEDROCK = re.compile(r"/model/(.+)/(invoke|invoke-with-response-stream)\Z")
-_REGION_LABEL = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*\Z")
+_LATER_GET = r"/messages/batches/[^/]+/results\Z|/deferred-completion/|/async/|/predictions/"
+_RESPONSE = r"/responses/[^/]+(/cancel)?\Z"
+_DEPLOYMENT = r"/deployments/([^/]+)/"
+_GOOGLE = r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)\Z"
+_PUBLISHER = r"/publishers/([^/]+)/models/"
+_LOCATION = r"/locations/([a-z0-9-]{1,32})/"
+_BEDROCK = r"/model/(.+)/(invoke|invoke-with-response-stream)\Z"
+_REGION_LABEL = r"[a-z]{2,3}(-[a-z0-9]+)*\Z"
 
 #: verb of a Google path → format; None: the endpoint never bills
 _VERBS: Dict[str, Optional[str]] = {
@@ -171,15 +172,15 @@ def _by_path(row: Provider, name: str, method: str, path: str) -> Found:
         for end, form in _FORMAT_OF_LAST.get(path[path.rfind("/") + 1 :], ()):
             if path.endswith(end) and form in row.formats and "/threads/" not in path:
                 return Endpoint(name, form, _deployment(path))
-        if _FREE.search(path) or (row.free and path.endswith(row.free)):
+        if re.search(_FREE, path) or (row.free and path.endswith(row.free)):
             return Endpoint(name, "", None, False)
-        if "responses" in row.formats and _RESPONSE.search(path):
+        if "responses" in row.formats and re.search(_RESPONSE, path):
             return Endpoint(name, "responses_get", _deployment(path))
         return UNRECOGNISED
     if method == "GET":
-        if "responses" in row.formats and _RESPONSE.search(path):
+        if "responses" in row.formats and re.search(_RESPONSE, path):
             return Endpoint(name, "responses_get", _deployment(path))
-        if _LATER_GET.search(path):
+        if re.search(_LATER_GET, path):
             return UNRECOGNISED
     return Endpoint(name, "", None, False)
 
@@ -187,7 +188,7 @@ def _by_path(row: Provider, name: str, method: str, path: str) -> Found:
 def _deployment(path: str) -> Optional[str]:
     if "/deployments/" not in path:
         return None
-    match = _DEPLOYMENT.search(path)
+    match = re.search(_DEPLOYMENT, path)
     return _plain(match.group(1)) if match else None
 
 
@@ -201,7 +202,7 @@ def _plain(name: str) -> str:
 
 def _google(name: str, method: str, host: str, path: str) -> Found:
     """`…/models/NAME:verb` of the Gemini API and of Vertex."""
-    match = _GOOGLE.search(path)
+    match = re.search(_GOOGLE, path)
     if match is None or method != "POST":
         if name == "vertex" and "/endpoints/openapi/" not in path:
             # Vertex serves data sets, pipelines and more under the same host: not ours.
@@ -210,7 +211,7 @@ def _google(name: str, method: str, host: str, path: str) -> Found:
     model, verb = _plain(match.group(1)), match.group(2)
     region = _location(path) if name == "vertex" else None
     if verb in ("rawPredict", "streamRawPredict"):
-        publisher = _PUBLISHER.search(path)
+        publisher = re.search(_PUBLISHER, path)
         if model.startswith("count-tokens"):
             return Endpoint(name, "", None, False)
         form = _RAW_PREDICT.get(publisher.group(1)) if publisher else None
@@ -222,13 +223,13 @@ def _google(name: str, method: str, host: str, path: str) -> Found:
 
 
 def _location(path: str) -> Optional[str]:
-    match = _LOCATION.search(path)
+    match = re.search(_LOCATION, path)
     return match.group(1) if match else None
 
 
 def _bedrock(name: str, method: str, host: str, path: str) -> Found:
     """`/model/ID/invoke` for Anthropic's models, whose bodies are Anthropic's messages."""
-    match = _BEDROCK.search(path)
+    match = re.search(_BEDROCK, path)
     if match is None or method != "POST":
         return None
     model = _plain(match.group(1))
@@ -250,7 +251,7 @@ def _host_region(host: str) -> Optional[str]:
     """`us-east-1` of `bedrock-runtime.us-east-1.amazonaws.com`, `eu` of `eu.api.openai.com`."""
     labels = host.split(".")
     label = labels[1] if labels[0].startswith("bedrock") and len(labels) > 1 else labels[0]
-    return label if _REGION_LABEL.match(label) else None
+    return label if re.match(_REGION_LABEL, label) else None
 
 
 def _regional(name: str, method: str, host: str, path: str) -> Found:

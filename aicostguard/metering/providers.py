@@ -7,7 +7,7 @@ are booked to the wrong provider or parts of their tokens are counted twice.
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 #: whether `completion_tokens` holds the reasoning tokens
 INCLUDED = "included"  # yes
@@ -23,7 +23,7 @@ class Provider(NamedTuple):
 
     #: value of `provider` on the receipt
     name: str
-    #: hosts; `*` stands for any text
+    #: hosts; one `*` stands for any text
     hosts: Tuple[str, ...]
     #: formats found by the end of the path
     formats: Tuple[str, ...] = OPENAI_FORMATS
@@ -173,18 +173,17 @@ class HostTable:
     """Hosts → rows: a dict for whole names, and for patterns a dict on the last two labels, so that a miss is cheap."""
 
     def __init__(self, rows: Tuple[Provider, ...]) -> None:
-        import re
-
         self._exact: Dict[str, Provider] = {}
-        self._patterns: Dict[str, Tuple[Tuple[re.Pattern[str], Provider], ...]] = {}
+        #: domain → what stands before and behind the `*`, and the row
+        self._patterns: Dict[str, List[Tuple[str, str, Provider]]] = {}
         for row in rows:
             for host in row.hosts:
-                if "*" not in host:
+                before, star, behind = host.partition("*")
+                if not star:
                     self._exact[host] = row
                     continue
-                pattern = re.compile(re.escape(host).replace(r"\*", ".+") + r"\Z")
                 domain = ".".join(host.rsplit(".", 2)[-2:])
-                self._patterns[domain] = (*self._patterns.get(domain, ()), (pattern, row))
+                self._patterns.setdefault(domain, []).append((before, behind, row))
 
     def find(self, host: str) -> Optional[Provider]:
         """The row of a lower-case host, or None."""
@@ -192,9 +191,7 @@ class HostTable:
         if row is not None:
             return row
         dot = host.rfind(".", 0, max(0, host.rfind(".")))
-        patterns = self._patterns.get(host[dot + 1 :])
-        if patterns:
-            for pattern, row in patterns:
-                if pattern.match(host):
-                    return row
+        for before, behind, row in self._patterns.get(host[dot + 1 :], ()):
+            if len(host) > len(before) + len(behind) and host.startswith(before) and host.endswith(behind):
+                return row
         return None
