@@ -39,12 +39,18 @@ def _openai(provider: str) -> Callable[[Any, Simulator, bool], Any]:
     return make
 
 
-def _client(provider: str, name: str, url: str = "base_url", prefix: bool = False) -> Callable[..., Any]:
+def _client(provider: str, name: str) -> Callable[..., Any]:
     def make(module: Any, sim: Simulator, is_async: bool) -> Any:
-        address = sim.base_url(provider) if prefix else sim.urls[provider]
-        return getattr(module, ("Async" if is_async else "") + name)(**{"api_key": "k", url: address})
+        return getattr(module, ("Async" if is_async else "") + name)(api_key="k", base_url=sim.urls[provider])
 
     return make
+
+
+def _together(module: Any, sim: Simulator, is_async: bool) -> Any:
+    # before 3.0 the SDK's base URL ends in /v1, since then its paths begin with it
+    bare = str(module.Together(api_key="k").base_url).rstrip("/").endswith("/v1") is False
+    name = "AsyncTogether" if is_async else "Together"
+    return getattr(module, name)(api_key="k", base_url=sim.urls["together"] if bare else sim.base_url("together"))
 
 
 def _create(**more: Any) -> Callable[[Any], Any]:
@@ -173,7 +179,7 @@ CASES = [
     _case("xai", _xai, PARTS),
     _case("openrouter", _costed, PARTS),
     Case("groq", "groq", "groq", *_OWN, _client("groq", "Groq"), _chat, PARTS),
-    Case("together", "together", "together", *_OWN, _client("together", "Together"), _chat, TWO),
+    Case("together", "together", "together", *_OWN, _together, _chat, TWO),
     Case("cerebras", "cerebras", "cerebras.cloud.sdk", *_OWN, _client("cerebras", "Cerebras"), _chat, PARTS),
     Case("perplexity", "perplexity", "perplexity", *_OWN, _client("perplexity", "Perplexity"), _pplx, TWO),
     Case(
