@@ -24,7 +24,7 @@ _TOP: Dict[str, str] = {
     "total_tokens": "total",
     # https://api-docs.deepseek.com/api/create-chat-completion: hit + miss = prompt_tokens
     "prompt_cache_hit_tokens": "cache_read_input_tokens",
-    # https://docs.together.ai/reference/chat-completions-1; also Moonshot
+    # https://platform.claude.com/docs/en/api/openai-sdk; also https://platform.moonshot.ai/docs/api/chat
     "cached_tokens": "cache_read_input_tokens",
     # https://docs.perplexity.ai/getting-started/pricing (sonar-deep-research)
     "reasoning_tokens": "reasoning_output_tokens",

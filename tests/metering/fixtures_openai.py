@@ -155,8 +155,8 @@ add(
 )  # fmt: skip
 add(
     "together chat stream, usage beside choices", "api.together.xyz", CHAT,
-    sse(chunk("a", usage=None), chunk("b", usage=counts(9, 2, cached_tokens=4)), done=True),
-    SSE, says("together", (9, 2), cache_read_input_tokens=4, streamed=True, **C1), done=True,
+    sse(chunk("a", usage=None), chunk("b", usage=counts(9, 2)), done=True),
+    SSE, says("together", (9, 2), streamed=True, **C1), done=True,
 )  # fmt: skip
 add(
     "fireworks chat stream, usage beside choices", "api.fireworks.ai", "/inference/v1/chat/completions",
@@ -262,6 +262,10 @@ add(
     "dashscope, compatible path", "dashscope-intl.aliyuncs.com", "/compatible-mode/v1/chat/completions",
     whole(chat(counts(8, 5, prompt_tokens_details={"cached_tokens": 2}))), JSON,
     says("dashscope", (8, 5), cache_read_input_tokens=2, **C1),
+)  # fmt: skip
+add(
+    "anthropic through its OpenAI path", "api.anthropic.com", CHAT, whole(chat(counts(9, 2, cached_tokens=4))), JSON,
+    says("anthropic", (9, 2), cache_read_input_tokens=4, **C1),
 )  # fmt: skip
 add("ai21", "api.ai21.com", "/studio/v1/chat/completions", whole(chat(counts(8, 5))), JSON, says("ai21", (8, 5), **C1))
 add(
