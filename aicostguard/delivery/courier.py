@@ -117,10 +117,7 @@ class Courier:
             if self.may_send(force):
                 self._inflight[id(part)] = part
                 try:
-                    result = self.settle(part, self.transport.post(self.stamped(part), self.time_limit()), work, result)
-                except Exception as error:  # ours: a batch that breaks us would break us again
-                    self._leaves(part, "dropped")
-                    our_health.fault("courier.carry", error)
+                    result = self.settle(part, self._post(part), work, result)
                 finally:
                     self._inflight.pop(id(part), None)
             else:
@@ -148,6 +145,14 @@ class Courier:
                 result = self.keep(part)
         return result
 
+    def _post(self, batch: Batch) -> Reply:
+        try:
+            answer: Reply = self.transport.post(self.stamped(batch), self.time_limit())
+        except Exception as error:  # ours: nobody has the batch, so it is kept like one that met a dead ledger
+            our_health.fault("courier.post", error)
+            answer = Reply(reply.LOST, detail=type(error).__name__)
+        return answer
+
     def may_send(self, force: bool) -> bool:
         """May an attempt be made now?"""
         return self.link.may_force() if force else self.link.is_open()
@@ -172,7 +177,12 @@ class Courier:
         if answer.kind == reply.SPLIT and len(batch.seq) > 1:
             work.extend(batch.halves())
             return result
-        kept = _RULES[answer.kind](self, batch, answer)
+        try:
+            kept = _RULES[answer.kind](self, batch, answer)
+        except Exception as error:  # ours: a batch that breaks us now would break us again
+            health.count("dropped", len(batch.seq))
+            our_health.fault("courier.settle", error)
+            return result
         return result if kept is None else kept
 
     def _taken(self, batch: Batch, answer: Reply) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any, Awaitable, Callable, Optional, Sequence, Set
+from typing import Any, Awaitable, Callable, Optional, Sequence, Set, TypeVar
 
 from aicostguard import health as our_health
 from aicostguard.context import inside
 from aicostguard.delivery.courier import BACK, TAKEN, Courier
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.queue import BATCH, Entry
+
+T = TypeVar("T")
 
 #: threads that are delivering: a finaliser that submits on one of them only queues, its outer loop delivers
 _busy: Set[int] = set()
@@ -34,6 +36,7 @@ def send(courier: Courier, entries: Sequence[Entry] = (), force: bool = False) -
     _busy.add(thread)
     inside.set(True)  # our own traffic is never metered
     try:
+        _prepared(Courier.head, courier, entries)
         batch: Optional[Batch] = _first(courier, entries)
         while batch is not None:
             if batch.seq and courier.carry(batch, force) == BACK:
@@ -54,8 +57,8 @@ async def asend(courier: Courier, entries: Sequence[Entry]) -> None:
     before = inside.get()
     inside.set(True)
     try:
+        post = _prepared(_poster, courier, entries)
         batch: Optional[Batch] = _first(courier, entries)
-        post = _poster(courier)
         while batch is not None:
             if batch.seq and await courier.acarry(batch, post) != TAKEN:
                 return
@@ -68,12 +71,16 @@ async def asend(courier: Courier, entries: Sequence[Entry]) -> None:
 
 def _first(courier: Courier, entries: Sequence[Entry]) -> Batch:
     """The batch of these entries and of what waits in the queue."""
-    try:
-        courier.head()
-    except Exception:
-        courier.put(entries)  # not lost: a later call takes them along
-        raise
     return courier.batch(courier.queue.take(BATCH - 1) + list(entries))
+
+
+def _prepared(prepare: Callable[[Courier], T], courier: Courier, entries: Sequence[Entry]) -> T:
+    """What may fail before there is a batch: then the entries are not lost, a later call takes them along."""
+    try:
+        return prepare(courier)
+    except Exception:
+        courier.put(entries)
+        raise
 
 
 def _poster(courier: Courier) -> Callable[[bytes, float], Awaitable[Any]]:

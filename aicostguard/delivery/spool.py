@@ -123,7 +123,7 @@ class Claimed:
         self._next += 1
 
     def finish(self) -> None:
-        """Its end was reached. With damage it moves to the quarantine as it is: no copy, which a full disk could refuse."""
+        """Its end was reached. With damage it moves to the quarantine whole: no copy that a full disk could refuse."""
         try:
             if self.damaged:
                 folder = files.private_folder(os.path.dirname(self.path), QUARANTINE)
