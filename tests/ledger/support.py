@@ -91,8 +91,9 @@ class Reply(NamedTuple):
 class Server:
     """A ledger behind uvicorn on a socket of its own, with the key `KEY`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, greeting: str = "") -> None:
         self.port = port
+        self.greeting = greeting
 
     def ask(self, method: str, path: str, body: bytes | None = None, *, key: str | None = KEY, **headers: str) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -162,7 +163,7 @@ def aicg(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @contextlib.contextmanager
 def served(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Server]]:
-    """`aicg serve` as a process of its own; its server answers with the key of the key file."""
+    """`aicg serve` as a process of its own, once it answers; what it said at the start is `greeting`."""
     process = subprocess.Popen(
         command("serve", "--port", "0", "--db", str(folder / "ledger.db"), *arguments),
         env=environment(),
@@ -172,9 +173,14 @@ def served(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "127.0.0.1:" in line or "0.0.0.0:" in line, line + (process.stderr.read() if process.stderr else "")
-        yield process, Server(int(line.split(":")[2].split()[0].strip("/")))
+        greeting = ""
+        while "\n  ask " not in greeting:
+            line = process.stdout.readline()
+            assert line, greeting + (process.stderr.read() if process.stderr else "")
+            greeting += line
+        server = Server(int(greeting.split(":")[2].split()[0]), greeting)
+        assert server.get("/v1/health").status == 200
+        yield process, server
     finally:
         process.kill()
         process.wait(10)

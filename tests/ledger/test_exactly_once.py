@@ -235,7 +235,12 @@ def test_a_job_that_fails_does_not_spoil_its_neighbours(store: SqliteStore) -> N
     take(store, receipt(), idempotency_key="k")
     results: dict[str, Any] = {}
     inside, gate = threading.Event(), threading.Event()
-    blocked = threading.Thread(target=lambda: store._writer.do(lambda _: (inside.set(), gate.wait(5))))
+
+    def hold(_: Any) -> None:
+        inside.set()
+        gate.wait(5)
+
+    blocked = threading.Thread(target=lambda: store._writer.do(hold))
     blocked.start()
     inside.wait(5)
 

@@ -157,7 +157,9 @@ def test_an_envelope_is_closed_and_names_what_is_wrong(server: Server, field: st
 def test_one_release_older_or_newer_is_understood_and_no_more(server: Server, store: SqliteStore) -> None:
     newer = receipt(quality=5)
     for schema, body_ in ((0, receipt()), (1, receipt()), (2, newer)):
-        sent = envelope([body_], name=epoch(), schema=schema, **({"weather": "fine"} if schema == 2 else {}))
+        sent = envelope([body_], name=epoch(), schema=schema)
+        if schema == 2:
+            sent["weather"] = "fine"
         assert server.post(sent).body == {"accepted": 1, "duplicate": 0, "refused": []}
     assert "upgrade the ledger" in _refused(server.post(envelope([receipt()], schema=3)), 400, "schema")
     assert "upgrade the agent" in _refused(server.post(envelope([receipt()], schema=-1)), 400, "schema")

@@ -111,8 +111,14 @@ def _value(row: dict[str, Any], name: str, tz: Any) -> str:
 
 
 def _shown(names: tuple[Any, ...], groups: list[str], tz: Any) -> tuple[str, ...]:
-    says = {"day": period.day, "hour": lambda at: period.iso(at, tz)}
-    return tuple(says.get(group, str)(value) for group, value in zip(groups, names))  # type: ignore[operator]
+    out = []
+    for group, value in zip(groups, names):
+        if group == "day":
+            value = period.day(value)
+        elif group == "hour":
+            value = period.iso(value, tz)
+        out.append(value)
+    return tuple(out)
 
 
 @settings(max_examples=15, deadline=None)
