@@ -72,7 +72,7 @@ def draft_answer(text: str, kind: str) -> str:
     """A streamed Anthropic message."""
     calls.one()
     with claude.messages.stream(
-        model="claude-sonnet-4-5", max_tokens=500, messages=[{"role": "user", "content": "%s (%s)" % (text, kind)}]
+        model="claude-sonnet-5", max_tokens=500, messages=[{"role": "user", "content": "%s (%s)" % (text, kind)}]
     ) as stream:
         return "".join(stream.text_stream)
 

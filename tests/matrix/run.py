@@ -1,0 +1,136 @@
+"""Run the cases of one environment in one process, with the agent in one place, and print what happened as JSON.
+
+`--order off`: without the agent. `before`, `after`: it is imported before, or after, the SDKs. `late`: after the
+client was built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+import traceback
+import warnings
+from typing import Any, Dict, List
+
+from aicostguard.simulator import Simulator
+from tests.matrix.cases import CASES, Case
+
+#: headers that differ from run to run, or from client to client
+_VOLATILE = re.compile(r"(idempotency|date|timing|authorization|amz|user-agent|stainless|cookie|host)", re.IGNORECASE)
+_IDS = re.compile(
+    r"((chatcmpl|cmpl|resp|msg|rs|gen|req|fc|call)[-_][A-Za-z0-9-]{4,}|\b1[67]\d{8}(\.\d+)?\b|0x[0-9a-f]{6,})"
+)
+
+
+def seen(value: Any) -> Any:
+    """What a user sees of a result: types and contents, without ids and times."""
+    if isinstance(value, (list, tuple)):
+        return [seen(item) for item in value]
+    dump = getattr(value, "model_dump_json", None)
+    try:
+        text = dump() if dump is not None else repr(value)
+    except Exception:
+        text = repr(value)
+    return [type(value).__module__ + "." + type(value).__qualname__, _IDS.sub("ID", text)]
+
+
+def requests_of(simulator: Simulator) -> List[Any]:
+    """What went over the wire."""
+    return [
+        [
+            row.method,
+            row.path,
+            row.body.decode("latin-1"),
+            sorted(n.lower() for n, _ in row.headers if not _VOLATILE.search(n)),
+        ]
+        for row in simulator.exchanges
+    ]
+
+
+def activate(simulator: Simulator, got: List[Any], folder: str) -> None:
+    """Switch the agent on as a user does, then look over its shoulder."""
+    os.environ["AICG_URL"] = "sqlite:///%s/ledger.db" % folder
+    os.environ["AICG_STATE_DIR"] = folder
+    os.environ["AICG_HOSTS"] = simulator.hosts_setting()
+    import aicostguard.auto  # noqa: F401
+    from aicostguard.capture.state import state
+
+    state.deliver = got.append
+
+
+def preload(name: str) -> None:
+    """Import what a case needs, before the agent."""
+    import importlib
+
+    roots = {"raw.httpx": "httpx", "raw.httpx2": "httpx2", "raw.aiohttp": "aiohttp", "raw.requests": "requests"}
+    roots.update({"google-genai": "google.genai", "cerebras": "cerebras.cloud.sdk", "perplexityai": "perplexity"})
+    importlib.import_module(roots.get(name) or roots.get(name.rsplit(".", 1)[0]) or name.split(".")[0])
+
+
+def run_case(case: Case, mode: str, simulator: Simulator, got: List[Any], client: Any, order: str) -> Dict[str, Any]:
+    from tests.agent import key_of_billed, key_of_receipt
+
+    simulator.reset_count()
+    got.clear()
+    result: Dict[str, Any] = {"error": None}
+    try:
+        result["seen"] = seen(case.call(client, mode))
+    except Exception:
+        result["error"] = traceback.format_exc()[-1500:]
+    if order != "off":
+        import gc
+        import time
+
+        for _ in range(20):  # a stream may end a moment after its reader
+            if len(got) >= len(simulator.billed()):
+                break
+            gc.collect()
+            time.sleep(0.02)
+    result["requests"] = requests_of(simulator)
+    billed = simulator.billed()
+    result["billed"] = sorted(map(repr, map(key_of_billed, billed)))
+    result["receipts"] = sorted(map(repr, map(key_of_receipt, got)))
+    result["missing_expected"] = any(row.usage is None for row in billed)
+    result["missing"] = sum(1 for receipt in got if receipt.get("usage_missing"))
+    result["features"] = sorted({str(receipt.get("feature")) for receipt in got})
+    result["partial"] = sum(1 for receipt in got if receipt.get("partial") or receipt.get("estimated"))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--order", choices=["off", "before", "after", "late"], required=True)
+    parser.add_argument("cases", nargs="+", metavar="CASE:MODE")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    results: Dict[str, Any] = {}
+    got: List[Any] = []
+    with tempfile.TemporaryDirectory() as folder, Simulator() as simulator:
+        if options.order == "before":
+            activate(simulator, got, folder)
+        wanted = [row.rsplit(":", 1) for row in options.cases]
+        if options.order == "after":
+            for name, _ in wanted:
+                preload(name)
+            activate(simulator, got, folder)
+        clients = {}
+        for name, mode in wanted:
+            clients[name, mode] = CASES[name].build(simulator.urls.__getitem__, mode)
+        if options.order == "late":
+            activate(simulator, got, folder)
+        for name, mode in wanted:
+            results["%s:%s" % (name, mode)] = run_case(
+                CASES[name], mode, simulator, got, clients[name, mode], options.order
+            )
+        from aicostguard.health import health
+
+        results["health"] = health.snapshot()
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
