@@ -125,6 +125,13 @@ class Call:
         """The answer's whole text."""
         return self.behaviour.text if self.behaviour.text is not None else "".join(self.pieces())
 
+    def tool_inputs(self) -> List[Any]:
+        """The arguments of the tool calls as values, for formats that state them so. Raises Refused."""
+        try:
+            return [json.loads(arguments) for arguments in self.behaviour.tool_calls]
+        except ValueError:
+            raise Refused("%s states tool calls as JSON; the arguments are not" % self.format) from None
+
     def usage(self, always: Sequence[str], sometimes: Sequence[str] = ()) -> Usage:
         """The numbers of this call. `always`: fields that the format always states; `sometimes`: those it may state.
 

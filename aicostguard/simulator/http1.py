@@ -201,6 +201,9 @@ class Http1(asyncio.Protocol):
             await self._stream(reply, wire, close)
         except asyncio.CancelledError:
             return  # the client is gone, or the simulator stops
+        except Exception:
+            self.transport.abort()  # a mistake of ours is loud: a broken connection, and a traceback from asyncio
+            raise
         self.task = None
         if close and not self.transport.is_closing():
             self.transport.close()

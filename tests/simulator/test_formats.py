@@ -161,6 +161,16 @@ def test_tool_arguments_in_the_other_formats(sim: Simulator) -> None:
     assert "".join(e["delta"] for e in seen if e["type"] == "response.function_call_arguments.delta") == text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_arguments_that_are_not_json_are_refused_where_the_format_states_values(stream: bool, sim: Simulator) -> None:
+    sim.set_default(tool_calls="{broken")
+    verb = "streamGenerateContent" if stream else "generateContent"
+    assert ask(sim.urls["google"], "/v1beta/models/g:" + verb, {}).status == 400
+    assert ask(sim.urls["anthropic"], "/v1/messages", {"stream": stream}).status == 400
+    assert chat(sim, "openai", {"stream": stream}).status == 200  # text there, as models do write broken JSON
+    assert [row.format for row in sim.billed()] == ["chat"]
+
+
 def test_anthropic_streams_state_input_first_and_output_last(sim: Simulator) -> None:
     sim.set_default(usage={"input_tokens": 100, "output_tokens": 40, "cache_read_input_tokens": 60, "web_searches": 2})
     seen = events(ask(sim.urls["anthropic"], "/v1/messages", {"model": "c", "stream": True}).body)
@@ -191,6 +201,7 @@ def test_bedrock_frames_are_aws_event_streams_with_the_message_in_base64(sim: Si
     assert answer.headers["content-type"] == "application/vnd.amazon.eventstream"
     inner = [json.loads(base64.b64decode(frame["bytes"])) for frame in _frames(answer.body)]
     assert inner[0]["type"] == "message_start"
+    assert inner[0]["message"]["id"] == sim.billed()[0].response_id
     metrics = inner[-1]["amazon-bedrock-invocationMetrics"]
     plain = ask(sim.urls["bedrock"], path + "invoke", {"max_tokens": 90})
     stated = json.loads(plain.body)["usage"]["input_tokens"]

@@ -52,7 +52,7 @@ def bedrock(call: Call) -> Reply:
             headers.append(("x-amzn-bedrock-input-token-count", str(_fresh(usage))))
             headers.append(("x-amzn-bedrock-output-token-count", str(usage.output_tokens)))
         return reply._replace(headers=headers)
-    events = _events(call, model, call.name("msg_"), usage)
+    events = _events(call, model, str(reply.bills[0].response_id), usage)
     return reply._replace(content_type="application/vnd.amazon.eventstream", events=_framed(events, usage))
 
 
@@ -94,7 +94,7 @@ def _message(call: Call, model: str, identifier: str, usage: Optional[Usage]) ->
     reason = "end_turn"
     if call.behaviour.tool_calls:
         reason = "tool_use"
-        content += [_tool(call, index, arguments) for index, arguments in enumerate(call.behaviour.tool_calls)]
+        content += [_tool(call, index, value) for index, value in enumerate(call.tool_inputs())]
     return {
         "id": identifier,
         "type": "message",
@@ -107,15 +107,13 @@ def _message(call: Call, model: str, identifier: str, usage: Optional[Usage]) ->
     }
 
 
-def _tool(call: Call, index: int, arguments: str) -> Dict[str, Any]:
-    import json
-
-    identifier = "toolu_%08x%d" % (call.serial, index)
-    return {"type": "tool_use", "id": identifier, "name": "lookup", "input": json.loads(arguments)}
+def _tool(call: Call, index: int, value: Any) -> Dict[str, Any]:
+    return {"type": "tool_use", "id": "toolu_%08x%d" % (call.serial, index), "name": "lookup", "input": value}
 
 
 def _messages(call: Call, model: str, streamed: bool) -> Reply:
     usage = None if call.behaviour.no_usage else call.usage(_ALWAYS, _SOMETIMES)
+    call.tool_inputs()  # refused here, and not in the middle of a stream
     identifier = call.name("msg_")
     tier = call.behaviour.service_tier
     bill = call.bill(usage, model, streamed, service_tier=tier, response_id=identifier)
@@ -137,7 +135,7 @@ def _events(call: Call, model: str, identifier: str, usage: Optional[Usage]) -> 
     for index, arguments in enumerate(call.behaviour.tool_calls):
         size = max(1, -(-len(arguments) // max(1, call.behaviour.chunks)))
         parts = [arguments[i : i + size] for i in range(0, len(arguments), size)]
-        block = {**_tool(call, index, "{}"), "input": {}}
+        block = _tool(call, index, {})
         deltas = [{"type": "input_json_delta", "partial_json": part} for part in parts]
         yield from _block(index + 1, block, deltas)
     reason = "tool_use" if call.behaviour.tool_calls else "end_turn"

@@ -30,6 +30,7 @@ def generate(call: Call) -> Reply:
     usage = None if call.behaviour.no_usage else call.usage(_ALWAYS, _SOMETIMES)
     if usage is not None and call.behaviour.tool_use_prompt_tokens > (usage.input_tokens or 0):
         raise Refused("tool_use_prompt_tokens exceeds input_tokens")
+    call.tool_inputs()  # refused here, and not in the middle of a stream
     model = call.behaviour.model or str(call.params.get("model"))
     streamed = call.params.get("verb") == "streamGenerateContent"
     identifier = call.name("")
@@ -89,14 +90,9 @@ def _metadata(call: Call, usage: Usage, written: Optional[int]) -> Dict[str, Any
 def _response(
     call: Call, model: str, identifier: str, text: str, usage: Optional[Usage], last: bool, written: int = 0
 ) -> Dict[str, Any]:
-    import json
-
     parts: List[Dict[str, Any]] = [{"text": text}] if text else []
     if last:
-        parts += [
-            {"functionCall": {"name": "lookup", "args": json.loads(arguments)}}
-            for arguments in call.behaviour.tool_calls
-        ]
+        parts += [{"functionCall": {"name": "lookup", "args": value}} for value in call.tool_inputs()]
     candidate: Dict[str, Any] = {"content": {"parts": parts or [{"text": ""}], "role": "model"}, "index": 0}
     if last:
         candidate["finishReason"] = "STOP"
