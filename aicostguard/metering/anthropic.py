@@ -122,7 +122,7 @@ class MessageFold(Fold):
     delta names replaces what was known. https://platform.claude.com/docs/en/build-with-claude/streaming
     """
 
-    __slots__ = ("_message", "_usage", "_metrics", "_error", "_content")
+    __slots__ = ("_message", "_usage", "_metrics", "_error", "_content", "_open")
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
@@ -131,6 +131,8 @@ class MessageFold(Fold):
         self._metrics: Mapping[str, Any] = {}
         self._error = False
         self._content = False
+        #: a message began and its final figures have not come: `message_start` counts one output token
+        self._open = False
 
     def event(self, data: bytes) -> bool:
         event = mapping(parse(data))
@@ -138,8 +140,10 @@ class MessageFold(Fold):
         if kind == "message_start":
             self._message = mapping(event.get("message"))
             self._overlay(self._message.get("usage"))
+            self._open = True
         elif kind == "message_delta":
             self._overlay(event.get("usage"))
+            self._open = False
         elif kind == "error":
             self._error = True
         elif kind is None and text(event.get("completion")) is not None:
@@ -154,6 +158,9 @@ class MessageFold(Fold):
         for key, value in mapping(raw).items():
             if value is not None:
                 self._usage[key] = value
+
+    def unfinished(self) -> bool:
+        return self._open
 
     def readings(self) -> List[Reading]:
         if usage_of(self._usage) is not None:

@@ -41,6 +41,10 @@ class Fold:
         """What the events so far amount to; empty when they bill nothing."""
         raise NotImplementedError
 
+    def unfinished(self) -> bool:
+        """True when the events so far show that more was to come, however cleanly the bytes ended."""
+        return False
+
 
 class Format(NamedTuple):
     """One row of the table of formats."""

@@ -200,7 +200,8 @@ class Meter:
             found = self._fold.readings()
         else:
             found, streamed = self._whole(complete)
-        partial = not complete and not self.done
+        cut = self._fold is not None and self._fold.unfinished()
+        partial = (cut or not complete) and not self.done
         return [self._complete(reading, streamed, partial) for reading in found]
 
     def _whole(self, complete: bool) -> Tuple[List[Reading], bool]:

@@ -116,6 +116,9 @@ class ResponsesFold(Fold):
             self._first = data
         return False
 
+    def unfinished(self) -> bool:
+        return self._first is not None
+
     def readings(self) -> List[Reading]:
         if self._last is not None:
             return read_response(self._last, self.facts)

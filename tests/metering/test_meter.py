@@ -73,7 +73,6 @@ def test_bytes_after_the_end_change_nothing() -> None:
     assert m.finish(True) == []
 
 
-@pytest.mark.ids("B10")
 def test_a_stream_that_was_broken_off() -> None:
     m = meter(request=b'{"stream": true, "model": "asked"}')
     (nothing_came,) = m.finish(complete=False)
@@ -92,6 +91,17 @@ def test_a_stream_that_was_broken_off() -> None:
     (reading,) = m.finish(complete=False)
     said = told(reading)
     assert (said["input_tokens"], said["output_tokens"], said["partial"]) == (10, 1, True)
+
+
+def test_a_stream_whose_bytes_ended_too_soon_is_partial_however_cleanly_they_ended() -> None:
+    events = message_stream({"input_tokens": 7, "output_tokens": 1}, {"output_tokens": 9})
+    for kept, partial in ((1, True), (3, True), (4, False), (5, False)):
+        m = meter(Endpoint("anthropic", "messages"))
+        m.feed(sse(*events[:kept], names=True))
+        assert [reading.partial for reading in m.finish(complete=True)] == [partial]
+    m = meter(Endpoint("openai", "responses"))
+    m.feed(sse({"type": "response.created", "response": {"id": "r1", "status": "in_progress"}}, names=True))
+    assert [reading.partial for reading in m.finish(complete=True)] == [True]
 
 
 @pytest.mark.ids("B3")
@@ -125,7 +135,6 @@ def test_a_background_stream_that_was_left_is_pending() -> None:
     assert (reading.pending, reading.partial, reading.usage) == (False, True, None)
 
 
-@pytest.mark.ids("C5")
 @pytest.mark.parametrize("where", ["first", "last", "middle"])
 def test_the_model_of_the_request_is_its_own_and_not_one_in_a_message(where: str) -> None:
     decoy = {"role": "user", "content": [{"type": "x", "model": "decoy", "data": "." * 30_000}]}

@@ -53,7 +53,7 @@ VERTEX = "/v1/projects/p/locations/europe-west4/publishers"
         ("router.huggingface.co", "/v1/chat/completions", ("huggingface", "chat", None, None)),
     ],
 )  # fmt: skip
-@pytest.mark.ids("B14", "G07", "C5")
+@pytest.mark.ids("B14", "G07")
 def test_a_billed_request_is_known(host: str, path: str, expected: Tuple[Any, ...]) -> None:
     found = recognise("POST", host, 443, path)
     assert isinstance(found, Endpoint)
