@@ -55,7 +55,7 @@ class Refused(ValueError):
 class Store:
     """What a provider remembers between requests: responses and batches, bounded."""
 
-    def __init__(self, most: int = 10_000) -> None:
+    def __init__(self, most: int = 2_000) -> None:
         self._most = most
         self._items: Dict[str, Any] = {}
 

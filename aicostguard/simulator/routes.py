@@ -153,7 +153,7 @@ def find(provider: str, method: str, path: str) -> Optional[Found]:
     found = _cache.get(key)
     if found is None:
         found = _find(provider, method, path)
-        if found is not None and len(_cache) < 512:
+        if found is not None and method == "POST" and len(_cache) < 512:  # other paths carry ids
             _cache[key] = found
     return found
 
