@@ -123,11 +123,12 @@ def shapes(body: bytes, form: str) -> Optional[Dict[str, Any]]:
     return last
 
 
-def differences(where: str, endpoint: Endpoint, body: bytes, ours: List[Reading]) -> Iterator[Difference]:
+def differences(where: str, endpoint: Endpoint, body: bytes, ours: List[Reading]) -> Optional[List[Difference]]:
+    """Every field that differs; None when they cannot read the body."""
     provider = THEIRS.get(endpoint.provider)
     shape = shapes(body, endpoint.format)
     if provider is None or shape is None or endpoint.format not in FLAVOURS:
-        return
+        return None
     extracted, snapshot = None, genai_prices.get_snapshot()
     flavours = ("default",) if (provider, endpoint.format) == ("anthropic", "messages") else FLAVOURS[endpoint.format]
     for flavour in flavours:
@@ -141,7 +142,8 @@ def differences(where: str, endpoint: Endpoint, body: bytes, ours: List[Reading]
     if endpoint.format == "messages":
         counted = counted[:1]  # steps beside the message are argued in the corpus's README
     if extracted is None:
-        return
+        return None
+    found = []
     for field, theirs in FIELDS.items():
         have = sum(getattr(usage, field) or 0 for usage in counted)
         try:
@@ -149,7 +151,8 @@ def differences(where: str, endpoint: Endpoint, body: bytes, ours: List[Reading]
         except (KeyError, AttributeError):
             continue
         if have != want:
-            yield Difference(where, endpoint.provider, endpoint.format, field, have, want)
+            found.append(Difference(where, endpoint.provider, endpoint.format, field, have, want))
+    return found
 
 
 def explained(found: Difference) -> Optional[str]:
@@ -161,7 +164,7 @@ def explained(found: Difference) -> Optional[str]:
 
 def all_of_fixtures() -> Iterator[Difference]:
     for fixture in FIXTURES:
-        yield from differences(fixture.name, fixture.endpoint(), fixture.body, fixture.read())
+        yield from differences(fixture.name, fixture.endpoint(), fixture.body, fixture.read()) or ()
 
 
 @pytest.mark.ids("B5", "B6", "B7", "B8")
@@ -186,12 +189,13 @@ def test_the_corpus_agrees_with_genai_prices_but_for_the_listed_rows() -> None:
         if not case["truth"]["billable"] or not isinstance(endpoint, Endpoint):
             continue
         body = base64.b64decode(case["response_body_base64"])
-        compared.add(case["id"])
-        unexplained += [
-            found for found in differences(case["id"], endpoint, body, test_corpus.read(case)) if not explained(found)
-        ]
+        found = differences(case["id"], endpoint, body, test_corpus.read(case))
+        if found is not None:
+            compared.add(case["id"])
+            unexplained += [difference for difference in found if not explained(difference)]
+    print("\ncompared with genai-prices:", len(compared))
     assert unexplained == []
-    assert len(compared) > 1000
+    assert len(compared) > 900
 
 
 def test_each_disagreement_is_argued_in_the_docs() -> None:
