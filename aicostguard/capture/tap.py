@@ -58,7 +58,7 @@ class Tap:
             self.call.lost("tap", error)
 
     def __del__(self) -> None:
-        if self._held is not None:
+        if getattr(self, "_held", None) is not None:  # not there when `__init__` failed
             self.end(False)
 
     def _decode(self, data: bytes) -> None:
@@ -71,6 +71,6 @@ class Tap:
             self.call.unreadable("a broken content-encoding")
             return
         if plain is None:
-            self.call.unreadable("content-encoding %s" % (self._encoding or "")[:32])
+            self.call.unreadable("a content-encoding that is not known here")  # no text of a header
         else:
             self.call.feed(plain)

@@ -28,8 +28,8 @@ def install(module: ModuleType, hook: Hook) -> None:
     replace(hook, module.StreamReader, "set_exception", _set_exception)
     if state.inline:  # only there do receipts wait to be awaited; elsewhere reading costs nothing more
         for name in ("read", "readany", "readchunk", "readuntil"):
-            replace(hook, module.StreamReader, name, lambda original: _drained(original, _own_tap))
-        replace(hook, module.ClientResponse, "__aexit__", lambda original: _drained(original, _content_tap))
+            replace(hook, module.StreamReader, name, _drained)
+        replace(hook, module.ClientResponse, "__aexit__", _drained)
 
 
 def _check(module: ModuleType) -> None:
@@ -64,27 +64,20 @@ def _set_exception(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self, *args, **kwargs)
         finally:
-            tap = _own_tap(self)
+            tap: Optional[Tap] = getattr(getattr(self, "_buffer", None), "tap", None)
             if tap is not None:
                 tap.end(False)
 
     return set_exception
 
 
-def _own_tap(reader: Any) -> Optional[Tap]:
-    return getattr(getattr(reader, "_buffer", None), "tap", None)
-
-
-def _content_tap(response: Any) -> Optional[Tap]:
-    return _own_tap(response.content)
-
-
-def _drained(original: Callable[..., Any], tap_of: Callable[[Any], Optional[Tap]]) -> Callable[..., Any]:
-    """After a piece was read or the response left: receipts that wait to be awaited."""
+def _drained(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Of readers and responses: after a piece was read or the response left, receipts that wait to be awaited."""
 
     async def drained(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = await original(self, *args, **kwargs)
-        tap = tap_of(self)
+        reader = getattr(self, "content", self)
+        tap: Optional[Tap] = getattr(getattr(reader, "_buffer", None), "tap", None)
         if tap is not None and tap.call.outbox:
             await tap.call.drain()
         return result

@@ -106,15 +106,21 @@ def _fp_read(original: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException:
             tap.end(False)
             raise
-        amount = args[0] if args else kwargs.get("amt")
-        tap.raw(data)
-        if (not data and amount != 0) or (data and amount is None and not kwargs.get("read1")):
-            _ended(self, tap, data)
-        elif self.length_remaining == len(data):
-            tap.call.complete = True
+        _arrived(self, tap, data, args[0] if args else kwargs.get("amt"), kwargs.get("read1"))
         return data
 
     return _fp_read
+
+
+def _arrived(raw: Any, tap: Tap, data: bytes, amount: Optional[int], read1: Any) -> None:
+    try:
+        tap.raw(data)
+        if (not data and amount != 0) or (data and amount is None and not read1):
+            _ended(raw, tap, data)
+        elif raw.length_remaining == len(data):
+            tap.call.complete = True
+    except Exception as error:
+        tap.call.lost("arrived", error)
 
 
 def _ended(raw: Any, tap: Tap, last: bytes) -> None:
@@ -157,21 +163,28 @@ def _decode(original: Callable[..., Any]) -> Callable[..., Any]:
         if decode_content:
             tap.decoding = True
         plain = original(self, data, decode_content, *args, **kwargs)
-        if decode_content:
-            tap.plain(plain)
-        elif not hasattr(self, "_fp_read"):  # urllib3 before 1.26.10: nothing has seen these bytes yet
-            tap.raw(plain)
-        if (tap.call.complete or self.length_remaining == 0) and not _tail(self):
-            tap.end(True)
+        _decoded(self, tap, plain, decode_content)
         return plain
 
     return _decode
 
 
+def _decoded(raw: Any, tap: Tap, plain: bytes, decode_content: Any) -> None:
+    try:
+        if decode_content:
+            tap.plain(plain)
+        elif not hasattr(raw, "_fp_read"):  # urllib3 before 1.26.10: nothing has seen these bytes yet
+            tap.raw(plain)
+        if (tap.call.complete or raw.length_remaining == 0) and not _tail(raw):
+            tap.end(True)
+    except Exception as error:
+        tap.call.lost("decoded", error)
+
+
 def _release_conn(original: Callable[..., Any]) -> Callable[..., Any]:
     def release_conn(self: Any) -> Any:
         tap: Optional[Tap] = self.__dict__.get(_TAP)
-        if tap is not None and self.chunk_left == 0:  # the chunk that ends a body
+        if tap is not None and getattr(self, "chunk_left", None) == 0:  # the chunk that ends a body
             tap.end(True)
         return original(self)
 
@@ -205,7 +218,7 @@ def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
     tap.decoding = True
     try:
         for piece in pieces:
-            tap.plain(piece if isinstance(piece, bytes) else piece.encode())
+            tap.plain(piece if isinstance(piece, bytes) else str(piece).encode("utf-8", "replace"))
             yield piece
     except Exception:
         tap.end(False)
