@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ def test_the_same_seq_twice_in_one_envelope_is_one_receipt(store: SqliteStore) -
 
 
 def test_the_same_seq_of_another_epoch_or_project_is_another_receipt(store: SqliteStore) -> None:
-    take(store, envelope([receipt()], name=epoch()))
-    take(store, envelope([receipt()], name=epoch()))
+    earlier, later = epoch(), epoch()
+    for name in (later, earlier):
+        take(store, envelope([receipt()], name=name))
     assert totals(store)["calls"] == 2
 
 
@@ -130,14 +132,16 @@ def test_four_processes_writing_one_file(tmp_path: Path) -> None:
         )
         for number in range(4)
     ]
+    began = time.monotonic()
     outputs = [process.communicate(timeout=120)[0] for process in processes]
+    took = time.monotonic() - began
     assert [process.returncode for process in processes] == [0] * 4
     store = ledger.open_ledger(path)
     by_feature = {row["feature"]: row["calls"] for row in costs(store, group_by="feature")["rows"]}
     store.close()
     assert by_feature == {"shared": 250, "own": 1000}
-    # Nobody starves: SQLite's own lock alone let a writer wait 4.6 s.
-    assert max(float(text) for text in outputs) < 4
+    # Nobody starves: of 50 writes each, no single one takes the time of a quarter of them all.
+    assert max(float(text) for text in outputs) < max(2.0, took / 4)
 
 
 @pytest.mark.ids("Z4")

@@ -186,6 +186,18 @@ def test_days_are_utc_unless_a_zone_is_named(store: SqliteStore) -> None:
     assert hours == ["2026-03-29T00:00:00+01:00", "2026-03-29T23:00:00+02:00"]
 
 
+@pytest.mark.ids("X6")
+def test_a_day_that_begins_at_half_past_is_cut_there(store: SqliteStore) -> None:
+    tz = period.zone("Asia/Kolkata")
+    for moment in ("2026-03-28T18:15:00Z", "2026-03-28T18:45:00Z"):
+        take(store, receipt(), received_ms=period.start(moment, NOW, tz, "since"))
+    for group_by in ("day", "day,model"):
+        rows = costs(store, group_by=group_by, tz="Asia/Kolkata")["rows"]
+        assert [(row["day"], row["calls"]) for row in rows] == [("2026-03-28", 1), ("2026-03-29", 1)]
+    hours = [row["hour"] for row in costs(store, group_by="hour", tz="Asia/Kolkata")["rows"]]
+    assert hours == ["2026-03-28T23:00:00+05:30", "2026-03-29T00:00:00+05:30"]
+
+
 def test_words_for_periods_mean_what_they_say() -> None:
     tz = period.zone("America/New_York")
     now = period.start("2026-11-22T06:30:00+00:00", 0, tz, "since")

@@ -19,8 +19,9 @@ from aicostguard.receipt import FIELDS
 
 #: seqs looked up by one statement
 _CHUNK = 500
-#: envelopes of the inbox taken in by one transaction
+#: envelopes and bytes of the inbox taken in by one transaction: other writers wait no longer than that
 DRAIN_AT_ONCE = 100
+DRAIN_BYTES = 2_000_000
 
 _OWN = (
     *("project_id", "epoch", "seq", "at_ms", "received_ms", "clock_adjusted"),
@@ -164,13 +165,21 @@ def _note_epoch(connection: sqlite3.Connection, batch: Batch, received: int, ref
 
 def drain(connection: sqlite3.Connection, prepare: Prepare) -> int:
     """Take in one round of the inbox and delete what was taken; returns how many envelopes there were."""
-    found = connection.execute(
-        "SELECT id, received_ms, envelope FROM inbox ORDER BY id LIMIT ?", (DRAIN_AT_ONCE,)
+    sizes = connection.execute(
+        "SELECT id, length(envelope) FROM inbox ORDER BY id LIMIT ?", (DRAIN_AT_ONCE,)
     ).fetchall()
-    if not found:
+    if not sizes:
         return 0
     project_id = default_project(connection)
-    for number, received_ms, envelope in found:
+    taken = size = 0
+    for number, length in sizes:
+        size += length
+        if taken and size > DRAIN_BYTES:
+            break
+        taken += 1
+        received_ms, envelope = connection.execute(
+            "SELECT received_ms, envelope FROM inbox WHERE id = ?", (number,)
+        ).fetchone()
         data = envelope if isinstance(envelope, bytes) else str(envelope).encode()
         try:
             apply(connection, prepare(project_id, data, received_ms))
@@ -180,7 +189,7 @@ def drain(connection: sqlite3.Connection, prepare: Prepare) -> int:
                 (received_ms, data, f"{getattr(error, 'field', '')} {error}".strip()),
             )
         connection.execute("DELETE FROM inbox WHERE id = ?", (number,))
-    return len(found)
+    return taken
 
 
 def default_project(connection: sqlite3.Connection) -> int:
