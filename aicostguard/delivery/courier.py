@@ -316,8 +316,10 @@ class Courier:
             elif self.carry(batch, force) != TAKEN:
                 spool.give_back(claimed)
                 return False
-            claimed.advance()
-            spool.give_back(claimed)
+            if claimed.advance():
+                spool.give_back(claimed)
+            else:
+                claimed.finish()  # at once: a file that stays would be sent once more by the next process
             return True
         except OSError as error:
             self._spool_fault("spool.claim", error)

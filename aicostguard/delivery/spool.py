@@ -118,9 +118,10 @@ class Claimed:
         except ValueError:
             return text, None
 
-    def advance(self) -> None:
-        """The current line is done with."""
+    def advance(self) -> bool:
+        """The current line is done with. False when it was the last one."""
         self._next += 1
+        return self._lines is not None and self._next < len(self._lines)
 
     def finish(self) -> None:
         """Its end was reached. With damage it moves to the quarantine whole: no copy that a full disk could refuse."""
