@@ -49,8 +49,9 @@ def test_each_event_of_a_compressed_stream_can_be_decoded_when_it_arrives(encodi
     assert len(events(decode(packed.body))) == len(events(plain.body))
     # the first HTTP chunk alone gives the first event whole
     assert len(events(decode(packed.parts[0]))) == 1
-    whole = ask(sim.urls["openai"], PATH, BODY, headers, encoding=encoding)
-    assert json.loads(decode(whole.body))["object"] == "chat.completion"
+    for late in (0, 1):
+        whole = ask(sim.urls["openai"], PATH, BODY, headers, encoding=encoding, first_delay_ms=late)
+        assert json.loads(decode(whole.body))["object"] == "chat.completion"
 
 
 def test_a_client_that_does_not_accept_an_encoding_does_not_get_it(sim: Simulator) -> None:
@@ -156,11 +157,11 @@ def test_attempts_fail_and_then_one_succeeds_per_call(sim: Simulator) -> None:
 
 
 def test_a_scripted_failure_stays_with_its_call(sim: Simulator) -> None:
-    sim.script([{"fail_times": 1, "status": 429}, {"model": "second"}])
+    sim.script([{"fail_times": 2, "status": 429}, {"model": "second"}])
     url = sim.urls["openai"]
     other = {**BODY, "user": "other"}
-    statuses = [ask(url, PATH, body).status for body in (BODY, other, BODY)]
-    assert statuses == [429, 200, 200]
+    statuses = [ask(url, PATH, body).status for body in (BODY, other, BODY, BODY)]
+    assert statuses == [429, 200, 429, 200]
     assert [row.model for row in sim.billed()] == ["second", "m"]
 
 

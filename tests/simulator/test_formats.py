@@ -123,6 +123,8 @@ def test_perplexity_counts_aloud_and_states_the_money_at_the_end(sim: Simulator)
     assert written == sorted(written)
     assert written[0] < written[-1]
     assert [chunk["usage"]["cost"]["total_cost"] for chunk in seen[:-1]] == [0] * (len(seen) - 1)
+    assert all(choice["message"]["role"] == "assistant" for chunk in seen for choice in chunk["choices"])
+    assert min(seen[-1]["usage"]["cost"].values()) >= 0
     row = sim.billed()[0].usage
     assert row is not None
     assert round(seen[-1]["usage"]["cost"]["total_cost"] * 1e9) == row.reported_cost_nanousd

@@ -143,6 +143,48 @@ def test_http2_by_prior_knowledge(library: str, sim: Simulator) -> None:
     assert sim.exchanges[0].header("content-type") == "application/json"
 
 
+def test_http2_keeps_to_the_clients_window_and_opens_its_own(sim: Simulator) -> None:
+    pytest.importorskip("h2")
+    import h2.connection
+    import h2.events
+
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    upload = json.dumps({"model": "e", "input": ["x" * 20_000] * 12}).encode()
+    head = [(":method", "POST"), (":path", "/v1/embeddings"), (":scheme", "http"), (":authority", "127.0.0.1")]
+    got, ended, unopened = 0, False, 0
+    with connect(sim.urls["openai"]) as sock:
+
+        def turn() -> None:
+            nonlocal got, ended, unopened
+            sock.sendall(client.data_to_send())
+            for event in client.receive_data(sock.recv(1 << 20)):
+                if isinstance(event, h2.events.DataReceived):
+                    got += len(event.data or b"")
+                    unopened += event.flow_controlled_length or 0
+                    if unopened >= 60_000:  # open the window only when it is nearly used up
+                        client.increment_flow_control_window(unopened)
+                        client.increment_flow_control_window(unopened, 1)
+                        unopened = 0
+                ended = ended or isinstance(event, h2.events.StreamEnded)
+
+        client.send_headers(1, head)
+        left = upload
+        while left:
+            room = min(client.local_flow_control_window(1), client.max_outbound_frame_size)
+            if room > 0:
+                client.send_data(1, left[:room])
+                left = left[room:]
+            else:
+                turn()
+        client.end_stream(1)
+        while not ended:
+            turn()
+    assert len(sim.exchanges[0].body) == len(upload) > 200_000
+    assert got > 200_000
+    assert sim.billed()[0].complete
+
+
 def test_stopping_frees_the_ports_and_keeps_the_count() -> None:
     simulator = Simulator(["openai"]).start()
     url = simulator.urls["openai"]
