@@ -1,0 +1,378 @@
+"""The calls that the trust contract is tried on: real SDKs and HTTP libraries, plain and streamed, sync and async.
+
+Owns the clients, made once because a client costs more than a call, and a table of calls. Each gives what its user
+would see as plain data, without what differs from one call to the next (ids and times), so that two runs can be
+compared. A library that is not installed has no row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import re
+from typing import Any, Callable, Dict, List
+
+from aicostguard.simulator import Simulator
+
+HI = [{"role": "user", "content": "hi"}]
+GPT, CLAUDE, GEMINI = "gpt-4o", "claude-opus-4-8", "gemini-2.5-flash"
+USAGE = {"include_usage": True}
+KEY = "sk-simulated"
+
+_ID = re.compile(r"[0-9a-f]{24,}|call_[0-9a-f]{8,}")
+_TIME = re.compile(r"\b1[789]\d{8}(\.\d+)?\b")
+_SERIAL = re.compile(r'("date": |"request-id": )"[^"]*"')
+
+
+def seen(value: Any) -> Any:
+    """A result as plain data: its type's name and its content."""
+    if isinstance(value, (bytes, str)):
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return _scrubbed(text)
+    if isinstance(value, (list, tuple)):
+        return [seen(item) for item in value]
+    dump = getattr(value, "model_dump_json", None)
+    if dump is not None:
+        return (type(value).__name__, _scrubbed(dump(exclude={"sdk_http_response"})))
+    return (type(value).__name__, value if isinstance(value, (int, type(None))) else repr(value))
+
+
+def _scrubbed(text: str) -> str:
+    return _SERIAL.sub("", _TIME.sub("T", _ID.sub("ID", text)))
+
+
+class Clients:
+    """One client per library, all pointed at the simulated providers. `close` when done."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.loop = asyncio.new_event_loop()
+        self._made: Dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """The client `name`, made when first used."""
+        if name not in self._made:
+            self._made[name] = _MAKERS[name](self.simulator)
+        return self._made[name]
+
+    def run(self, coroutine: Any) -> Any:
+        """Run on the loop that all asynchronous clients belong to."""
+        return self.loop.run_until_complete(coroutine)
+
+    def close(self) -> None:
+        """Close everything."""
+        for name, client in self._made.items():
+            closing = getattr(client, "aclose", None) or getattr(client, "close", None)
+            ended = closing() if closing is not None else None
+            if asyncio.iscoroutine(ended):
+                self.run(ended)
+            inner = getattr(getattr(client, "aio", None), "aclose", None)
+            if inner is not None:
+                self.run(inner())
+        self.run(self.loop.shutdown_asyncgens())
+        self.run(asyncio.sleep(0))
+        self.loop.close()
+
+
+def _openai(simulator: Simulator) -> Any:
+    import openai
+
+    return openai.OpenAI(base_url=simulator.base_url("openai"), api_key=KEY, max_retries=0)
+
+
+def _openai_async(simulator: Simulator) -> Any:
+    import openai
+
+    return openai.AsyncOpenAI(base_url=simulator.base_url("openai"), api_key=KEY, max_retries=0)
+
+
+def _anthropic(simulator: Simulator) -> Any:
+    import anthropic
+
+    return anthropic.Anthropic(base_url=simulator.urls["anthropic"], api_key=KEY, max_retries=0)
+
+
+def _anthropic_async(simulator: Simulator) -> Any:
+    import anthropic
+
+    return anthropic.AsyncAnthropic(base_url=simulator.urls["anthropic"], api_key=KEY, max_retries=0)
+
+
+def _google(simulator: Simulator) -> Any:
+    from google import genai
+
+    return genai.Client(api_key=KEY, http_options={"base_url": simulator.urls["google"]})
+
+
+def _httpx(simulator: Simulator) -> Any:
+    import httpx
+
+    return httpx.Client()
+
+
+def _httpx_async(simulator: Simulator) -> Any:
+    import httpx
+
+    return httpx.AsyncClient()
+
+
+def _requests(simulator: Simulator) -> Any:
+    import requests
+
+    return requests.Session()
+
+
+def _aiohttp(simulator: Simulator) -> Any:
+    import aiohttp
+
+    return aiohttp.ClientSession()  # first used inside a call, so inside the loop
+
+
+_MAKERS: Dict[str, Callable[[Simulator], Any]] = {
+    "openai": _openai,
+    "openai async": _openai_async,
+    "anthropic": _anthropic,
+    "anthropic async": _anthropic_async,
+    "google": _google,
+    "httpx": _httpx,
+    "httpx async": _httpx_async,
+    "requests": _requests,
+    "aiohttp": _aiohttp,
+}
+
+Ask = Callable[[Clients], Any]
+#: name → the call; filled below
+CALLS: Dict[str, Ask] = {}
+
+
+def _needs(module: str) -> Callable[[Ask], Ask]:
+    try:
+        there = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        there = False
+
+    def add(ask: Ask) -> Ask:
+        if there:
+            CALLS[ask.__name__] = ask
+        return ask
+
+    return add
+
+
+def names(*starts: str) -> List[str]:
+    """The names of the calls that start like this."""
+    return [name for name in CALLS if name.startswith(starts)]
+
+
+@_needs("openai")
+def openai_plain(clients: Clients) -> Any:
+    return seen(clients["openai"].chat.completions.create(model=GPT, messages=HI))
+
+
+@_needs("openai")
+def openai_stream(clients: Clients) -> Any:
+    return seen(
+        list(clients["openai"].chat.completions.create(model=GPT, messages=HI, stream=True, stream_options=USAGE))
+    )
+
+
+@_needs("openai")
+def openai_broken_off(clients: Clients) -> Any:
+    with clients["openai"].chat.completions.create(model=GPT, messages=HI, stream=True) as stream:
+        return seen(next(iter(stream)))
+
+
+@_needs("openai")
+def openai_responses(clients: Clients) -> Any:
+    client = clients["openai"]
+    return [
+        seen(client.responses.create(model="gpt-5", input="hi")),
+        seen(list(client.responses.create(model="gpt-5", input="hi", stream=True))),
+    ]
+
+
+@_needs("openai")
+def openai_other(clients: Clients) -> Any:
+    client = clients["openai"]
+    return [
+        seen(client.completions.create(model="gpt-3.5-turbo-instruct", prompt="hi")),
+        seen(client.embeddings.create(model="text-embedding-3-small", input="hi " * 50, dimensions=512)),
+    ]
+
+
+@_needs("openai")
+def openai_async_plain(clients: Clients) -> Any:
+    async def ask() -> Any:
+        return seen(await clients["openai async"].chat.completions.create(model=GPT, messages=HI))
+
+    return clients.run(ask())
+
+
+@_needs("openai")
+def openai_async_stream(clients: Clients) -> Any:
+    async def ask() -> Any:
+        stream = await clients["openai async"].chat.completions.create(
+            model=GPT, messages=HI, stream=True, stream_options=USAGE
+        )
+        return seen([event async for event in stream])
+
+    return clients.run(ask())
+
+
+@_needs("anthropic")
+def anthropic_plain(clients: Clients) -> Any:
+    return seen(clients["anthropic"].messages.create(model=CLAUDE, max_tokens=50, messages=HI))
+
+
+@_needs("anthropic")
+def anthropic_stream(clients: Clients) -> Any:
+    with clients["anthropic"].messages.stream(model=CLAUDE, max_tokens=50, messages=HI) as stream:
+        return seen([stream.get_final_message()])
+
+
+@_needs("anthropic")
+def anthropic_async_plain(clients: Clients) -> Any:
+    async def ask() -> Any:
+        return seen(await clients["anthropic async"].messages.create(model=CLAUDE, max_tokens=50, messages=HI))
+
+    return clients.run(ask())
+
+
+@_needs("anthropic")
+def anthropic_async_stream(clients: Clients) -> Any:
+    async def ask() -> Any:
+        client = clients["anthropic async"]
+        async with client.messages.stream(model=CLAUDE, max_tokens=50, messages=HI) as stream:
+            return seen([event.type async for event in stream])
+
+    return clients.run(ask())
+
+
+@_needs("google.genai")
+def google_plain(clients: Clients) -> Any:
+    models = clients["google"].models
+    return [
+        seen(models.generate_content(model=GEMINI, contents="hi")),
+        seen(models.embed_content(model="gemini-embedding-001", contents="hi")),
+    ]
+
+
+@_needs("google.genai")
+def google_stream(clients: Clients) -> Any:
+    return seen(list(clients["google"].models.generate_content_stream(model=GEMINI, contents="hi")))
+
+
+@_needs("google.genai")
+def google_async_plain(clients: Clients) -> Any:
+    async def ask() -> Any:
+        return seen(await clients["google"].aio.models.generate_content(model=GEMINI, contents="hi"))
+
+    return clients.run(ask())
+
+
+@_needs("google.genai")
+def google_async_stream(clients: Clients) -> Any:
+    async def ask() -> Any:
+        stream = await clients["google"].aio.models.generate_content_stream(model=GEMINI, contents="hi")
+        return seen([event async for event in stream])
+
+    return clients.run(ask())
+
+
+def post(clients: Clients, stream: bool = False, **behaviour: Any) -> Dict[str, Any]:
+    """Arguments of a chat call for a plain HTTP library."""
+    body: Dict[str, Any] = {"model": GPT, "messages": HI}
+    if stream:
+        body.update(stream=True, stream_options=USAGE)
+    return {
+        "url": clients.simulator.base_url("openai") + "/chat/completions",
+        "data": json.dumps(body).encode(),
+        "headers": {
+            "Content-Type": "application/json",
+            "Authorization": "Bearer " + KEY,
+            "x-sim": json.dumps(behaviour),
+        },
+    }
+
+
+def _for_httpx(arguments: Dict[str, Any]) -> Dict[str, Any]:
+    arguments["content"] = arguments.pop("data")
+    return arguments
+
+
+@_needs("httpx")
+def httpx_plain(clients: Clients) -> Any:
+    answer = clients["httpx"].post(**_for_httpx(post(clients, encoding="gzip")))
+    return [answer.status_code, seen(answer.text)]
+
+
+@_needs("httpx")
+def httpx_stream(clients: Clients) -> Any:
+    arguments = _for_httpx(post(clients, stream=True, encoding="gzip"))
+    with clients["httpx"].stream("POST", **arguments) as answer:
+        return [answer.status_code, seen("".join(answer.iter_text()))]
+
+
+@_needs("httpx")
+def httpx_undecoded(clients: Clients) -> Any:
+    import gzip
+
+    arguments = _for_httpx(post(clients, stream=True, encoding="gzip", chunk_size=60))
+    with clients["httpx"].stream("POST", **arguments) as answer:
+        return [answer.status_code, seen(gzip.decompress(b"".join(answer.iter_raw())))]
+
+
+@_needs("httpx")
+def httpx_async_plain(clients: Clients) -> Any:
+    async def ask() -> Any:
+        answer = await clients["httpx async"].post(**_for_httpx(post(clients)))
+        return [answer.status_code, seen(answer.text)]
+
+    return clients.run(ask())
+
+
+@_needs("httpx")
+def httpx_async_stream(clients: Clients) -> Any:
+    async def ask() -> Any:
+        arguments = _for_httpx(post(clients, stream=True))
+        async with clients["httpx async"].stream("POST", **arguments) as answer:
+            return [answer.status_code, seen(b"".join([part async for part in answer.aiter_bytes()]))]
+
+    return clients.run(ask())
+
+
+@_needs("requests")
+def requests_plain(clients: Clients) -> Any:
+    answer = clients["requests"].post(**post(clients))
+    return [answer.status_code, seen(answer.text)]
+
+
+@_needs("requests")
+def requests_stream(clients: Clients) -> Any:
+    with clients["requests"].post(stream=True, **post(clients, stream=True, encoding="gzip")) as answer:
+        return [answer.status_code, seen(b"".join(answer.iter_content(50)))]
+
+
+@_needs("requests")
+def requests_undecoded(clients: Clients) -> Any:
+    with clients["requests"].post(stream=True, **post(clients, stream=True)) as answer:
+        return [answer.status_code, seen(answer.raw.read())]
+
+
+@_needs("aiohttp")
+def aiohttp_plain(clients: Clients) -> Any:
+    async def ask() -> Any:
+        async with clients["aiohttp"].post(**post(clients)) as answer:
+            return [answer.status, seen(await answer.text())]
+
+    return clients.run(ask())
+
+
+@_needs("aiohttp")
+def aiohttp_stream(clients: Clients) -> Any:
+    async def ask() -> Any:
+        async with clients["aiohttp"].post(**post(clients, stream=True, encoding="gzip")) as answer:
+            return [answer.status, seen(b"".join([part async for part in answer.content.iter_any()]))]
+
+    return clients.run(ask())

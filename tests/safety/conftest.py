@@ -1,0 +1,76 @@
+"""The agent, the simulated providers and the clients, for tests of the trust contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from aicostguard import health as our_health
+from aicostguard.health import health
+from aicostguard.simulator import Simulator
+from tests.agent import Agent
+from tests.safety import wiring
+from tests.safety.calls import Clients
+from tests.safety.wiring import Outlets, Wire
+
+
+@pytest.fixture(scope="session")
+def providers() -> Iterator[Simulator]:
+    """Simulated providers on loopback, one port each."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(providers: Simulator) -> Simulator:
+    """The providers, with an empty count and plain behaviour."""
+    providers.reset()
+    return providers
+
+
+@pytest.fixture(scope="session")
+def clients(providers: Simulator) -> Iterator[Clients]:
+    """One client per library. Made while the agent is off; the hooks are on the classes."""
+    made = Clients(providers)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def as_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults of ours are counted, not raised."""
+    monkeypatch.setattr(our_health, "_raise", False)
+
+
+@pytest.fixture
+def agent(simulator: Simulator) -> Iterator[Agent]:
+    """Metering on, for this test."""
+    health.reset()
+    made = Agent(simulator)
+    made.on()
+    yield made
+    made.off()
+    health.reset()
+
+
+@pytest.fixture
+def outlets(tmp_path: Path) -> Outlets:
+    """Where the agent of `wired` writes."""
+    return Outlets(tmp_path / "state", tmp_path / "ledger.db")
+
+
+@pytest.fixture
+def wired(simulator: Simulator, outlets: Outlets) -> Iterator[Wire]:
+    """`wired(url, MODE="inline")`: the whole agent, delivering to `url`; all other settings without their prefix."""
+
+    def make(url: str, **more: str) -> object:
+        environ = {"AICG_URL": url, "AICG_KEY": wiring.KEY, "AICG_STATE_DIR": str(outlets.state)}
+        environ["AICG_HOSTS"] = simulator.hosts_setting()
+        environ.update(("AICG_" + name, value) for name, value in more.items())
+        return wiring.switch_on(environ)
+
+    health.reset()
+    yield make
+    wiring.switch_off()
