@@ -108,6 +108,8 @@ def states() -> Dict[str, str]:
 
 
 def _hook(module: ModuleType, name: str) -> None:
+    if getattr(module, "__name__", name) != name:
+        return  # another library under this name (`httpx2.alias_httpx`): its own row hooks it
     row = _waiting.pop(name, None)
     if row is None:
         return

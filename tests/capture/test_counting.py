@@ -291,18 +291,22 @@ def test_a_subclass_that_calls_super(agent: Agent) -> None:
 @pytest.mark.ids("B1")
 def test_langchain(agent: Agent) -> None:
     chat_models = pytest.importorskip("langchain_openai")
-    chat = chat_models.ChatOpenAI(
-        base_url=agent.url("openai") + "/v1", api_key="x", model="gpt-4o", stream_usage=True, max_retries=0
-    )
-    chat.invoke("hi")
-    list(chat.stream("hi"))
-    chat.batch(["one", "two"])
+    httpx2 = pytest.importorskip("httpx2")
 
-    async def ask() -> None:
+    async def ask(chat: Any) -> None:
         await asyncio.gather(*(chat.ainvoke("hi") for _ in range(5)))
         async for _ in chat.astream("hi"):
             pass
+        await chat.root_async_client.close()
 
-    asyncio.run(ask())
+    with httpx2.Client() as client:
+        chat = chat_models.ChatOpenAI(
+            base_url=agent.url("openai") + "/v1", api_key="x", model="gpt-4o", stream_usage=True, max_retries=0,
+            http_client=client, http_async_client=httpx2.AsyncClient(),
+        )  # fmt: skip
+        chat.invoke("hi")
+        list(chat.stream("hi"))
+        chat.batch(["one", "two"])
+        asyncio.run(ask(chat))
     assert len(agent.settled(10)) == 10
     agent.balance()
