@@ -62,7 +62,7 @@ class Clients:
 
     def close(self) -> None:
         """Close everything."""
-        for name, client in self._made.items():
+        for client in self._made.values():
             closing = getattr(client, "aclose", None) or getattr(client, "close", None)
             ended = closing() if closing is not None else None
             if asyncio.iscoroutine(ended):

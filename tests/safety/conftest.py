@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
 import pytest
 
@@ -74,3 +74,24 @@ def wired(simulator: Simulator, outlets: Outlets) -> Iterator[Wire]:
     health.reset()
     yield make
     wiring.switch_off()
+
+
+@pytest.fixture
+def listening(
+    outlets: Outlets,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    as_in_production: None,
+) -> Callable[[], None]:
+    """`AICG_DEBUG=1` from here on. Call it to add what was printed and logged so far to the outlets."""
+    monkeypatch.setattr(our_health, "_debug", True)
+    caplog.set_level("DEBUG", logger="aicostguard")
+
+    def listen() -> None:
+        captured = capfd.readouterr()
+        ours = [record for record in caplog.records if record.name.startswith("aicostguard")]
+        outlets.spoken += [captured.out, captured.err]
+        outlets.spoken += ["%s %s" % (record.getMessage(), record.exc_info) for record in ours]
+
+    return listen

@@ -36,8 +36,8 @@ class Planted(Exception):
         Planted.raised += 1
 
 
-def reached(run: Callable[[], Any]) -> Set[CodeType]:
-    """The code of every function of ours that `run` executes on this thread."""
+def reached(run: Callable[[], Any]) -> Tuple[Any, Set[CodeType]]:
+    """What `run` gives, and the code of every function of ours that it executes on this thread."""
     found: Set[CodeType] = set()
 
     def profile(frame: Any, event: str, argument: Any) -> None:
@@ -48,10 +48,10 @@ def reached(run: Callable[[], Any]) -> Set[CodeType]:
 
     sys.setprofile(profile)
     try:
-        run()
+        result = run()
     finally:
         sys.setprofile(None)
-    return found
+    return result, found
 
 
 def name_of(code: CodeType) -> str:
@@ -91,8 +91,8 @@ def guards(code: CodeType) -> bool:
     """Is this a function that cannot raise by its form?
 
     True when everything it calls stands inside `try … except Exception`, apart from `hasattr`, a list's own
-    `pop` and `clear`, and an attempt that catches what it expects. To make such a function raise is to make one of those
-    raise that it calls, and each of these has its own turn.
+    `pop` and `clear`, and an attempt that catches what it expects. To make such a function raise is to make one of
+    those raise that it calls, and each of these has its own turn.
     """
     if code.co_name.startswith("<"):  # a lambda or an expression
         return False

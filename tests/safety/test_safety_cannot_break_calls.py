@@ -16,7 +16,7 @@ import re
 import sys
 from pathlib import Path
 from types import CodeType
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set, Type
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Type
 
 import pytest
 
@@ -115,9 +115,8 @@ def reference(providers: Simulator, clients: Clients) -> Reference:
     reached = {}
     for name, ask in CALLS.items():
         forget()
-        with_us: List[Any] = []
-        reached[name] = inject.reached(lambda ask=ask: with_us.append(ask(clients)))  # type: ignore[misc]
-        assert with_us == [results[name]]
+        with_us, reached[name] = inject.reached(lambda ask=ask: ask(clients))  # type: ignore[misc]
+        assert with_us == results[name]
     agent.off()
     return Reference(results, reached)
 
@@ -175,7 +174,7 @@ def test_a_fault_in_any_function_of_delivery_changes_no_result(
         wired(ledger.url, MODE=mode)
         for name in names:
             afresh()
-            codes = inject.reached(lambda name=name: CALLS[name](clients))  # type: ignore[misc]
+            _, codes = inject.reached(lambda name=name: CALLS[name](clients))  # type: ignore[misc]
             functions = inject.functions()
             for code in sorted(codes, key=inject.name_of):
                 if not inject.name_of(code).startswith(("delivery", "auto")) or not has_turn(code):
