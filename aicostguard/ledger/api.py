@@ -127,12 +127,8 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
     @app.post("/v1/receipts", **apidoc.POST_RECEIPTS)
     async def post_receipts(request: Request) -> Response:
         received_ms = now_ms()
-        # Of a body whose sender may not send, nothing is kept.
-        try:
-            key = await run_in_threadpool(authorised, request, "ingest", lambda key: key)
-        except LedgerError:
-            await body.skip(request.stream())
-            raise
+        # Before the body: of one whose sender may not send, nothing is kept.
+        key = await run_in_threadpool(authorised, request, "ingest", lambda key: key)
         sent = await body.read(request.stream())
         encoding = request.headers.get("content-encoding")
         idempotency_key = request.headers.get("idempotency-key")
@@ -204,7 +200,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
     if error.status >= 500:
         log.error("%s", error)
     if error.status == 413:
-        # The rest of the body is not read: the connection cannot serve another request.
+        # Some of the body may be unread: the connection cannot serve another request.
         headers["Connection"] = "close"
     return Json(content, status_code=error.status, headers=headers)
 

@@ -21,7 +21,11 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 async def read(stream: AsyncIterator[bytes]) -> bytes:
-    """The body as sent. Raises `Refused` (413) beyond `MAX_BODY`."""
+    """The body as sent. Raises `Refused` (413) beyond `MAX_BODY`.
+
+    Even then it is read on, up to a point, and nothing of it is kept: a sender that is still writing when the
+    connection closes sees a reset instead of the reply, and would send the same again for ever.
+    """
     parts: list[bytes] = []
     size = 0
     async for part in stream:
@@ -35,19 +39,6 @@ async def read(stream: AsyncIterator[bytes]) -> bytes:
     if size > MAX_BODY:
         raise Refused(413, f"the body is larger than {MAX_BODY >> 20} MB: split it")
     return b"".join(parts)
-
-
-async def skip(stream: AsyncIterator[bytes]) -> None:
-    """Read a body that is refused anyway, and keep nothing of it.
-
-    A sender that is still writing when the connection closes sees a reset instead of the reply, and would send
-    the same again for ever.
-    """
-    size = 0
-    async for part in stream:
-        size += len(part)
-        if size > MAX_SKIPPED:
-            return
 
 
 def plain(body: bytes, encoding: str | None) -> bytes:
