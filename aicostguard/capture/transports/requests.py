@@ -19,6 +19,9 @@ from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.tap import Tap
 
+#: methods, and what is made of the original
+Rows = Tuple[Tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]], ...]
+
 #: where an object keeps its tap
 _TAP = "_aicostguard_tap"
 
@@ -28,8 +31,6 @@ _lock = threading.Lock()
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook requests. Raises when `Session.send` is not where it was."""
     replace(hook, module.Session, "send", lambda original: _send(original, hook))
-    replace(hook, module.Response, "iter_content", _iter_content)
-    replace(hook, module.Response, "close", _close)
 
 
 def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
@@ -75,23 +76,25 @@ def _response(call: Call, response: Any) -> None:
             call.read(response.status_code, content_type, header, content or b"")
         elif call.open(response.status_code, content_type, header):
             tap = Tap(call, header("content-encoding"))
-            ours = _watch(call.hook, type(response.raw))
-            (response.raw if ours else response).__dict__[_TAP] = tap
+            where, rows = (response.raw, _RAW) if _is_urllib3(response.raw) else (response, _CONTENT)
+            _watch(call.hook, type(where), rows)
+            where.__dict__[_TAP] = tap
     except Exception as error:
         call.hook.failed("response", error)
 
 
-def _watch(hook: Hook, kind: type) -> bool:
-    """Hook this class of raw responses, once. False when it is not urllib3's."""
-    if not all(hasattr(kind, name) for name in ("_decode", "_handle_chunk", "release_conn", "close")):
-        return False
+def _is_urllib3(raw: Any) -> bool:
+    return all(hasattr(raw, name) for name in ("_decode", "_handle_chunk", "release_conn", "__dict__"))
+
+
+def _watch(hook: Hook, kind: type, rows: Rows) -> None:
+    """Hook this class of objects, unless it is. Each method where it is defined, which may be a class above."""
     with _lock:
-        for name, make in _RAW:
+        for name, make in rows:
             for owner in kind.__mro__:
                 if name in owner.__dict__:
                     replace(hook, owner, name, make)
                     break
-    return True
 
 
 def _fp_read(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,10 +229,11 @@ def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
     tap.end(True)
 
 
-_RAW: Tuple[Tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]], ...] = (
+_RAW: Rows = (
     ("_fp_read", _fp_read),
     ("_handle_chunk", _handle_chunk),
     ("_decode", _decode),
     ("release_conn", _release_conn),
     ("close", _close),
 )
+_CONTENT: Rows = (("iter_content", _iter_content), ("close", _close))
