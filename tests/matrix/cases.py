@@ -397,7 +397,7 @@ def stainless(module: str, names: Tuple[str, str], provider: str, path: str, mod
 
 
 stainless("groq", ("Groq", "AsyncGroq"), "groq", "", "llama-3.3-70b-versatile")
-stainless("together", ("Together", "AsyncTogether"), "together", "/v1", "meta-llama/Llama-3.3-70B-Instruct-Turbo")
+stainless("together", ("Together", "AsyncTogether"), "together", "", "meta-llama/Llama-3.3-70B-Instruct-Turbo")
 stainless("perplexity", ("Perplexity", "AsyncPerplexity"), "perplexity", "", "sonar")
 stainless("cerebras.cloud.sdk", ("Cerebras", "AsyncCerebras"), "cerebras", "", "llama3.1-8b")
 
