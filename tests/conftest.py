@@ -6,6 +6,7 @@ Outcomes go to `.cache/results/X.Y.json` (one file per interpreter, merged run b
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
@@ -123,8 +124,15 @@ def _write(path: Path, rows: Dict[str, Dict[str, Any]]) -> None:
         sys.stderr.write("outcomes not recorded in %s: %s\n" % (path, error))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def swept() -> Iterator[None]:
+    """What a file leaves open is its own failure: else a socket is found at the end, when nobody knows whose it is."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
-def corpus() -> Iterable[Path]:
+def corpus() -> Path:
     """The folder of recorded traffic, which is not part of the project; a test without it skips by name."""
     named = os.environ.get("AICG_CORPUS")
     folder = Path(named) if named else ids.ROOT.parent / "shared" / "corpus"
