@@ -27,7 +27,7 @@ from aicostguard.health import health
 from aicostguard.receipt import Receipt
 
 #: seconds that the end of the program may take for us, that a flush may take by default, and a look at the worker
-EXIT_SECONDS, FLUSH_SECONDS, LOOK = 1.8, 10.0, 0.1
+EXIT_SECONDS, FLUSH_SECONDS, LOOK = 1.6, 10.0, 0.1
 #: seconds to wait at exit for an attempt when the one before has failed already
 EXIT_WHEN_DOWN = 0.1
 

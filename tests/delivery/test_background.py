@@ -30,9 +30,12 @@ def test_a_receipt_is_in_the_ledger_well_within_two_seconds(deliver: Deliver) ->
         delivery = deliver(ledger.url)
         started = time.monotonic()
         delivery.submit(receipt("a"))
-        assert time.monotonic() - started < 0.1
+        assert time.monotonic() - started < 0.5
         assert ledger.wait(1, 2.0)
         assert ledger.stored[delivery._epoch, 0] == receipt("a")
+        time.sleep(0.8)  # the worker sleeps by now
+        delivery.submit(receipt("b"))
+        assert ledger.wait(2, 2.0)
         seen = ledger.seen[0]
         assert seen.path == "/v1/receipts"
         assert seen.headers["Authorization"] == "Bearer " + KEY
@@ -257,7 +260,7 @@ def test_flush_is_bounded_and_honest_about_a_black_hole(deliver: Deliver) -> Non
         delivery.submit(receipt("a"))
         started = time.monotonic()
         assert not delivery.flush(0.4)
-        assert 0.3 < time.monotonic() - started < 1.0
+        assert 0.3 < time.monotonic() - started < 2.0
 
 
 def test_an_overflow_goes_to_the_spool_while_the_sender_hangs_and_what_is_lost_is_counted(

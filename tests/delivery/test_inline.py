@@ -37,7 +37,7 @@ def _threads() -> Set[int]:
 
 @pytest.mark.ids("G14")
 def test_inline_from_many_threads_each_waits_for_its_own_receipt(deliver: Deliver) -> None:
-    with FakeLedger(then=Answer(delay=0.05)) as ledger:
+    with FakeLedger(then=Answer(delay=0.2)) as ledger:
         delivery = deliver(ledger.url, MODE="inline")
         missing: List[str] = []
 
@@ -53,7 +53,7 @@ def test_inline_from_many_threads_each_waits_for_its_own_receipt(deliver: Delive
         for thread in threads:
             thread.join()
         assert not missing and len(ledger.stored) == 8
-        assert time.monotonic() - started < 0.4  # side by side, not one after the other
+        assert time.monotonic() - started < 1.2  # side by side, not one after the other
 
 
 @pytest.mark.ids("G15", "A18")
@@ -85,7 +85,7 @@ def test_asubmit_awaits_and_does_not_block_the_loop(deliver: Deliver) -> None:
 
 @pytest.mark.ids("G15")
 def test_many_tasks_await_side_by_side(deliver: Deliver) -> None:
-    with FakeLedger(then=Answer(delay=0.1)) as ledger:
+    with FakeLedger(then=Answer(delay=0.3)) as ledger:
         delivery = deliver(ledger.url, MODE="inline")
 
         async def main() -> float:
@@ -93,7 +93,7 @@ def test_many_tasks_await_side_by_side(deliver: Deliver) -> None:
             await asyncio.gather(*(delivery.asubmit([receipt("m%d" % n)]) for n in range(10)))
             return time.monotonic() - started
 
-        assert asyncio.run(main()) < 0.8
+        assert asyncio.run(main()) < 2.0
         assert len(ledger.stored) == 10 and ledger.duplicates == 0
 
 
@@ -111,7 +111,7 @@ def test_a_cancelled_caller_is_cancelled_at_once_and_its_receipt_is_not_lost(del
                 await task
             return time.monotonic() - started
 
-        assert asyncio.run(main()) < 0.2
+        assert asyncio.run(main()) < 0.5
         assert delivery.stats()["queue"] == 1
         assert delivery.flush(3) and ledger.models() == ["a"]
 
@@ -145,26 +145,26 @@ def test_the_awaited_sender_reads_chunks_and_obeys_the_same_rules(deliver: Deliv
 
 @pytest.mark.ids("G15")
 def test_a_black_hole_is_awaited_to_its_deadline_only(deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "INLINE_SECONDS", 0.3)
+    monkeypatch.setattr(courier, "INLINE_SECONDS", 1.0)
     with BlackHole() as hole:
         delivery = deliver(hole.url, MODE="inline")
         started = time.monotonic()
         asyncio.run(delivery.asubmit([receipt("a")]))
-        assert 0.2 < time.monotonic() - started < 1.0
+        assert 0.9 < time.monotonic() - started < 2.5
         # And the next call does not even try.
         started = time.monotonic()
         asyncio.run(delivery.asubmit([receipt("b")]))
         delivery.submit(receipt("c"))
-        assert time.monotonic() - started < 0.15
+        assert time.monotonic() - started < 0.8
         assert delivery.stats()["spool"]["pending"] == 3
 
 
 def test_asubmit_in_background_mode_only_queues(deliver: Deliver) -> None:
-    with FakeLedger(then=Answer(delay=0.3)) as ledger:
+    with FakeLedger(then=Answer(delay=1.0)) as ledger:
         delivery = deliver(ledger.url)
         started = time.monotonic()
         asyncio.run(delivery.asubmit([receipt("a")]))
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 0.6
         assert delivery.flush(3) and ledger.models() == ["a"]
 
 
@@ -197,7 +197,7 @@ def test_inline_never_raises_and_a_refused_ledger_costs_little(deliver: Deliver)
     started = time.monotonic()
     for n in range(50):
         delivery.submit(receipt("m%d" % n))
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 3.0
     assert not delivery.flush(1)
     assert health.counters["spooled"] == 50
 

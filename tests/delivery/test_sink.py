@@ -77,7 +77,7 @@ def test_the_caller_never_waits_for_a_locked_file(deliver: Deliver, tmp_path: Pa
     delivery = deliver("sqlite:///%s" % path)
     started = time.monotonic()
     delivery.submit(receipt("a"))
-    assert time.monotonic() - started < 0.1
+    assert time.monotonic() - started < 0.4
     time.sleep(0.5)
     writer.execute("COMMIT")
     writer.close()

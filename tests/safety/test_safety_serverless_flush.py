@@ -70,12 +70,12 @@ def test_submit_posts_before_it_returns_and_starts_no_thread(make: Make, platfor
 @pytest.mark.ids("G14", "G21")
 @pytest.mark.parametrize("platform", [{}, {"FUNCTION_NAME": "handler"}, {"VERCEL": ""}], ids=_names)
 def test_an_ordinary_server_is_not_taken_for_one(make: Make, platform: Dict[str, str]) -> None:
-    with FakeLedger(then=Answer(delay=0.3)) as ledger:
+    with FakeLedger(then=Answer(delay=1.0)) as ledger:
         delivery = make(ledger.url, **platform)
         assert not delivery.inline
         started = time.monotonic()
         delivery.submit(dict(RECEIPT))
-        assert time.monotonic() - started < 0.2 and not ledger.stored
+        assert time.monotonic() - started < 0.6 and not ledger.stored
         assert delivery.shutdown(3) and len(ledger.stored) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_ledger_that_is_not_there_does_not_propagate_and_the_receipt_is_kept(m
     delivery = make("http://127.0.0.1:%d" % free_port(), AWS_LAMBDA_FUNCTION_NAME="f")
     started = time.monotonic()
     delivery.submit(dict(RECEIPT))
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 2.0
     assert health.counters["dropped"] == 0 and "ledger.unreachable" in health.warnings
 
 
