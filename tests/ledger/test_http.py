@@ -70,6 +70,10 @@ def test_a_key_sees_its_own_project_only(server: Server, store: SqliteStore) -> 
     assert server.get("/v1/costs?since=all", key=other).body["totals"]["calls"] == 0
     assert server.get("/v1/receipts?since=all", key=other).body["receipts"] == []
     assert server.post(envelope([receipt()]), key=other).body["accepted"] == 1
+    for path in ("/v1/costs?since=all", "/v1/costs?since=all&group_by=model,feature"):
+        assert server.get(path).body["totals"]["calls"] == 1
+    assert len(server.get("/v1/receipts?since=all").body["receipts"]) == 1
+    assert len(server.get("/v1/sources").body["sources"]) == 1
 
 
 # What is taken
@@ -107,6 +111,7 @@ def test_a_broken_encoding_is_said(server: Server) -> None:
 
 def test_too_large_is_413_whether_announced_or_not(server: Server) -> None:
     assert "5 MB" in _refused(server.ask("POST", "/v1/receipts", b" " * (body.MAX_BODY + 1)), 413)
+    assert "5 MB" in _refused(server.ask("POST", "/v1/receipts", b" " * (3 * body.MAX_BODY)), 413)
     big = json.dumps(envelope([receipt()] * 60_000)).encode()[: body.MAX_BODY - 1]
     assert server.ask("POST", "/v1/receipts", big, key=None).status == 401, "the reply, not a reset"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:

@@ -168,6 +168,14 @@ def test_a_cover_has_no_gap_and_no_overlap(since: int, length: int, hours: bool,
     assert at == since + length or not length
 
 
+def test_the_hours_of_one_envelope_add_up_to_its_day(store: SqliteStore) -> None:
+    body = envelope([receipt()] * 3)
+    noon = NOW - NOW % DAY_MS - DAY_MS // 2
+    body["at"] = [noon + hour * HOUR_MS - 1 for hour in range(3)]
+    take(store, body)
+    assert [row["calls"] for row in costs(store, group_by="day")["rows"]] == [3]
+
+
 @pytest.mark.ids("X6")
 def test_days_are_utc_unless_a_zone_is_named(store: SqliteStore) -> None:
     # 2026-03-29 is the day on which Berlin's clocks go from 2 to 3: it has 23 hours.
