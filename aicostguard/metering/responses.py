@@ -27,19 +27,15 @@ def read_response(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     """A response object, whole: of a POST, of a retrieval, or inside a terminal event."""
     status = body.get("status")
     usage, mismatch = usage_of(body.get("usage"), facts)
-    response_id = text(body.get("id"))
-    if usage is None:
-        if status in _UNFINISHED:
-            return [Reading(model=text(body.get("model")), usage=None, response_id=response_id, pending=True)]
-        # Failed or cancelled before a token: `usage` is null and nothing is billed.
-        if body.get("error") or status in ("failed", "cancelled"):
-            return []
+    # Failed or cancelled before a token: `usage` is null and nothing is billed.
+    if usage is None and (body.get("error") or status in ("failed", "cancelled")):
+        return []
     reading = Reading(
         model=text(body.get("model")),
         usage=usage,
         service_tier=tier(body.get("service_tier")),
         mismatch=mismatch,
-        response_id=response_id,
+        response_id=text(body.get("id")),
         pending=status in _UNFINISHED,
     )
     if usage is None:

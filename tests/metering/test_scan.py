@@ -17,6 +17,7 @@ USAGE = {"usage": {"prompt_tokens": 999_999, "total_tokens": 999_999}}
 LONG = "x" * (2 * SMALL)
 #: contents that hold something like usage at another depth, or in a string
 DECOYS = [
+    {"model": "decoy", "more": {"model": "decoy", "usage": USAGE}},
     {"arguments": json.dumps(USAGE)},
     {"arguments": json.dumps(json.dumps(USAGE))},
     {"input": USAGE},
@@ -33,11 +34,14 @@ DECOYS = [
 @pytest.mark.ids("B15")
 @pytest.mark.parametrize("decoy", DECOYS, ids=str)
 @pytest.mark.parametrize("indent", [None, 2])
-@pytest.mark.parametrize("order", ["usage last", "usage first", "usage in the middle", "no usage"])
+@pytest.mark.parametrize(
+    "order", ["usage last", "model and usage last", "usage first", "usage in the middle", "no usage"]
+)
 def test_only_the_top_level_is_read(decoy: Any, indent: Any, order: str) -> None:
     real = {"prompt_tokens": 5, "completion_tokens": 6}
     body: Dict[str, Any] = {
         "usage last": {"model": "m", "choices": [decoy, LONG, decoy], "usage": real},
+        "model and usage last": {"choices": [decoy, LONG, decoy], "model": "m", "usage": real},
         "usage first": {"model": "m", "usage": real, "choices": [decoy, LONG, decoy]},
         "usage in the middle": {"choices": [decoy, LONG], "usage": real, "model": "m", "more": [LONG, decoy]},
         "no usage": {"model": "m", "choices": [decoy, LONG, decoy]},
