@@ -188,5 +188,5 @@ def test_depth_without_end_is_no_recursion_error() -> None:
 
 def test_a_broken_aws_payload_is_passed_over() -> None:
     fixture = BY_NAME["anthropic on bedrock, stream"]
-    noise = aws(b"", b"{", b'{"bytes": 5}', b'{"bytes": "###"}', b'{"message": "throttled"}')
+    noise = aws(b"", b"{", b'{"bytes": 5}', b'{"bytes": "###"}', b'{"bytes": "a"}', b'{"message": "throttled"}')
     assert [told(reading) for reading in fixture.read(noise + fixture.body)] == list(fixture.expected)
