@@ -140,7 +140,7 @@ def test_a_fault_in_any_function_changes_no_result(
 ) -> None:
     functions = inject.functions()
     broken: List[str] = []
-    most = 25 if path.startswith("capture") else 4
+    most = 12 if path.startswith("capture") else 4
     for code in reference.functions(path):
         for name in reference.calls(code, most):
             forget()
