@@ -84,9 +84,17 @@ def test_a_black_hole_costs_two_seconds_at_most_and_nothing_is_lost(tmp_path: Pa
 
 @pytest.mark.ids("E4")
 def test_a_black_hole_that_is_known_is_not_waited_for(tmp_path: Path) -> None:
-    code = "from aicostguard.delivery import courier\ncourier.EXCHANGE_SECONDS = 0.2\ndelivery.submit(row('a'))\n"
+    code = (
+        "from aicostguard.delivery import courier, link\n"
+        "courier.EXCHANGE_SECONDS, link.FIRST = 0.2, 0.05\n"
+        "delivery.submit(row('a'))\n"
+        "while delivery._courier.link.state != 'down': time.sleep(0.01)\n"
+        "courier.EXCHANGE_SECONDS = 30\n"
+        "while not delivery._courier._inflight: time.sleep(0.01)\n"
+        "time.sleep(0.3); delivery.submit(row('b'))"
+    )
     with BlackHole() as hole:
-        seconds, _ = _run(hole.url, tmp_path, code + "time.sleep(0.6); delivery.submit(row('b'))")
+        seconds, _ = _run(hole.url, tmp_path, code)
     assert seconds < 1.0
     data = b"".join(path.read_bytes() for path in tmp_path.glob("spool/*/*"))
     assert b'"a"' in data and b'"b"' in data

@@ -115,6 +115,13 @@ def hold():
         held.set(); release.wait(30)
 if os.environ["HOLD"] == "1":
     threading.Thread(target=hold, daemon=True).start(); held.wait()
+silent = ctypes.PyDLL(None).fork()
+if silent == 0:
+    try:
+        delivery._leave()  # the exit hook of a child that has submitted nothing
+    finally:
+        os._exit(0)
+os.waitpid(silent, 0)
 pid = ctypes.PyDLL(None).fork()
 if pid == 0:
     code = 1
@@ -141,6 +148,7 @@ def test_a_fork_in_c_that_runs_no_hook_is_noticed(state: Path, hold: str) -> Non
         done = subprocess.run(
             [sys.executable, "-c", _IN_C], env=environ, capture_output=True, text=True, timeout=60, check=False
         )
+        assert not (state / "spool").exists()  # no child wrote down its parent's receipts
         assert (done.returncode, done.stdout.split()) == (0, ["0", "True"]), done.stderr
         assert len(ledger.stored) == 22 and ledger.duplicates == 0
         assert len({epoch for epoch, _ in ledger.stored}) == 2
@@ -172,6 +180,25 @@ def test_a_storm_of_forks_while_everything_is_busy(deliver: Deliver) -> None:
         assert delivery.flush(10)
         children = {name for name in ledger.models() if name != "p"}
         assert children == {"c%d" % n for n in range(20)} and ledger.duplicates == 0
+
+
+@pytest.mark.ids("E1")
+def test_a_child_that_submits_nothing_has_its_own_books_too(deliver: Deliver) -> None:
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url)
+        delivery.submit(receipt("a"))
+        health.warn("x", "said by the parent")
+        assert delivery.flush(3)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                fresh = not any(health.counters.values()) and delivery._pid == os.getpid()
+                code = 0 if fresh and "x" in health.warnings else 3
+            finally:
+                os._exit(code)
+        assert _wait(pid) == 0
+        assert health.counters["sent"] == 1
 
 
 def test_a_child_that_only_leaves_does_not_touch_the_parents_receipts(deliver: Deliver, state: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Set, Tuple
 import pytest
 
 from aicostguard.delivery import Delivery, courier, link
+from aicostguard.delivery.queue import Queue
 from aicostguard.health import health
 from tests.delivery.conftest import receipt
 from tests.delivery.fake_ledger import Answer, BlackHole, FakeLedger, free_port
@@ -36,7 +37,12 @@ def _threads() -> Set[int]:
 
 
 @pytest.mark.ids("G14")
-def test_inline_from_many_threads_each_waits_for_its_own_receipt(deliver: Deliver) -> None:
+def test_inline_from_many_threads_each_waits_for_its_own_receipt(
+    deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Queue.take
+    # Time for every thread to arrive before the first one looks into the queue.
+    monkeypatch.setattr(Queue, "take", lambda *args: time.sleep(0.1) or take(*args))
     with FakeLedger(then=Answer(delay=0.2)) as ledger:
         delivery = deliver(ledger.url, MODE="inline")
         missing: List[str] = []
