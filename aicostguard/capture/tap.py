@@ -15,13 +15,17 @@ from aicostguard.capture.inflate import Decoder, decoder
 
 
 class Tap:
-    """One response's tap. `decoding` is set by whoever wraps the library's decoder, as soon as it is used."""
+    """One response's tap.
+
+    `decoding` is None until it is known whether the library decodes what it reads. Whoever wraps the library's
+    decoder sets it to True as soon as the decoder is used; False means that nobody can tell us decoded bytes.
+    """
 
     __slots__ = ("call", "decoding", "_encoding", "_held", "_inflate")
 
     def __init__(self, call: Call, encoding: Optional[str]) -> None:
         self.call = call
-        self.decoding = False
+        self.decoding: Optional[bool] = None
         self._encoding = encoding
         self._held: Optional[bytes] = None
         self._inflate: Optional[Decoder] = None
@@ -40,10 +44,12 @@ class Tap:
         if self.decoding:
             self._held = None
             return
-        held, self._held = self._held, data
+        ready: Optional[bytes] = data
+        if self.decoding is None:
+            ready, self._held = self._held, data
         try:
-            if held is not None:
-                self._decode(held)
+            if ready is not None:
+                self._decode(ready)
         except Exception as error:
             self.call.lost("tap", error)
 

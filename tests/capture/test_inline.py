@@ -105,13 +105,14 @@ def test_aiohttp(inline: InlineAgent, encoding: str) -> None:
 @pytest.mark.ids("G14", "G15", "A7")
 def test_cancelled_while_a_receipt_is_awaited(inline: InlineAgent) -> None:
     httpx2 = pytest.importorskip("httpx2")
-    reached = asyncio.Event()
-
-    async def slowly(receipts: Any) -> None:
-        reached.set()
-        await asyncio.sleep(60)
 
     async def use() -> None:
+        reached = asyncio.Event()
+
+        async def slowly(receipts: Any) -> None:
+            reached.set()
+            await asyncio.sleep(60)
+
         state.adeliver = slowly
         async with httpx2.AsyncClient(base_url=inline.url("openai")) as client:
             task = asyncio.ensure_future(client.post(PATH, json=CHAT))

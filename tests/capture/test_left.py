@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List
 
 import pytest
@@ -17,6 +20,7 @@ from tests.agent import Agent
 from tests.capture.tools import CHAT, CLAUDE, GEMINI, HI, STREAM, both, both_async, only
 
 PATH = "/v1/chat/completions"
+ROOT = Path(__file__).parents[2]
 #: a stream that is still under way when its first piece has been read
 LONG = {"chunks": 400, "delay_ms": 5}
 
@@ -274,6 +278,45 @@ def test_the_target_of_with_is_read(agent: Agent) -> None:
             for _ in events:
                 pass
     agent.balance()
+
+
+_AT_EXIT = """
+import sys
+if sys.argv[2]:
+    from aicostguard import config
+    from aicostguard.capture import hooks
+    from aicostguard.capture.state import state
+    state.deliver = [].append
+    state.hosts = config.load({"AICG_HOSTS": sys.argv[2]}).hosts
+    hooks.install()
+import %s as library
+body = {"model": "gpt-4o", "messages": [], "stream": True}
+if "requests" in sys.modules:
+    response = library.post(sys.argv[1], json=body, stream=True)
+    pieces = response.iter_content(None)
+else:
+    client = library.Client()
+    response = client.send(client.build_request("POST", sys.argv[1], json=body), stream=True)
+    pieces = response.iter_raw()
+next(pieces)
+library.cycle = [response, pieces]
+library.cycle.append(library.cycle)
+"""
+
+
+@pytest.mark.ids("A4", "A11")
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "requests"])
+def test_a_stream_that_is_open_when_the_program_ends(agent: Agent, name: str) -> None:
+    """As quiet as without us, though what we need may be gone by then."""
+    pytest.importorskip(name)
+    agent.simulator.set_default(**LONG)
+
+    def end(hosts: str) -> Any:
+        command = [sys.executable, "-c", _AT_EXIT % name, agent.url("openai") + PATH, hosts]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        return done.returncode, done.stderr
+
+    assert end(agent.simulator.hosts_setting()) == end("") == (0, "")
 
 
 def leftovers() -> List[Any]:

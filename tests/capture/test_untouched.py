@@ -166,6 +166,29 @@ def test_copies_of_responses(agent: Agent, name: str) -> None:
 
 
 @pytest.mark.ids("A5")
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_copy_of_a_stream(agent: Agent, name: str) -> None:
+    """An unread stream of a mock can be copied and read; that of a real connection cannot."""
+    module = library(name)
+    agent.simulator.set_default(**fixed(True))
+
+    def mock(request: Any) -> Any:
+        return module.Response(200, stream=module.ByteStream(b"data: [DONE]\n\n"))
+
+    def use() -> Any:
+        seen = []
+        for transport in (module.MockTransport(mock), module.HTTPTransport()):
+            with module.Client(transport=transport) as client:
+                with client.stream("POST", agent.url("openai") + PATH, json=STREAM) as response:
+                    seen.append(attempt(lambda: b"".join(copy.deepcopy(response.stream))))
+                    seen.append(attempt(lambda: kind(copy.copy(response.stream))))
+                    seen.append(shown(response.read()))
+        return seen
+
+    both(agent, use)
+
+
+@pytest.mark.ids("A5")
 def test_copies_of_other_things(agent: Agent) -> None:
     requests = library("requests")
     agent.simulator.set_default(**fixed(False))

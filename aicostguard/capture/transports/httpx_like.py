@@ -109,6 +109,7 @@ class _Tapper:
         if self.inner and hasattr(response.stream, "_stream"):
             self._tap_inside(response, tap)
         else:
+            tap.decoding = False
             response.stream = self._wrap(response.stream, tap)
 
     def _tap_inside(self, response: Any, tap: Tap) -> None:
@@ -291,6 +292,8 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
                 self._tap.end(False)
 
         def __getattr__(self, name: str) -> Any:
+            if name == "_inner":  # a copy that is being made
+                raise AttributeError(name)
             return getattr(self._inner, name)
 
     class TappedAsyncStream(module.AsyncByteStream):  # type: ignore[name-defined, misc]
@@ -310,6 +313,8 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
                 await self._tap.call.drain()
 
         def __getattr__(self, name: str) -> Any:
+            if name == "_inner":  # a copy that is being made
+                raise AttributeError(name)
             return getattr(self._inner, name)
 
     return TappedStream, TappedAsyncStream

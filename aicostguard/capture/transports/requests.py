@@ -25,7 +25,8 @@ Rows = Tuple[Tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]], ...
 #: where an object keeps its tap
 _TAP = "_aicostguard_tap"
 
-_lock = threading.Lock()
+#: reentrant, because a garbage collection under it may run any finaliser
+_lock = threading.RLock()
 
 
 def install(module: ModuleType, hook: Hook) -> None:
