@@ -318,7 +318,8 @@ UNDECODED: Dict[str, Read] = {
 
 
 def readinto(raw: Any) -> bytes:
-    parts, buffer = [], bytearray(64)
+    parts: List[bytes] = []
+    buffer = bytearray(64)
     while True:
         size = raw.readinto(buffer)
         if not size:
