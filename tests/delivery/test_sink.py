@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from aicostguard.delivery import Delivery, link
+from aicostguard.health import health
 from tests.delivery.conftest import receipt
 
 Deliver = Callable[..., Delivery]
@@ -82,6 +83,7 @@ def test_the_caller_never_waits_for_a_locked_file(deliver: Deliver, tmp_path: Pa
     writer.execute("COMMIT")
     writer.close()
     assert delivery.flush(5) and _models(path) == ["a"]
+    assert "attempts_failed" not in health.notes  # it waited for the other writer
 
 
 def test_several_writers_lose_nothing(deliver: Deliver, tmp_path: Path) -> None:
