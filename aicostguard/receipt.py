@@ -119,6 +119,7 @@ FIELDS: Dict[str, Field] = {
     ),
 }
 
+_COUNTS = Usage._fields
 _WHOLES = ("input_tokens", "output_tokens", "reported_cost_nanousd")
 LABELS = ("user", "session", "agent", "parent_agent", "team", "project", "request", "tags")
 REQUIRED = ("provider", "model")
@@ -172,12 +173,15 @@ def build(
     else:
         receipt["model"] = replacement(model, salt)
         changed += 1
-    values: Dict[str, Any] = {}
     if usage is not None:
-        # A part that is 0 says nothing; of a whole, and of a cost, 0 is an answer.
-        values.update((key, n) for key, n in zip(Usage._fields, usage) if n or key in _WHOLES)
-    values.update(more)
-    for key, value in values.items():
+        for key, count in zip(_COUNTS, usage):
+            # A part that is 0 says nothing; of a whole, and of a cost, 0 is an answer.
+            if count is not None and (count or key in _WHOLES):
+                if FIELDS[key].fits(count):
+                    receipt[key] = count
+                else:
+                    changed += 1
+    for key, value in more.items():
         if value is None or value is False:
             continue
         field = FIELDS.get(key)

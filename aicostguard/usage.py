@@ -79,18 +79,19 @@ class Reading(NamedTuple):
     pending: bool = False
 
 
+# By position: this runs on the caller's thread, for every response.
+_INPUT_PARTS_AT = tuple(Usage._fields.index(name) for name in INPUT_PARTS)
+_OUTPUT_PARTS_AT = tuple(Usage._fields.index(name) for name in OUTPUT_PARTS)
+
+
 def inconsistent(usage: Usage, reported_total: Optional[int] = None) -> bool:
     """True when a part exceeds its whole, or input + output is not the provider's own total."""
-    if usage.input_tokens is not None:
-        for name in INPUT_PARTS:
-            part = getattr(usage, name)
-            if part is not None and part > usage.input_tokens:
-                return True
-    if usage.output_tokens is not None:
-        for name in OUTPUT_PARTS:
-            part = getattr(usage, name)
-            if part is not None and part > usage.output_tokens:
-                return True
+    for whole, parts in ((usage.input_tokens, _INPUT_PARTS_AT), (usage.output_tokens, _OUTPUT_PARTS_AT)):
+        if whole is not None:
+            for at in parts:
+                part = usage[at]
+                if part is not None and part > whole:
+                    return True
     if reported_total is None:
         return False
     return (usage.input_tokens or 0) + (usage.output_tokens or 0) != reported_total

@@ -19,13 +19,15 @@ class Tap:
 
     `decoding` is None until it is known whether the library decodes what it reads. Whoever wraps the library's
     decoder sets it to True as soon as the decoder is used; False means that nobody can tell us decoded bytes.
+    `idle` is True once `raw` has nothing more to do: whoever sees undecoded bytes need not call it.
     """
 
-    __slots__ = ("call", "decoding", "_encoding", "_held", "_inflate")
+    __slots__ = ("call", "decoding", "idle", "_encoding", "_held", "_inflate")
 
     def __init__(self, call: Call, encoding: Optional[str]) -> None:
         self.call = call
         self.decoding: Optional[bool] = None
+        self.idle = False
         self._encoding = encoding
         self._held: Optional[bytes] = None
         self._inflate: Optional[Decoder] = None
@@ -43,6 +45,7 @@ class Tap:
             return
         if self.decoding:
             self._held = None
+            self.idle = True
             return
         ready: Optional[bytes] = data
         if self.decoding is None:

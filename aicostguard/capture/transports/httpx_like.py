@@ -95,11 +95,12 @@ class _Tapper:
         """Meter a response that was read, tap one that was not. Never raises."""
         try:
             header = response.headers.get
-            content_type = header("content-type") or ""
             content = response.__dict__.get("_content")
             if content is not None:
+                # A JSON object is one, whatever the header says; looking the header up costs more than a glance.
+                content_type = "" if content[:1] == b"{" else header("content-type") or ""
                 call.read(response.status_code, content_type, header, content)
-            elif call.open(response.status_code, content_type, header):
+            elif call.open(response.status_code, header("content-type") or "", header):
                 self.tap(response, Tap(call, header("content-encoding")))
         except Exception as error:
             call.hook.failed("response", error)
@@ -148,6 +149,7 @@ class _Probe:
 
     def __init__(self) -> None:
         self.decoding = False
+        self.idle = False
         self.seen: Any = []
         self.call = self
         self.asynchronous = False
@@ -167,17 +169,18 @@ class _Probe:
 class _BytesDecoder:
     """Around a decoder whose `decode` and `flush` give bytes."""
 
-    __slots__ = ("_inner", "_tap")
+    __slots__ = ("_inner", "_plain", "_tap")
 
     def __init__(self, inner: Any, tap: Tap) -> None:
         self._inner = inner
         self._tap = tap
+        self._plain = tap.plain
 
     def decode(self, data: bytes) -> bytes:
         self._tap.decoding = True
         plain: bytes = self._inner.decode(data)
         if plain:
-            self._tap.plain(plain)
+            self._plain(plain)
         return plain
 
     def flush(self) -> bytes:
@@ -188,18 +191,18 @@ class _BytesDecoder:
 class _PiecesDecoder:
     """Around a decoder whose `decode` and `flush` give pieces, one at a time."""
 
-    __slots__ = ("_inner", "_tap")
+    __slots__ = ("_inner", "_plain", "_tap")
 
     def __init__(self, inner: Any, tap: Tap) -> None:
         self._inner = inner
         self._tap = tap
+        self._plain = tap.plain
 
     def decode(self, data: bytes) -> Any:
-        tap = self._tap
-        tap.decoding = True
+        self._tap.decoding = True
         for plain in self._inner.decode(data):
             if plain:
-                tap.plain(plain)
+                self._plain(plain)
             yield plain
 
     def flush(self) -> Any:
@@ -227,7 +230,8 @@ class _SyncIterator:
         except BaseException:
             self._tap.end(False)
             raise
-        self._tap.raw(chunk)
+        if not self._tap.idle:
+            self._tap.raw(chunk)
         return chunk
 
     def close(self) -> None:
@@ -259,7 +263,8 @@ class _AsyncIterator:
         except BaseException:
             tap.end(False)
             raise
-        tap.raw(chunk)
+        if not tap.idle:
+            tap.raw(chunk)
         return chunk
 
     async def asend(self, value: Any) -> bytes:
