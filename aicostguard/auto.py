@@ -7,6 +7,7 @@ connection. Never raises: whatever is wrong with the settings is said once, and 
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
 
 from aicostguard import config
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _settings: Optional[config.Settings] = None
 _delivery: Optional[Delivery] = None
+_lock = threading.RLock()  # reentrant: a finaliser may deliver while the sender is made
 
 
 def activate(settings: config.Settings) -> bool:
@@ -37,7 +39,7 @@ def activate(settings: config.Settings) -> bool:
     state.rule = caller.Rule(settings.feature_skip, settings.feature_style == "qualified")
     state.default = settings.feature_default
     state.salt = settings.key or ""
-    hooks.install()
+    hooks.install(_build)
     return True
 
 
@@ -69,24 +71,30 @@ def stats() -> Dict[str, Any]:
     return shown
 
 
-def _sender() -> Delivery:
+def _build() -> None:
+    """Make the sender, once, on the way of an import rather than of the first call. It starts no thread yet."""
     global _delivery
-    if _delivery is None:
-        from aicostguard.capture import hooks
-        from aicostguard.delivery import Delivery, register_status
+    with _lock:
+        if _delivery is None and _settings is not None:
+            from aicostguard.capture import hooks
+            from aicostguard.delivery import Delivery, register_status
 
-        assert _settings is not None
-        register_status(hooks.states)
-        _delivery = Delivery(_settings)
-    return _delivery
+            register_status(hooks.states)
+            _delivery = Delivery(_settings)
 
 
 def _deliver(receipt: Receipt) -> None:
-    _sender().submit(receipt)
+    if _delivery is None:
+        _build()
+    assert _delivery is not None
+    _delivery.submit(receipt)
 
 
 async def _adeliver(receipts: Sequence[Receipt]) -> None:
-    await _sender().asubmit(receipts)
+    if _delivery is None:
+        _build()
+    assert _delivery is not None
+    await _delivery.asubmit(receipts)
 
 
 def _start() -> None:

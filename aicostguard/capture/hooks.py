@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from aicostguard.capture import patch
 from aicostguard.capture.patch import Hook
@@ -74,13 +74,18 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
 _waiting: Dict[str, Instrument] = {}
 _hooks: Dict[str, Hook] = {}
 _finder: Optional[_Finder] = None
+_ready: Optional[Callable[[], None]] = None
 
 
-def install() -> None:
-    """Hook what is imported already, and wait for the rest. Doing it twice does nothing."""
-    global _finder
+def install(ready: Optional[Callable[[], None]] = None) -> None:
+    """Hook what is imported already, and wait for the rest. Doing it twice does nothing.
+
+    `ready` is called when there is something to meter: before the first hook, and never when no library is imported.
+    """
+    global _finder, _ready
     if _finder is not None:
         return
+    _ready = ready
     _waiting.update((row.module, row) for row in INSTRUMENTS)
     _finder = _Finder()
     sys.meta_path.insert(0, _finder)
@@ -115,6 +120,8 @@ def _hook(module: ModuleType, name: str) -> None:
         return
     hook = _hooks[name] = Hook(row.label)
     try:
+        if _ready is not None:
+            _ready()
         _check_version(row)
         installer: Any = import_module(row.installer)
         installer.install(module, hook)

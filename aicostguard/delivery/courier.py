@@ -23,6 +23,8 @@ from aicostguard.health import health
 
 #: seconds for a whole exchange however slowly its bytes arrive; inline a user's request waits for it
 EXCHANGE_SECONDS, INLINE_SECONDS = 10.0, 5.0
+#: seconds that a program which ends may spend on what earlier ones left in the spool, when the ledger answers
+LEFTOVERS_SECONDS = 0.5
 #: seconds for which a spool that failed is left alone
 SPOOL_PAUSE = 30.0
 
@@ -42,7 +44,7 @@ class Courier:
         self.last: Optional[Dict[str, Any]] = None
         #: monotonic seconds; set when the process ends
         self.deadline: Optional[float] = None
-        #: True from the exit hook on: the spool is for the next process
+        #: True from the exit hook on: what the ledger does not take at once is for the next process
         self.leaving = False
         #: True while we shut down: what cannot be delivered now cannot wait in memory
         self.closing = False
@@ -343,6 +345,11 @@ class Courier:
             if late or not self.resend_one(force):
                 return
             force = False
+        if self.leaving and self.link.state == "up":
+            # What earlier runs left behind: a program of short runs would otherwise never send it.
+            limit = time.monotonic() + LEFTOVERS_SECONDS
+            while time.monotonic() < limit and self.resend_one():
+                pass
 
     # The end.
 
