@@ -365,7 +365,20 @@ def test_clocks_that_go_backwards_change_no_result(
 
 
 @pytest.mark.ids("G16")
-def test_a_wrong_key_a_dead_ledger_and_a_full_disk_change_no_result(
+@pytest.mark.parametrize(
+    "answer, taken",
+    [
+        (Answer(401), False),
+        (Answer(500), False),
+        (Answer(302, (("Location", "/"),)), False),
+        (Answer(drop=True), False),
+        (Answer(200, body=b"{"), True),
+    ],
+    ids=["wrong key", "broken", "moved", "dead", "mumbling"],
+)
+def test_a_ledger_in_trouble_and_a_full_disk_change_no_result(
+    answer: Answer,
+    taken: bool,
     reference: Reference,
     wired: Wire,
     clients: Clients,
@@ -374,21 +387,17 @@ def test_a_wrong_key_a_dead_ledger_and_a_full_disk_change_no_result(
 ) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    for answer in (
-        Answer(401),
-        Answer(500),
-        Answer(302, (("Location", "/"),)),
-        Answer(200, body=b"{"),
-        Answer(drop=True),
-    ):
-        with FakeLedger(then=answer) as ledger:
-            wired(ledger.url, MODE="inline", STATE_DIR=str(blocked))
-            afresh()
-            for name in ("openai_plain", "httpx_async_stream", "requests_stream"):
-                if name in CALLS:
-                    assert CALLS[name](clients) == reference.results[name]
-            afresh()
-            auto.uninstrument()
+    with FakeLedger(then=answer) as ledger:
+        wired(ledger.url, MODE="inline", STATE_DIR=str(blocked))
+        for name, ask in CALLS.items():
+            assert ask(clients) == reference.results[name]
+        counters = auto.stats()["counters"]
+        assert counters["generated"] >= len(CALLS)
+        assert counters["sent"] == (counters["generated"] if taken else 0)
+        # Neither trouble is silent: the ledger's is a warning, the disk's is a fault.
+        assert counters["faults"] > 0
+        warned = [text for text in auto.stats()["warnings"].values() if "ledger" in text or "AICG_URL" in text]
+        assert bool(warned) is not taken
 
 
 INTERRUPTS: List[Type[BaseException]] = [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit]
