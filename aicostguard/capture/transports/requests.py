@@ -1,7 +1,7 @@
 """requests: `Session.send`, through which every request of a session goes, redirects included.
 
-Owns the tap on a streamed response. urllib3 takes bytes from the wire in two methods of `HTTPResponse` and decodes
-them in a third, whoever asks and how; those are hooked on the class, when the first streamed AI response is seen.
+Owns the tap on a streamed response. urllib3 takes bytes from the wire in a few methods of `HTTPResponse` and decodes
+them in another, whoever asks and how; those are hooked on the class, when the first streamed AI response is seen.
 On the class and not on the object, because a function on the object would have to hold it weakly, and a weak
 reference is gone when the garbage collector closes a response that is part of a cycle. A raw body that is not
 urllib3's (a mock, another adapter) is watched through `Response.iter_content`.
@@ -159,6 +159,21 @@ def _handle_chunk(original: Callable[..., Any]) -> Callable[..., Any]:
     return _handle_chunk
 
 
+def _update_chunk_length(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The line before each HTTP chunk: where a reset between two of them shows."""
+
+    def _update_chunk_length(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        except BaseException:
+            tap: Optional[Tap] = self.__dict__.get(_TAP)
+            if tap is not None:
+                tap.end(False)
+            raise
+
+    return _update_chunk_length
+
+
 def _decode(original: Callable[..., Any]) -> Callable[..., Any]:
     def _decode(self: Any, data: Any, decode_content: Any, *args: Any, **kwargs: Any) -> Any:
         tap: Optional[Tap] = self.__dict__.get(_TAP)
@@ -233,6 +248,7 @@ def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
 _RAW: Rows = (
     ("_fp_read", _fp_read),
     ("_handle_chunk", _handle_chunk),
+    ("_update_chunk_length", _update_chunk_length),
     ("_decode", _decode),
     ("release_conn", _release_conn),
     ("close", _close),
