@@ -21,6 +21,8 @@ from aicostguard.usage import Reading
 
 #: ids of background responses that are not finished yet
 MAX_PENDING = 10_000
+#: recognised endpoints that are remembered
+MAX_ENDPOINTS = 512
 
 Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
@@ -171,7 +173,7 @@ class Call:
         if reading.streamed:
             more["streamed"] = True
             if self.first is not None:
-                more["ttft_ms"] = round((self.first - self.started) * 1000)
+                more["ttft_ms"] = max(0, round((self.first - self.started) * 1000))
         if self.logical is not None and self.logical.attempts > 1:
             more["attempts"] = self.logical.attempts
         if reading.partial:
@@ -222,14 +224,20 @@ def begin(
     when the response does not name the model, and never consumes a stream.
     """
     logical = context.logical.get()
-    endpoint = recognise(method, host, port, path, state.hosts, None if logical is None else logical.family)
+    key = (method, host, port, path, logical is None)
+    endpoint = state.endpoints.get(key)
     if endpoint is None:
-        return None
-    if endpoint is UNRECOGNISED:
-        health.count("unrecognised")
-        health.note("unrecognised:%s" % host[:64])
-        return None
-    assert isinstance(endpoint, Endpoint)
+        found = recognise(method, host, port, path, state.hosts, None if logical is None else logical.family)
+        if found is None:
+            return None
+        if found is UNRECOGNISED:
+            health.count("unrecognised")
+            health.note("unrecognised:%s" % host[:64])
+            return None
+        assert isinstance(found, Endpoint)
+        if len(state.endpoints) >= MAX_ENDPOINTS:  # paths that hold ids
+            state.endpoints.clear()
+        endpoint = state.endpoints[key] = found
     return Call(hook, endpoint, request, asynchronous) if endpoint.bills else None
 
 

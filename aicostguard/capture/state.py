@@ -5,7 +5,7 @@ Owns one process-wide value that `auto` fills in, so that capture never imports 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from aicostguard.capture.caller import Rule
 from aicostguard.receipt import Receipt
@@ -20,12 +20,23 @@ class State:
         self.inline = False
         #: send the six core keys only
         self.core = False
-        self.hosts: Tuple[Tuple[str, Optional[int], Optional[str]], ...] = ()
+        self.hosts = ()
         self.rule = Rule()
         #: the feature when there is no other
         self.default: Optional[str] = None
         #: mixed into the hashes that stand for values which may not be sent
         self.salt = ""
+
+    @property
+    def hosts(self) -> Tuple[Tuple[str, Optional[int], Optional[str]], ...]:
+        """More AI endpoints: rows of `Settings.hosts`."""
+        return self._hosts
+
+    @hosts.setter
+    def hosts(self, rows: Tuple[Tuple[str, Optional[int], Optional[str]], ...]) -> None:
+        self._hosts = rows
+        #: what was recognised with these hosts; a program has few endpoints and calls them often
+        self.endpoints: Dict[Any, Any] = {}
 
 
 state = State()

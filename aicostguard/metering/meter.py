@@ -273,9 +273,7 @@ def read_body(
             return []
         found = members(body, form.usage, form.members, form.marks) or {}
         facts = Facts(endpoint.format, rules(endpoint.provider), headers)
-        return [
-            _completed(reading, endpoint, form, request_body, False, False) for reading in form.read(found, facts)
-        ]
+        return [_completed(reading, endpoint, form, request_body, False, False) for reading in form.read(found, facts)]
     meter = Meter(endpoint, status, content_type, request_body, headers)
     meter.feed(bytes(body))
     return meter.finish(True)
