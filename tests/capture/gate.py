@@ -21,13 +21,15 @@ PATIENCE = 10.0
 class Gate:
     """One port that answers each request with the same pieces, each after one `permit`. Use as a context manager."""
 
-    def __init__(self, pieces: Sequence[bytes], encoding: str = "identity") -> None:
+    def __init__(self, pieces: Sequence[bytes], encoding: str = "identity", cut: bool = False) -> None:
         self.pieces = list(pieces)
         if encoding == "gzip":
             packer = zlib.compressobj(6, zlib.DEFLATED, 31)
             self.pieces = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
             self.pieces[-1] += packer.flush()
         self.encoding = encoding
+        #: hang up inside an HTTP chunk after the last piece
+        self.cut = cut
         #: a request has come in
         self.asked = threading.Event()
         self._permits = threading.Semaphore(0)
@@ -83,6 +85,8 @@ class Gate:
             for piece in self.pieces:
                 self._permits.acquire()
                 connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
-            connection.sendall(b"0\r\n\r\n")
+            connection.sendall(b"ff\r\nshort" if self.cut else b"0\r\n\r\n")
+            if self.cut:
+                connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             return  # the client is gone

@@ -17,7 +17,8 @@ from aicostguard.capture.call import Call
 from aicostguard.capture.tap import Tap
 from aicostguard.metering import Meter
 from tests.agent import Agent
-from tests.capture.tools import CHAT, CLAUDE, GEMINI, HI, STREAM, both, both_async, only
+from tests.capture.gate import Gate
+from tests.capture.tools import CHAT, CLAUDE, EVENTS, GEMINI, HI, STREAM, both, both_async, fixed, only
 
 PATH = "/v1/chat/completions"
 ROOT = Path(__file__).parents[2]
@@ -137,6 +138,30 @@ def test_broken_off(agent: Agent, name: str, behaviour: Dict[str, int]) -> None:
 
     both(agent, use)
     assert at_once == [0, 1]
+    assert only(agent)["partial"] is True
+
+
+@pytest.mark.ids("B10")
+@pytest.mark.parametrize("read", ["iter_content", "raw.read", "raw.stream"])
+@pytest.mark.parametrize("where", ["in a chunk", "before the length"])
+def test_requests_cut(agent: Agent, where: str, read: str) -> None:
+    """Inside an HTTP chunk, and before as many bytes have come as were announced."""
+    requests = pytest.importorskip("requests")
+    with Gate(EVENTS[:3], cut=True) as gate:
+        url = gate.url
+        gate.permit(100)
+        if where == "before the length":
+            agent.simulator.set_default(**fixed(True, cut_after=400))
+            url = agent.url("openai")
+        response = requests.post(url + PATH, json=STREAM, stream=True)
+        with pytest.raises(Exception, match=r"IncompleteRead|ended prematurely") as caught:
+            if read == "iter_content":
+                list(response.iter_content(100))
+            elif read == "raw.read":
+                response.raw.read(decode_content=True)
+            else:
+                list(response.raw.stream(50))
+        assert len(agent.receipts) == 1, caught
     assert only(agent)["partial"] is True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from typing import Any, Callable, Dict, List
 
@@ -9,7 +10,7 @@ import pytest
 
 from aicostguard.capture.transports import httpx_like
 from tests.agent import Agent
-from tests.capture.tools import CHAT, ENCODINGS, STREAM, both, both_async, fixed, kind, only, shown
+from tests.capture.tools import CHAT, ENCODINGS, EVENTS, STREAM, both, both_async, fixed, kind, only, shown
 
 LIBRARIES = ("httpx", "httpx2")
 PATH = "/v1/chat/completions"
@@ -375,6 +376,39 @@ def test_requests_undecoded(agent: Agent, way: str, body: Any) -> None:
         both(agent, use)
         agent.balance()
         assert "partial" not in only(agent), encoding
+
+
+@pytest.mark.ids("B10", "G10")
+@pytest.mark.parametrize("chunk_size", [0, 11], ids=["content-length", "chunked"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_stream_without_an_end_marker_is_whole_when_its_bytes_end(
+    agent: Agent, encoding: str, chunk_size: int
+) -> None:
+    """Not partial, whichever library read it and how; nothing but its end says so."""
+    library("requests")
+    behaviour = fixed(True, encoding=encoding, chunk_size=chunk_size, body=b"".join(EVENTS[:3]))
+    agent.simulator.set_default(**behaviour)
+    for read in (*REQUESTS.values(), *UNDECODED.values()):
+        ask_requests(agent, read, encoding, STREAM)
+
+    async def ask(way: Read) -> None:
+        aiohttp = library("aiohttp")
+        async with aiohttp.ClientSession() as session:
+            async with session.post(agent.url("openai") + PATH, json=STREAM) as response:
+                await way(response)
+
+    for way in AIOHTTP.values():
+        asyncio.run(ask(way))
+    for name in LIBRARIES:
+        with library(name).Client() as client:
+            for way in SYNC.values():
+                with client.stream("POST", agent.url("openai") + PATH, json=STREAM) as answer:
+                    way(answer)
+    count = len(REQUESTS) + len(UNDECODED) + len(AIOHTTP) + 2 * len(SYNC)
+    assert len(agent.settled(count)) == count
+    for receipt in agent.receipts:
+        assert receipt["usage_missing"] is True
+        assert "partial" not in receipt
 
 
 @pytest.mark.ids("A5", "G09")

@@ -133,6 +133,33 @@ def test_a_transport_of_the_user(agent: Agent, name: str) -> None:
     agent.balance()
 
 
+@pytest.mark.ids("A17", "B1")
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_transport_with_a_client_inside(agent: Agent, name: str) -> None:
+    """A client below a client: the outer one is metered, the inner one stays silent."""
+    module = library(name)
+
+    class Relay(module.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            self.inner = module.Client()
+
+        def handle_request(self, request: Any) -> Any:
+            answer = self.inner.request(request.method, request.url, content=request.read())
+            return module.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    def use() -> Any:
+        with module.Client(transport=Relay()) as client:
+            return calls(client, agent.url("openai") + PATH)
+
+    script(agent)
+    both(agent, use)
+    agent.balance()
+    assert len(agent.receipts) == 2
+
+
 def answers(module: Any) -> Any:
     """What a mock may answer: content at once, a generator, or a byte stream that is sync and async alike."""
 

@@ -234,7 +234,6 @@ def _iter_content(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
-    tap.decoding = True
     try:
         for piece in pieces:
             tap.plain(piece if isinstance(piece, bytes) else str(piece).encode("utf-8", "replace"))
