@@ -34,18 +34,22 @@ OPERATIONS = ("embeddings", "image", "audio", "rerank", "moderation", "batch", "
 
 
 class Field(NamedTuple):
-    """One key. `fits` tells whether a value may stand under it; `expects` says the same to a person."""
+    """One key. `fits` tells whether a value may stand under it; `expects` says the same to a person.
+
+    `most` is the largest value of an integer key.
+    """
 
     fits: Callable[[Any], bool]
     expects: str
     kind: str
+    most: int = 0
 
 
 def _count(most: int) -> Field:
     def fits(value: Any) -> bool:
         return type(value) is int and 0 <= value <= most
 
-    return Field(fits, "an integer from 0 to %d" % most, "int")
+    return Field(fits, "an integer from 0 to %d" % most, "int", most)
 
 
 def _text(pattern: re.Pattern[str], kind: str) -> Field:
@@ -119,7 +123,7 @@ FIELDS: Dict[str, Field] = {
     ),
 }
 
-_COUNTS = Usage._fields
+_MOST = tuple(FIELDS[key].most for key in Usage._fields)
 _WHOLES = ("input_tokens", "output_tokens", "reported_cost_nanousd")
 LABELS = ("user", "session", "agent", "parent_agent", "team", "project", "request", "tags")
 REQUIRED = ("provider", "model")
@@ -174,10 +178,10 @@ def build(
         receipt["model"] = replacement(model, salt)
         changed += 1
     if usage is not None:
-        for key, count in zip(_COUNTS, usage):
+        for key, most, count in zip(Usage._fields, _MOST, usage):
             # A part that is 0 says nothing; of a whole, and of a cost, 0 is an answer.
             if count is not None and (count or key in _WHOLES):
-                if FIELDS[key].fits(count):
+                if type(count) is int and 0 <= count <= most:  # `fits`, without a call: this is on the caller's thread
                     receipt[key] = count
                 else:
                     changed += 1

@@ -140,6 +140,8 @@ class Call:
     def __del__(self) -> None:
         if not hasattr(self, "outbox"):  # the start of this call failed and has been counted as a fault
             return
+        if not self._meter and not self.outbox:
+            return
         try:
             self.end(False)
             for made in self.outbox:

@@ -74,9 +74,9 @@ def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
     for key, value in raw.items():
         field = _TOP.get(key)
         if field is not None:
-            number = count(value)
-            if number is not None:
-                found.setdefault(field, number)
+            number = value if type(value) is int and value >= 0 else count(value)
+            if number is not None and field not in found:
+                found[field] = number
         elif key in _DETAILS and type(value) is dict:
             _take(value, _DETAILS[key], found)
     rules = facts.rules
@@ -94,9 +94,9 @@ def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
         cost = _cost(raw, facts)
         if cost is not None:
             found["reported_cost_nanousd"] = cost
-    for key, take in _OTHERWISE.items():
+    for key in _OTHERWISE:
         if key in raw:
-            take(raw[key], found)
+            _OTHERWISE[key](raw[key], found)
     if not found:
         return None, False
     usage = Usage(**found)
@@ -109,9 +109,10 @@ def _take(details: Mapping[str, Any], names: Mapping[str, str], found: Dict[str,
     for key, value in details.items():
         field = names.get(key)
         if field is not None:
-            number = count(value)
-            if number is not None:
-                found.setdefault(field, number)
+            # Most values are plain integers: the call is saved for the rest.
+            number = value if type(value) is int and value >= 0 else count(value)
+            if number is not None and field not in found:
+                found[field] = number
         elif key in _DETAILS and type(value) is dict:
             _take(value, _DETAILS[key], found)
 
@@ -175,11 +176,11 @@ def _cost(raw: Mapping[str, Any], facts: Facts) -> Optional[int]:
 def _reading(body: Mapping[str, Any], raw: object, facts: Facts) -> Reading:
     usage, mismatch = usage_of(raw, facts)
     # Mistral names the tier inside `usage`; the others beside it.
-    served = body.get("service_tier") or mapping(raw).get("service_tier")
+    served = body.get("service_tier") or (raw.get("service_tier") if type(raw) is dict else None)
     return Reading(
         model=text(body.get("model")),
         usage=usage,
-        service_tier=tier(served),
+        service_tier=None if served is None else tier(served),
         mismatch=mismatch,
         # Embeddings are never fetched again, and their id would have to be looked for in a large body.
         response_id=None if facts.format == "embeddings" else text(body.get("id")),
@@ -191,7 +192,7 @@ def _models_of(body: Mapping[str, Any], facts: Facts, main: Reading) -> List[Rea
 
     https://console.groq.com/docs/compound (usage_breakdown)
     """
-    rows = mapping(body.get("usage_breakdown")).get("models")
+    rows = mapping(body["usage_breakdown"]).get("models")
     if type(rows) is not list or len(rows) < 2 or main.usage is None:
         return [main]
     readings = []
@@ -211,7 +212,8 @@ def read_completion(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     raw = body.get("usage")
     if is_error(body, "usage", "choices", "data"):
         return []
-    return _models_of(body, facts, _reading(body, raw, facts))
+    reading = _reading(body, raw, facts)
+    return _models_of(body, facts, reading) if "usage_breakdown" in body else [reading]
 
 
 class CompletionFold(Fold):
@@ -279,7 +281,7 @@ class CompletionFold(Fold):
                 )
                 if reading.model is not None:
                     break
-        return _models_of(chunk, self.facts, reading)
+        return _models_of(chunk, self.facts, reading) if "usage_breakdown" in chunk else [reading]
 
 
 def _chunk_usage(chunk: Mapping[str, Any]) -> object:

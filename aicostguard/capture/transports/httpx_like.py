@@ -114,8 +114,10 @@ class _Tapper:
             response.stream = self._wrap(response.stream, tap)
 
     def _tap_inside(self, response: Any, tap: Tap) -> None:
-        decoder = response._get_content_decoder()
-        response._decoder = (_PiecesDecoder if self._pieces else _BytesDecoder)(decoder, tap)
+        # Bytes that are not encoded need no decoder: what passes through the stream is what the user reads.
+        if not tap.identity:
+            decoder = response._get_content_decoder()
+            response._decoder = (_PiecesDecoder if self._pieces else _BytesDecoder)(decoder, tap)
         bound = response.stream
         bound._stream = self._wrap(bound._stream, tap)
 
@@ -149,6 +151,7 @@ class _Probe:
 
     def __init__(self) -> None:
         self.decoding = False
+        self.identity = False
         self.idle = False
         self.seen: Any = []
         self.call = self
@@ -160,6 +163,12 @@ class _Probe:
 
     def raw(self, data: bytes) -> None:
         pass
+
+    def passing(self) -> Callable[[bytes], None]:
+        return self.raw
+
+    def lost(self, error: Exception) -> None:
+        raise error
 
     def end(self, complete: bool) -> None:
         if True not in self.seen:
@@ -211,11 +220,12 @@ class _PiecesDecoder:
 
 class _SyncIterator:
     # `close` is there because httpx2 delegates to this iterator, and closes the one below when it is closed itself.
-    __slots__ = ("_inner", "_next", "_tap")
+    __slots__ = ("_inner", "_next", "_see", "_tap")
 
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = iter(stream)
         self._next = self._inner.__next__
+        self._see = tap.passing()
         self._tap = tap
 
     def __iter__(self) -> _SyncIterator:
@@ -231,7 +241,10 @@ class _SyncIterator:
             self._tap.end(False)
             raise
         if not self._tap.idle:
-            self._tap.raw(chunk)
+            try:
+                self._see(chunk)
+            except Exception as error:
+                self._tap.lost(error)
         return chunk
 
     def close(self) -> None:
@@ -242,10 +255,11 @@ class _SyncIterator:
 
 class _AsyncIterator:
     # `asend`, `athrow` and `aclose` are there because httpx2 closes what looks like an asynchronous generator.
-    __slots__ = ("_inner", "_tap")
+    __slots__ = ("_inner", "_see", "_tap")
 
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = stream.__aiter__()
+        self._see = tap.passing()
         self._tap = tap
 
     def __aiter__(self) -> _AsyncIterator:
@@ -264,7 +278,10 @@ class _AsyncIterator:
             tap.end(False)
             raise
         if not tap.idle:
-            tap.raw(chunk)
+            try:
+                self._see(chunk)
+            except Exception as error:
+                tap.lost(error)
         return chunk
 
     async def asend(self, value: Any) -> bytes:
