@@ -54,6 +54,14 @@ def shown(value: Any) -> Any:
     return [kind(value), scrub(value if isinstance(value, str) else repr(value))]
 
 
+def attempt(function: Callable[[], Any]) -> Any:
+    """What a function gives, or how it fails."""
+    try:
+        return shown(function())
+    except Exception as error:
+        return [kind(error), scrub(str(error))]
+
+
 def both(agent: Agent, function: Callable[[], T]) -> T:
     """Run without the agent, then with it, and insist on the same result; the result is given back."""
     agent.off()
