@@ -41,7 +41,8 @@ def test_the_calling_function_is_the_feature() -> None:
 @pytest.mark.ids("G06")
 def test_lambdas_and_comprehensions_count_as_their_function() -> None:
     def outer() -> List[Optional[str]]:
-        return [ask() for _ in range(1)] + list(map(lambda _: ask(), [0])) + list(ask() for _ in range(1))
+        inner = lambda: ask()  # noqa: E731
+        return [ask() for _ in range(1)] + [inner()] + [*(ask() for _ in range(1))]
 
     assert outer() == ["outer"] * 3
 

@@ -16,9 +16,7 @@ NOW = 1_795_348_800_000
 
 
 def book(models: Dict[str, Any], name: str = "openai") -> PriceBook:
-    rows = {
-        model: data if "prices" in data else {"prices": [[None, data]]} for model, data in models.items()
-    }
+    rows = {model: data if "prices" in data else {"prices": [[None, data]]} for model, data in models.items()}
     return PriceBook(
         {
             "schema": 1,
@@ -67,9 +65,7 @@ def test_without_usage_there_is_no_cost_and_a_counted_zero_is_one() -> None:
 
 
 @pytest.mark.ids("C3")
-@pytest.mark.parametrize(
-    "tokens, rate", [(1, 3), (199_999, 3), (200_000, 3), (200_001, 6), (999_999, 6)]
-)
+@pytest.mark.parametrize("tokens, rate", [(1, 3), (199_999, 3), (200_000, 3), (200_001, 6), (999_999, 6)])
 def test_the_long_context_rate_takes_the_whole_request_and_exactly_the_threshold_stays_low(
     tokens: int, rate: int
 ) -> None:
