@@ -123,7 +123,8 @@ def recognise(
         return _at_row(row, method, host, path)
     if sdk is None:
         return None
-    return _at_custom_host(method, path, None)
+    # At a host that nobody knows an unknown path may be anything an SDK does: sign-in, metadata, a download.
+    return _at_custom_host(method, path, None) or None
 
 
 def _is(host: str, pattern: str) -> bool:

@@ -203,3 +203,13 @@ def test_a_host_belongs_to_one_row() -> None:
     hosts = [host for row in PROVIDERS for host in row.hosts]
     assert len(hosts) == len(set(hosts))
     assert all(row.docs.startswith("https://") for row in PROVIDERS)
+
+
+def test_what_an_sdk_does_elsewhere_is_not_taken_for_an_ai_call() -> None:
+    """Signing in at a host that nobody knows: silent. At the SDK's own custom host the format still decides."""
+    assert recognise("POST", "login.example.com", None, "/tenant/oauth2/v2.0/token", (), "openai") is None
+    assert recognise("POST", "oauth2.googleapis.com", None, "/token", (), "google.genai") is None
+    found = recognise("POST", "llm.example.com", None, "/v1/chat/completions", (), "openai")
+    assert isinstance(found, Endpoint)
+    named = (("llm.example.com", None, None),)
+    assert recognise("POST", "llm.example.com", None, "/v1/surprise", named, "openai") is UNRECOGNISED
