@@ -118,6 +118,17 @@ class Call:
         except Exception as error:
             self.lost("end", error)
 
+    def interrupted(self) -> None:
+        """The request ended in an exception before its response could be seen.
+
+        Nothing to make a receipt of, but not nothing: a provider may bill a call whose client timed out. Shown by
+        diagnose as `interrupted`.
+        """
+        try:
+            health.note("interrupted")
+        except Exception as error:
+            self.lost("interrupted", error)
+
     def unreadable(self, why: str) -> None:
         """The bytes cannot be decoded: the call is billed, but we cannot tell for what."""
         self._meter.clear()

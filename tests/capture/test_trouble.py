@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
+from aicostguard.health import health
 from tests.agent import Agent
 from tests.capture.tools import CHAT, CLAUDE, GEMINI, HI, STREAM, attempt, both, kind, scrub
 
@@ -158,3 +159,25 @@ def test_odd_answers(agent: Agent, name: str, streamed: bool) -> None:
 
     both(agent, use)
     assert len(agent.settled(0)) <= 4
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp", "requests"])
+def test_a_call_that_was_interrupted_is_counted(agent: Agent, name: str) -> None:
+    """No receipt can be made of it, and the provider may bill it all the same."""
+    agent.simulator.set_default(first_delay_ms=3000)
+    url, module = agent.url("openai") + PATH, library(name)
+
+    async def asynchronous() -> None:
+        async with module.ClientSession(timeout=module.ClientTimeout(total=0.2)) as session:
+            await session.post(url, json=CHAT)
+
+    def post() -> None:
+        if name == "aiohttp":
+            asyncio.run(asynchronous())
+        else:
+            module.post(url, json=CHAT, timeout=0.2)
+
+    with pytest.raises(Exception, match=r"(?i)time") if name != "aiohttp" else pytest.raises(asyncio.TimeoutError):
+        post()
+    assert health.notes["interrupted"] == 1
+    assert agent.receipts == []

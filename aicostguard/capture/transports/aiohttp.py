@@ -49,6 +49,9 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         context.inside.set(True)
         try:
             response = await original(self, method, str_or_url, **kwargs)
+        except BaseException:
+            call.interrupted()
+            raise
         finally:
             context.inside.set(False)
         _tap(call, self, response, kwargs)

@@ -38,6 +38,9 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
         context.inside.set(True)
         try:
             response = original(self, request, *args, **kwargs)
+        except BaseException:
+            call.interrupted()
+            raise
         finally:
             context.inside.set(False)
         tapper.response(call, response)
@@ -56,6 +59,9 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
         context.inside.set(True)
         try:
             response = await original(self, request, *args, **kwargs)
+        except BaseException:
+            call.interrupted()
+            raise
         finally:
             context.inside.set(False)
         tapper.response(call, response)

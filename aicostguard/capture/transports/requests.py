@@ -44,6 +44,9 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         context.inside.set(True)
         try:
             response = original(self, request, **kwargs)
+        except BaseException:
+            call.interrupted()
+            raise
         finally:
             context.inside.set(False)
         _response(call, response)
