@@ -8,7 +8,7 @@ ends the metering of this one response.
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Optional
 
 from aicostguard.capture.call import Call
 from aicostguard.capture.inflate import Decoder, decoder
@@ -19,30 +19,22 @@ class Tap:
 
     `decoding` is None until it is known whether the library decodes what it reads. Whoever wraps the library's
     decoder sets it to True as soon as the decoder is used; False means that nobody can tell us decoded bytes.
-    `identity` says that there is nothing to decode. `idle` is True once `raw` has nothing more to do: whoever sees
-    undecoded bytes need not call it.
+    `identity` says that there is nothing to decode; then `see` is what to call with the bytes as they come, one
+    step less for every chunk of a stream; whoever calls it catches what it raises. `idle` is True once `raw` has
+    nothing more to do: whoever sees undecoded bytes need not call it.
     """
 
-    __slots__ = ("call", "decoding", "identity", "idle", "_encoding", "_held", "_inflate")
+    __slots__ = ("call", "decoding", "identity", "idle", "see", "_encoding", "_held", "_inflate")
 
     def __init__(self, call: Call, encoding: Optional[str]) -> None:
         self.call = call
         self.decoding: Optional[bool] = None
         self.identity = encoding is None or encoding.strip().lower() in ("", "identity")
+        self.see = call.feed if self.identity else None
         self.idle = False
         self._encoding = encoding
         self._held: Optional[bytes] = None
         self._inflate: Optional[Decoder] = None
-
-    def passing(self) -> Callable[[bytes], None]:
-        """What to call with the bytes as they come. Where they need no decoding that is the call itself, which is
-        one step less for every chunk of a stream; whoever calls it catches what it raises, and tells `lost`.
-        """
-        return self.call.feed if self.identity else self.raw
-
-    def lost(self, error: Exception) -> None:
-        """A fault of ours on the way: this response is not metered any further."""
-        self.call.lost("tap", error)
 
     def plain(self, data: bytes) -> None:
         """Decoded bytes."""

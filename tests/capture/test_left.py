@@ -383,5 +383,5 @@ def test_abandoned_streams_leave_nothing(agent: Agent, name: str) -> None:
         abandon(client, 100)
         before = abandon(client, 100)
         after = abandon(client, 500)
-        assert after - before < 100
+        assert after - before < 250  # half an object for each
         assert leftovers() == []

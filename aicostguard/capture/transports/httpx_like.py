@@ -158,6 +158,7 @@ class _Probe:
     def __init__(self) -> None:
         self.decoding = False
         self.identity = False
+        self.see = None
         self.idle = False
         self.seen: Any = []
         self.call = self
@@ -169,16 +170,6 @@ class _Probe:
 
     def raw(self, data: bytes) -> None:
         pass
-
-    def passing(self) -> Callable[[bytes], None]:
-        return self.raw
-
-    def lost(self, error: Exception) -> None:
-        raise error
-
-    def end(self, complete: bool) -> None:
-        if True not in self.seen:
-            self.seen.append(complete)
 
 
 class _BytesDecoder:
@@ -231,7 +222,7 @@ class _SyncIterator:
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = iter(stream)
         self._next = self._inner.__next__
-        self._see = tap.passing()
+        self._see = tap.see or tap.raw
         self._tap = tap
 
     def __iter__(self) -> _SyncIterator:
@@ -250,7 +241,7 @@ class _SyncIterator:
             try:
                 self._see(chunk)
             except Exception as error:
-                self._tap.lost(error)
+                self._tap.call.lost("tap", error)
         return chunk
 
     def close(self) -> None:
@@ -265,7 +256,7 @@ class _AsyncIterator:
 
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = stream.__aiter__()
-        self._see = tap.passing()
+        self._see = tap.see or tap.raw
         self._tap = tap
 
     def __aiter__(self) -> _AsyncIterator:
@@ -287,7 +278,7 @@ class _AsyncIterator:
             try:
                 self._see(chunk)
             except Exception as error:
-                tap.lost(error)
+                tap.call.lost("tap", error)
         return chunk
 
     async def asend(self, value: Any) -> bytes:
