@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from typing import Iterator
 
 from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, Newer, NotWritable
@@ -83,7 +84,7 @@ def connect(path: str, *, write: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     try:
         if write:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _to_wal(connection)
             # FULL: what is acknowledged survives a power cut. Writers share commits, so it costs little.
             connection.execute("PRAGMA synchronous = FULL")
         else:
@@ -94,6 +95,19 @@ def connect(path: str, *, write: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, which needs the file alone for a moment: SQLite does not wait for that as it does for a lock."""
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def check(connection: sqlite3.Connection, path: str) -> bool:
