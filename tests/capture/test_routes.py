@@ -255,8 +255,8 @@ def test_aiohttp_below_the_openai_sdk(agent: Agent) -> None:
     """`DefaultAioHttpClient`: httpx2 above, aiohttp below, one receipt."""
     openai = library("openai")
     library("aiohttp")
-    if not hasattr(openai, "DefaultAioHttpClient"):
-        pytest.skip("this openai has no DefaultAioHttpClient")
+    if not hasattr(openai, "DefaultAioHttpClient") or sys.version_info < (3, 10):
+        pytest.skip("openai has no DefaultAioHttpClient here")
 
     async def use() -> Any:
         async with openai.AsyncOpenAI(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import socket
 import traceback
 from typing import Any, Callable, Dict, List
@@ -18,6 +19,12 @@ openai = pytest.importorskip("openai")
 anthropic = pytest.importorskip("anthropic")
 genai = pytest.importorskip("google.genai")
 PATH = "/v1/chat/completions"
+
+
+@pytest.fixture(autouse=True)
+def _collected(simulator: object) -> None:
+    """What an SDK left open in the test before is ended now, not in the middle of this one."""
+    gc.collect()
 
 
 def library(name: str) -> Any:
