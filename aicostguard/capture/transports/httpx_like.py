@@ -171,6 +171,10 @@ class _Probe:
     def raw(self, data: bytes) -> None:
         pass
 
+    def end(self, complete: bool) -> None:
+        if True not in self.seen:
+            self.seen.append(complete)
+
 
 class _BytesDecoder:
     """Around a decoder whose `decode` and `flush` give bytes."""
