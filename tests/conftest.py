@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -126,7 +127,13 @@ def _write(path: Path, rows: Dict[str, Dict[str, Any]]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def swept() -> Iterator[None]:
-    """What a file leaves open is its own failure: else a socket is found at the end, when nobody knows whose it is."""
+    """What a file leaves open is its own failure: else a socket is found at the end, when nobody knows whose it is.
+
+    What becomes garbage between two files (a session's clients, whose loop has ended) is no file's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     yield
     gc.collect()
 
