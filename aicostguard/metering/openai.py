@@ -71,14 +71,7 @@ def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
     if type(raw) is not dict or not raw:
         return None, False
     found: Dict[str, int] = {}
-    for key, value in raw.items():
-        field = _TOP.get(key)
-        if field is not None:
-            number = value if type(value) is int and value >= 0 else count(value)
-            if number is not None and field not in found:
-                found[field] = number
-        elif key in _DETAILS and type(value) is dict:
-            _take(value, _DETAILS[key], found)
+    _take(raw, _TOP, found)
     rules = facts.rules
     total = found.pop("total", None)
     if facts.format == "embeddings" and "input_tokens" in found:
