@@ -7,6 +7,7 @@ client was built.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -16,8 +17,9 @@ import traceback
 import warnings
 from typing import Any, Dict, List
 
+import tests.matrix.families  # noqa: F401
 from aicostguard.simulator import Simulator
-from tests.matrix.cases import CASES, Case
+from tests.matrix.case import CASES, Case
 
 #: headers that differ from run to run, or from client to client
 _VOLATILE = re.compile(r"(idempotency|date|timing|authorization|amz|user-agent|stainless|cookie|host)", re.IGNORECASE)
@@ -60,15 +62,6 @@ def activate(simulator: Simulator, got: List[Any], folder: str) -> None:
     from aicostguard.capture.state import state
 
     state.deliver = got.append
-
-
-def preload(name: str) -> None:
-    """Import what a case needs, before the agent."""
-    import importlib
-
-    roots = {"raw.httpx": "httpx", "raw.httpx2": "httpx2", "raw.aiohttp": "aiohttp", "raw.requests": "requests"}
-    roots.update({"google-genai": "google.genai", "cerebras": "cerebras.cloud.sdk", "perplexityai": "perplexity"})
-    importlib.import_module(roots.get(name) or roots.get(name.rsplit(".", 1)[0]) or name.split(".")[0])
 
 
 def run_case(case: Case, mode: str, simulator: Simulator, got: List[Any], client: Any, order: str) -> Dict[str, Any]:
@@ -115,7 +108,7 @@ def main() -> None:
         wanted = [row.rsplit(":", 1) for row in options.cases]
         if options.order == "after":
             for name, _ in wanted:
-                preload(name)
+                importlib.import_module(CASES[name].imports)
             activate(simulator, got, folder)
         clients = {}
         for name, mode in wanted:

@@ -1,0 +1,95 @@
+"""What a row of the matrix is made of, and the two tables that `families/` fills.
+
+A case is a function that makes one logical call and gives back what its user sees. Names and modes are those of the
+measured landscape: `sync`, `async`, `stream`, `astream`. Imports stand inside the functions, because each case runs
+in an environment that has its own library and little else. A new family is a file in `families/`, found by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+HI: Any = [{"role": "user", "content": "hi"}]
+CLAUDE = "claude-sonnet-4-6"
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+
+Url = Callable[[str], str]
+
+
+class Case(NamedTuple):
+    """One function and the modes it serves. `build` makes the client, so that the agent may come after it.
+
+    `imports` is the module that the case's user imports first.
+    """
+
+    build: Callable[[Url, str], Any]
+    call: Callable[[Any, str], Any]
+    modes: Tuple[str, ...]
+    imports: str
+
+
+class Environment(NamedTuple):
+    """One version that is run: `install` are requirements, `cases` names of `CASES`.
+
+    `representative` ones run with every test run: every transport, the oldest and the newest SDKs.
+    """
+
+    install: Tuple[str, ...]
+    cases: Tuple[str, ...]
+    representative: bool
+
+
+CASES: Dict[str, Case] = {}
+ENVIRONMENTS: Dict[str, Environment] = {}
+ALL_MODES = ("sync", "async", "stream", "astream")
+
+
+def case(
+    name: str, build: Callable[[Url, str], Any], modes: Tuple[str, ...] = ALL_MODES, imports: str = ""
+) -> Callable[..., Any]:
+    """Register a case; its module is the first part of its name unless `imports` says otherwise."""
+
+    def register(call: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+        CASES[name] = Case(build, call, modes, imports or name.split(".")[0])
+        return call
+
+    return register
+
+
+def environment(name: str, install: Tuple[str, ...], cases: Tuple[str, ...], representative: bool = False) -> None:
+    """Register an environment."""
+    ENVIRONMENTS[name] = Environment(install, cases, representative)
+
+
+def is_async(mode: str) -> bool:
+    return mode.startswith("a")
+
+
+def drain(stream: Any) -> List[Any]:
+    """Every event of a stream, as its user would take it."""
+    with stream as events:
+        return list(events)
+
+
+async def adrain(stream: Any) -> List[Any]:
+    return [event async for event in stream]
+
+
+def both(client: Any, mode: str, method: Callable[..., Any], streamed: Dict[str, Any], **given: Any) -> Any:
+    """Call a method in one of the four ways and take everything it gives."""
+    if mode == "sync":
+        return method(**given)
+    if mode == "stream":
+        return list(method(**given, **streamed))
+
+    async def run() -> Any:
+        try:
+            result = await method(**given, **(streamed if mode == "astream" else {}))
+            return [event async for event in result] if mode == "astream" else result
+        finally:
+            close = getattr(client, "close", None)
+            if close is not None:
+                await close()
+
+    return asyncio.run(run())
