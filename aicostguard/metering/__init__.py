@@ -7,6 +7,6 @@ for the formats and for where providers differ.
 from __future__ import annotations
 
 from aicostguard.metering.endpoints import UNRECOGNISED, Endpoint, recognise
-from aicostguard.metering.meter import FORMATS, Meter, read_body
+from aicostguard.metering.meter import Meter, read_body
 
-__all__ = ["FORMATS", "UNRECOGNISED", "Endpoint", "Meter", "read_body", "recognise"]
+__all__ = ["UNRECOGNISED", "Endpoint", "Meter", "read_body", "recognise"]

@@ -178,3 +178,5 @@ MESSAGES = Format(
     (b'"message_', b'"error"'), None, MessageFold, 1,
     "https://platform.claude.com/docs/en/api/messages",
 )  # fmt: skip
+
+FORMATS = (MESSAGES,)

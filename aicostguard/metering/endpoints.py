@@ -16,7 +16,7 @@ from aicostguard.metering.providers import BY_FORMAT, CUSTOM, PROVIDERS, HostTab
 class Endpoint(NamedTuple):
     """What recognition says of a request.
 
-    `format` is a row of `formats.FORMATS`, or "" for an endpoint that never bills. The format
+    `format` is a row of `table.MODULES`, or "" for an endpoint that never bills. The format
     `responses_get` is the retrieval of an OpenAI response: its reading is billable only when its
     `response_id` was seen `pending` before and has not been billed since; otherwise it has to be dropped.
     """
@@ -145,7 +145,17 @@ def _at_row(row: Provider, method: str, host: str, path: str) -> Found:
         found = native(row.name, method, host, path)
         if found is not None:
             return found
-    return _by_path(row, row.name, method, path)
+    return _by_table(row, method, path) or _by_path(row, row.name, method, path)
+
+
+def _by_table(row: Provider, method: str, path: str) -> Optional[Endpoint]:
+    """The paths of the provider's own."""
+    for entry in row.paths:
+        match = re.search(entry.pattern, path) if entry.method == method else None
+        if match is not None:
+            model = match.groupdict().get("model")
+            return Endpoint(row.name, entry.format, _plain(model) if model else None, bool(entry.format))
+    return None
 
 
 def _at_custom_host(method: str, path: str, provider: Optional[str]) -> Found:
@@ -155,6 +165,9 @@ def _at_custom_host(method: str, path: str, provider: Optional[str]) -> Found:
         found = native(provider or "", method, "", path)
         if isinstance(found, Endpoint) and found.bills:
             return found._replace(provider=provider or found.provider or BY_FORMAT.get(found.format, "custom"))
+    own = _by_table(row, method, path)
+    if own is not None:
+        return own
     wide = row._replace(formats=(*row.formats, "messages") if "messages" not in row.formats else row.formats)
     if "/threads/" in path:
         wide = row

@@ -68,6 +68,8 @@ class Format(NamedTuple):
     head: int
     #: the provider's definition
     docs: str
+    #: a whole body that is a JSON array → readings; it was a stream all the same
+    array: Optional[Callable[[bytes, Facts], List[Reading]]] = None
 
 
 def tier(value: object) -> Optional[str]:

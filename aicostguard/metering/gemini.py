@@ -218,6 +218,7 @@ _DOCS = "https://ai.google.dev/api/"
 GENERATE = Format(
     "generate", None, "usageMetadata", _MEMBERS, (b'"webSearchQueries"',), read_generate,
     (b'"usageMetadata"', b'"webSearchQueries"'), None, GenerateFold, 1, _DOCS + "generate-content#UsageMetadata",
+    read_array,
 )  # fmt: skip
 EMBEDDINGS = Format(
     "gemini_embeddings", "embeddings", "usageMetadata", (), (), read_embeddings,
@@ -231,3 +232,5 @@ PREDICT = EMBEDDINGS._replace(
     read=read_predict,
     docs="https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api",
 )
+
+FORMATS = (GENERATE, EMBEDDINGS, PREDICT)

@@ -9,30 +9,15 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from aicostguard.metering import anthropic, gemini, openai, responses
 from aicostguard.metering.endpoints import Endpoint
 from aicostguard.metering.eventstream import Messages
 from aicostguard.metering.formats import Facts, Fold, Format
 from aicostguard.metering.framing import Body, Events, data_of
 from aicostguard.metering.providers import rules
 from aicostguard.metering.scan import members, members_of_ends
+from aicostguard.metering.table import form
 from aicostguard.metering.values import mapping, parse, text
 from aicostguard.usage import Reading
-
-FORMATS = {
-    row.name: row
-    for row in (
-        openai.CHAT,
-        openai.COMPLETIONS,
-        openai.EMBEDDINGS,
-        responses.RESPONSES,
-        responses.RESPONSES_GET,
-        anthropic.MESSAGES,
-        gemini.GENERATE,
-        gemini.EMBEDDINGS,
-        gemini.PREDICT,
-    )
-}
 
 RequestBody = Callable[[], Optional[bytes]]
 Headers = Callable[[str], Optional[str]]
@@ -62,7 +47,7 @@ class Meter:
         self.done = False
         self._endpoint = endpoint
         self._request_body = request_body
-        self._format: Optional[Format] = FORMATS.get(endpoint.format) if endpoint.bills else None
+        self._format: Optional[Format] = form(endpoint.format) if endpoint.bills else None
         # Only a 2xx is billed.
         self._finished = self._format is None or not 200 <= status < 300
         self._facts = Facts(endpoint.format, rules(endpoint.provider), headers)
@@ -206,21 +191,21 @@ class Meter:
 
     def _whole(self, complete: bool) -> Tuple[List[Reading], bool]:
         """The readings of a body that is no event stream, and whether it was a stream all the same."""
-        form = self._format
-        assert form is not None
+        row = self._format
+        assert row is not None
         body = self._body.value() if self._body is not None else self._first
-        if form.fold is gemini.GenerateFold and body.lstrip(_BOM).lstrip()[:1] == b"[":
-            return gemini.read_array(body, self._facts), True
+        if row.array is not None and body.lstrip(_BOM).lstrip()[:1] == b"[":
+            return row.array(body, self._facts), True
         found: Optional[Dict[str, Any]]
         if self._body is not None and self._body.head is not None:
-            found = members_of_ends(self._body.head, body, form.usage, form.members)
+            found = members_of_ends(self._body.head, body, row.usage, row.members)
         elif complete:
-            found = members(body, form.usage, form.members, form.marks)
+            found = members(body, row.usage, row.members, row.marks)
         else:
             # The proof of a member's depth needs a whole body.
             whole = parse(body)
             found = whole if type(whole) is dict else None
-        return form.read(found or {}, self._facts), False
+        return row.read(found or {}, self._facts), False
 
     def _complete(self, reading: Reading, streamed: bool, partial: bool) -> Reading:
         assert self._format is not None
@@ -228,7 +213,7 @@ class Meter:
 
 
 def _completed(
-    reading: Reading, endpoint: Endpoint, form: Format, request_body: RequestBody, streamed: bool, partial: bool
+    reading: Reading, endpoint: Endpoint, row: Format, request_body: RequestBody, streamed: bool, partial: bool
 ) -> Reading:
     """The reading with what the request and its address say."""
     model = reading.model
@@ -239,7 +224,7 @@ def _completed(
         model,
         reading.usage,
         reading.provider or endpoint.provider,
-        reading.operation or form.operation,
+        reading.operation or row.operation,
         reading.service_tier,
         reading.region or endpoint.region,
         streamed,
@@ -268,12 +253,12 @@ def read_body(
     """The readings of a whole body: the same as feeding it and `finish(True)`."""
     if body[:1] == b"{" and type(body) is bytes:
         # What nearly every call is. A meter could read it, too; it would be built for one piece of bytes.
-        form = FORMATS.get(endpoint.format) if endpoint.bills else None
-        if form is None or not 200 <= status < 300:
+        row = form(endpoint.format) if endpoint.bills else None
+        if row is None or not 200 <= status < 300:
             return []
-        found = members(body, form.usage, form.members, form.marks) or {}
+        found = members(body, row.usage, row.members, row.marks) or {}
         facts = Facts(endpoint.format, rules(endpoint.provider), headers)
-        return [_completed(reading, endpoint, form, request_body, False, False) for reading in form.read(found, facts)]
+        return [_completed(reading, endpoint, row, request_body, False, False) for reading in row.read(found, facts)]
     meter = Meter(endpoint, status, content_type, request_body, headers)
     meter.feed(bytes(body))
     return meter.finish(True)

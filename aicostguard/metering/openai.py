@@ -295,3 +295,5 @@ COMPLETIONS = CHAT._replace(name="completions", docs=_DOCS + "completions")
 EMBEDDINGS = CHAT._replace(
     name="embeddings", operation="embeddings", members=("model",), marks=(), docs=_DOCS + "embeddings"
 )
+
+FORMATS = (CHAT, COMPLETIONS, EMBEDDINGS)

@@ -18,6 +18,17 @@ SEPARATE = "separate"  # no, and the total leaves them out
 OPENAI_FORMATS = ("chat", "completions", "embeddings", "responses")
 
 
+class Path(NamedTuple):
+    """One path of a provider's own. `pattern` is searched in the path; its group `model` names the model.
+
+    `format` is a row of `table.MODULES`, or "" for what never bills.
+    """
+
+    pattern: str
+    format: str
+    method: str = "POST"
+
+
 class Provider(NamedTuple):
     """One row. The columns behind `formats` hold for the OpenAI-shaped formats of the provider."""
 
@@ -37,6 +48,8 @@ class Provider(NamedTuple):
     cost_units: int = 1
     #: endings of paths that cost nothing here, besides those of `endpoints`
     free: Tuple[str, ...] = ()
+    #: paths of the provider's own, asked before the ends of paths that `formats` stands for
+    paths: Tuple[Path, ...] = ()
     #: where the provider defines its usage
     docs: str = ""
 

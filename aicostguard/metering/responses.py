@@ -134,3 +134,5 @@ RESPONSES = Format(
     "https://developers.openai.com/api/reference/resources/responses",
 )  # fmt: skip
 RESPONSES_GET = RESPONSES._replace(name="responses_get")
+
+FORMATS = (RESPONSES, RESPONSES_GET)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aicostguard.metering import FORMATS, read_body
+from aicostguard.metering import read_body
 from aicostguard.metering.providers import PROVIDERS
+from aicostguard.metering.table import MODULES
 from tests.metering.fixtures import BY_NAME, FIXTURES, Fixture, told
 
 each = pytest.mark.parametrize("fixture", FIXTURES, ids=[fixture.name for fixture in FIXTURES])
@@ -78,7 +79,7 @@ def test_a_stream_that_ended_early_is_partial_unless_it_was_over(fixture: Fixtur
 
 def test_every_provider_and_every_format_has_a_fixture() -> None:
     assert {row.name for row in PROVIDERS} == {fixture.endpoint().provider for fixture in FIXTURES}
-    assert set(FORMATS) == {fixture.endpoint().format for fixture in FIXTURES}
+    assert set(MODULES) == {fixture.endpoint().format for fixture in FIXTURES}
     streamed = {fixture.endpoint().format for fixture in FIXTURES if b"data:" in fixture.body[:200]}
     assert streamed >= {"chat", "completions", "responses", "messages", "generate"}
 

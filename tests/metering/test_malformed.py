@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aicostguard.metering import FORMATS, Endpoint, read_body
+from aicostguard.metering import Endpoint, read_body
 from aicostguard.metering.framing import Events, data_of
+from aicostguard.metering.table import MODULES
 from aicostguard.usage import Reading
 from tests.metering.building import AWS, JSON, SSE, aws, chat, chunk, counts, sse, whole
 from tests.metering.fixtures import BY_NAME, FIXTURES, Fixture, told
@@ -99,7 +100,7 @@ def test_a_response_cut_anywhere_does_not_raise(fixture: Fixture) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(sorted(FORMATS)),
+    st.sampled_from(sorted(MODULES)),
     st.sampled_from([JSON, SSE, AWS, ""]),
     st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode)),
     st.sampled_from([b"", b"{", b"[", b"data: ", b'data: {"usage":', b"\xef\xbb\xbf", b'{"usage":', b"[[[["]),
