@@ -147,8 +147,8 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
 }
 #: names of the design that this release does not act on: said, never ignored in silence
 _LATER = ("AICG_STREAM_USAGE", "AICG_AUTO_LABELS", "AICG_POLICY", "AICG_ENFORCE", "AICG_WATCHDOG")
-#: names read by tests and scripts
-_OURS = ("AICG_TEST_RAISE", "AICG_CORPUS")
+#: names read by tests, scripts and the launcher
+_OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID")
 
 #: OpenTelemetry resource attribute → attribute of Settings
 _OTEL = {

@@ -1,6 +1,6 @@
 """The command `aicg`.
 
-Owns which verbs exist and what each needs. `diagnose` runs with the core alone; the others need the extra
+Owns which verbs exist and what each needs. `run` and `diagnose` run with the core alone; the others need the extra
 `server`, and say so when it is missing. Exit codes: 0 done, 1 error, 2 wrong usage. Runs on CPython 3.9, where
 the server's own modules do not.
 """
@@ -15,6 +15,7 @@ VERBS = {
     "serve": "run the ledger: receive, price and store receipts",
     "costs": "what calls cost, by feature, model, user, day, …",
     "keys": "create, list and revoke keys",
+    "run": "run a program with metering on: aicg run -- python app.py (needs no extra)",
     "diagnose": "is the agent working in my programs? (needs no extra)",
 }
 #: third-party modules behind the extra, the first missing one decides
@@ -29,6 +30,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         from aicostguard import diagnostics
 
         return int(diagnostics.main(arguments[1:]) or 0)
+    if arguments[:1] == ["run"]:
+        from aicostguard.cli import run
+
+        return run.main(arguments[1:])
     missing = _missing()
     if not missing:
         from aicostguard.cli import app
@@ -65,5 +70,5 @@ def _plain_help(arguments: List[str]) -> int:
     out.write("usage: aicg VERB …\n\n")
     for verb, says in VERBS.items():
         out.write("  %-10s%s\n" % (verb, says))
-    out.write("\nAll but diagnose need: pip install 'aicostguard[server]'\n")
+    out.write("\nAll but run and diagnose need: pip install 'aicostguard[server]'\n")
     return 0 if asked else 2

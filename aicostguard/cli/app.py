@@ -180,3 +180,12 @@ def diagnose(arguments: tuple[str, ...]) -> int:
     from aicostguard import diagnostics
 
     return int(diagnostics.main(list(arguments)) or 0)
+
+
+@_group.command("run", short_help=VERBS["run"], add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run_program(arguments: tuple[str, ...]) -> int:
+    """Run a program with metering on. Here for the list of verbs: `main` has taken `run` before."""
+    from aicostguard.cli import run as launcher
+
+    return launcher.main(arguments)
