@@ -31,17 +31,17 @@ _scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=N
 
 
 class Logical:
-    """One logical call: which SDK family makes it, how often it was sent, and what still has to go out.
+    """One logical call: which SDK family makes it, whose function it stands in, and how often it was sent.
 
-    `outbox` holds receipts that the entry hook delivers before the call returns (inline mode inside a loop).
+    `feature` is the nearest function of the user's own code above the SDK, None where there is none.
     """
 
-    __slots__ = ("family", "attempts", "outbox")
+    __slots__ = ("family", "feature", "attempts")
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, feature: Optional[str] = None) -> None:
         self.family = family
+        self.feature = feature
         self.attempts = 0
-        self.outbox: Any = None
 
 
 class _Frame:

@@ -11,6 +11,7 @@ Adding a key is one row in `FIELDS`; agent and ledger read the same table.
 from __future__ import annotations
 
 import re
+from itertools import compress
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from aicostguard.usage import Usage
@@ -123,8 +124,9 @@ FIELDS: Dict[str, Field] = {
     ),
 }
 
-_MOST = tuple(FIELDS[key].most for key in Usage._fields)
-_WHOLES = ("input_tokens", "output_tokens", "reported_cost_nanousd")
+#: (place in `Usage`, key, largest value) of each count. The first two and the last are wholes, of which 0 is an answer.
+_COUNTS = tuple((at, key, FIELDS[key].most) for at, key in enumerate(Usage._fields))
+_WHOLES = (*_COUNTS[:2], _COUNTS[-1])
 LABELS = ("user", "session", "agent", "parent_agent", "team", "project", "request", "tags")
 REQUIRED = ("provider", "model")
 
@@ -168,7 +170,7 @@ def build(
     `more` holds any further keys of `FIELDS` (labels, flags, latency); None and False are left out.
     A model that does not fit its pattern becomes a hash; a count out of range is left out.
     """
-    receipt: Receipt = {"provider": provider if FIELDS["provider"].fits(provider) else "custom"}
+    receipt: Receipt = {"provider": provider if _SLUG.match(provider) else "custom"}
     changed = 0 if receipt["provider"] == provider else 1
     if not model:
         receipt["model"] = "unknown"
@@ -178,13 +180,14 @@ def build(
         receipt["model"] = replacement(model, salt)
         changed += 1
     if usage is not None:
-        for key, most, count in zip(Usage._fields, _MOST, usage):
-            # A part that is 0 says nothing; of a whole, and of a cost, 0 is an answer.
-            if count is not None and (count or key in _WHOLES):
-                if type(count) is int and 0 <= count <= most:  # `fits`, without a call: this is on the caller's thread
-                    receipt[key] = count
-                else:
-                    changed += 1
+        # A part that is 0 says nothing. `compress` leaves out None and 0 without a step of the interpreter: this is on
+        # the caller's thread.
+        for at, key, most in (*_WHOLES, *compress(_COUNTS[2:-1], usage[2:-1])):
+            count = usage[at]
+            if type(count) is int and 0 <= count <= most:
+                receipt[key] = count
+            elif count is not None:
+                changed += 1
     for key, value in more.items():
         if value is None or value is False:
             continue

@@ -10,6 +10,7 @@ a part of one of them. `None` means that the provider did not say; it is never t
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import NamedTuple, Optional
 
 #: token fields that are parts of `input_tokens`
@@ -79,19 +80,16 @@ class Reading(NamedTuple):
     pending: bool = False
 
 
-# By position: this runs on the caller's thread, for every response.
-_INPUT_PARTS_AT = tuple(Usage._fields.index(name) for name in INPUT_PARTS)
-_OUTPUT_PARTS_AT = tuple(Usage._fields.index(name) for name in OUTPUT_PARTS)
+# C code picks the parts and finds the largest: this runs on the caller's thread, for every response.
+_input_parts = itemgetter(*(Usage._fields.index(name) for name in INPUT_PARTS))
+_output_parts = itemgetter(*(Usage._fields.index(name) for name in OUTPUT_PARTS))
 
 
 def inconsistent(usage: Usage, reported_total: Optional[int] = None) -> bool:
     """True when a part exceeds its whole, or input + output is not the provider's own total."""
-    for whole, parts in ((usage.input_tokens, _INPUT_PARTS_AT), (usage.output_tokens, _OUTPUT_PARTS_AT)):
-        if whole is not None:
-            for at in parts:
-                part = usage[at]
-                if part is not None and part > whole:
-                    return True
-    if reported_total is None:
-        return False
-    return (usage.input_tokens or 0) + (usage.output_tokens or 0) != reported_total
+    whole_in, whole_out = usage[0], usage[1]
+    if whole_in is not None and max(filter(None, _input_parts(usage)), default=0) > whole_in:
+        return True
+    if whole_out is not None and max(filter(None, _output_parts(usage)), default=0) > whole_out:
+        return True
+    return reported_total is not None and (whole_in or 0) + (whole_out or 0) != reported_total

@@ -49,12 +49,18 @@ class Call:
         "_meter",
     )
 
-    def __init__(self, hook: Hook, endpoint: Endpoint, request: Body, asynchronous: bool) -> None:
+    def __init__(
+        self, hook: Hook, endpoint: Endpoint, logical: Optional[context.Logical], request: Body, asynchronous: bool
+    ) -> None:
         self.hook = hook
         self.endpoint = endpoint
         self.labels: Mapping[str, Any] = context.current()
-        self.logical = context.logical.get()
-        self.feature = self.labels.get("feature") or caller.infer(state.rule, 3) or state.default
+        self.logical = logical
+        if logical is None:
+            self.feature = self.labels.get("feature") or caller.infer(state.rule, 3) or state.default
+        else:
+            logical.attempts += 1
+            self.feature = logical.feature or state.default
         self.asynchronous = asynchronous
         self.first: Optional[float] = None
         #: set by a transport that knows the bytes have ended, before it knows that we have seen them all
@@ -63,8 +69,6 @@ class Call:
         # A list, because taking the meter out of it is one atomic step: the first of terminal event, close
         # and garbage collection wins, on whatever thread it happens.
         self._meter: List[Meter] = []
-        if self.logical is not None:
-            self.logical.attempts += 1
         self.outbox: List[receipt.Receipt] = []  # the last but one: see `__del__`
         self.started = perf_counter()
 
@@ -177,12 +181,18 @@ class Call:
                 self._emit(self._receipt(reading, now))
 
     def _receipt(self, reading: Reading, now: float) -> receipt.Receipt:
-        more: Dict[str, Any] = dict(self.labels)
-        more["latency_ms"] = max(0, round((now - self.started) * 1000))  # a virtual machine may set its clock back
-        more["feature"] = self.feature
-        more["operation"] = reading.operation
-        more["service_tier"] = reading.service_tier
-        more["region"] = reading.region
+        more: Dict[str, Any] = {
+            **self.labels,
+            "latency_ms": max(0, round((now - self.started) * 1000)),  # a virtual machine may set its clock back
+            "feature": self.feature,
+        }
+        # Only what says something: each further key costs the caller a look.
+        if reading.operation is not None:
+            more["operation"] = reading.operation
+        if reading.service_tier is not None:
+            more["service_tier"] = reading.service_tier
+        if reading.region is not None:
+            more["region"] = reading.region
         if reading.streamed:
             more["streamed"] = True
             if self.first is not None:
@@ -251,7 +261,7 @@ def begin(
         if len(state.endpoints) >= MAX_ENDPOINTS:  # paths that hold ids
             state.endpoints.clear()
         endpoint = state.endpoints[key] = found
-    return Call(hook, endpoint, request, asynchronous) if endpoint.bills else None
+    return Call(hook, endpoint, logical, request, asynchronous) if endpoint.bills else None
 
 
 def _remember(reading: Reading) -> None:

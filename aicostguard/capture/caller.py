@@ -55,22 +55,22 @@ def infer(rule: Rule, depth: int = 1) -> Optional[str]:
     `<module>` becomes the file's stem; a lambda or a comprehension counts as the function it stands in.
     """
     frame: Optional[FrameType] = sys._getframe(depth)
-    left = MAX_FRAMES
-    while frame is not None and left:
-        left -= 1
-        code = frame.f_code
-        path = code.co_filename
-        kind = _files.get(path)
-        if kind is None:
-            if len(_files) >= MAX_FILES:
-                _files.clear()
-            kind = _files[path] = _judge(path, frame, rule.skip)
-        if kind == _USER:
-            name = _name(code)
-            if name is not None:
-                return _qualified(frame, name) if rule.qualified else name
-        elif kind == _STOP:
+    known = _files.get
+    for _ in range(MAX_FRAMES):
+        if frame is None:
             return None
+        kind = known(frame.f_code.co_filename)
+        if kind != _SKIP:
+            if kind is None:
+                if len(_files) >= MAX_FILES:
+                    _files.clear()
+                kind = _files[frame.f_code.co_filename] = _judge(frame.f_code.co_filename, frame, rule.skip)
+            if kind == _USER:
+                name = _name(frame.f_code)
+                if name is not None:
+                    return _qualified(frame, name) if rule.qualified else name
+            elif kind == _STOP:
+                return None
         frame = frame.f_back
     return None
 

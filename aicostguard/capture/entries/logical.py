@@ -2,7 +2,7 @@
 
 Owns the two wrappers, sync and async, that set `context.logical` around an SDK's own request method. They never
 look at arguments or results. The mark tells the transport that an AI SDK is at work (so that an unknown host can be
-metered by its format) and counts the attempts of one call.
+metered by its format), names the user's function that stands right above, and counts the attempts of one call.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from aicostguard import context
+from aicostguard.capture import caller
 from aicostguard.capture.patch import Hook
+from aicostguard.capture.state import state
 from aicostguard.health import health
 
 Look = Callable[[Any], None]
@@ -49,7 +51,9 @@ def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = N
 def _enter(hook: Hook, client: Any, look: Optional[Look]) -> Optional[context.Logical]:
     previous = context.logical.get()
     try:
-        context.logical.set(context.Logical(hook.name))
+        # Here and not where the request is sent: the user's frame is near, and nothing of the SDK's is above it.
+        feature = context.current().get("feature") or caller.infer(state.rule, 3)
+        context.logical.set(context.Logical(hook.name, feature))
         if look is not None:
             look(client)
     except Exception as error:
