@@ -62,7 +62,7 @@ class Reading(NamedTuple):
     `usage` is None when the response is billable but names no tokens (`usage_missing` on the receipt).
     `response_id` is the provider's id of the response, used inside the process to bill a response that is
     fetched again only once; it is never sent. `pending` marks a response that is not finished (a queued
-    background response): not a receipt yet, but its id has to be remembered.
+    background response): not a receipt yet, but its ids have to be remembered.
     `mismatch` says that the parts do not add up to the provider's own total; such a receipt is marked
     estimated, because nobody can tell which of the two is right.
     """
@@ -78,6 +78,8 @@ class Reading(NamedTuple):
     mismatch: bool = False
     response_id: Optional[str] = None
     pending: bool = False
+    #: another id under which the same response can be met (a stream of its own)
+    also: Optional[str] = None
 
 
 # C code picks the parts and finds the largest: this runs on the caller's thread, for every response.

@@ -17,6 +17,7 @@ from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
 from aicostguard.health import health
 from aicostguard.metering import UNRECOGNISED, Endpoint, Meter, read_body, recognise
+from aicostguard.metering.table import RETRIEVALS
 from aicostguard.usage import Reading
 
 #: ids of background responses that are not finished yet
@@ -27,8 +28,9 @@ MAX_ENDPOINTS = 512
 Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
 
-_pending: Dict[str, object] = {}
-_UNKNOWN = object()
+#: id → the one ticket of that response, which holds its model: whoever takes the model out bills it. A response that
+#: can be met under two ids has one ticket under both.
+_pending: Dict[str, List[Optional[str]]] = {}
 
 
 class Call:
@@ -172,8 +174,8 @@ class Call:
         self.hook.failed("call." + where, error)
 
     def _settle(self, readings: List[Reading], now: float) -> None:
-        if self.endpoint.format == "responses_get":
-            readings = readings if readings and _first_sight(readings[0]) else []
+        if self.endpoint.format in RETRIEVALS:
+            readings = _first_sight(readings)
         for reading in readings:
             if reading.pending:
                 _remember(reading)
@@ -265,19 +267,26 @@ def begin(
 
 
 def _remember(reading: Reading) -> None:
-    if reading.response_id:
-        while len(_pending) >= MAX_PENDING:
-            _pending.pop(next(iter(_pending)), None)
-            health.count("unmetered")
-        _pending[reading.response_id] = None
+    ticket = [reading.model]
+    for name in (reading.response_id, reading.also):
+        if name and name not in _pending:  # an id that is polled keeps its ticket
+            while len(_pending) >= MAX_PENDING:
+                lost = _pending.pop(next(iter(_pending)), None)
+                if lost:
+                    health.count("unmetered")
+            _pending[name] = ticket
 
 
-def _first_sight(reading: Reading) -> bool:
+def _first_sight(readings: List[Reading]) -> List[Reading]:
     """A fetched response is billed once: when it was pending here and is finished now.
 
-    Asked once per response, whose readings share its id. Taking the id out is one step, so that of two threads
-    that poll the same response one bills it.
+    The readings of one response share its id. Taking the model out of the ticket is one step, so that of two threads
+    that poll the same response one bills it. The answer that has no model has the order's.
     """
-    if reading.response_id is None or reading.pending:
-        return False
-    return _pending.pop(reading.response_id, _UNKNOWN) is not _UNKNOWN
+    if not readings or readings[0].response_id is None or readings[0].pending:
+        return []
+    try:
+        model = _pending.pop(readings[0].response_id, []).pop()
+    except IndexError:
+        return []
+    return [reading._replace(model=reading.model or model) for reading in readings]

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Union
 
-from aicostguard.metering.providers import BY_FORMAT, CUSTOM, PROVIDERS, HostTable, Provider, rules
+from aicostguard.metering.provider import Path, Provider
+from aicostguard.metering.providers import BY_FORMAT, BY_SDK, CUSTOM, PROVIDERS, HostTable, rules
 
 
 class Endpoint(NamedTuple):
     """What recognition says of a request.
 
-    `format` is a row of `table.MODULES`, or "" for an endpoint that never bills. The format
-    `responses_get` is the retrieval of an OpenAI response: its reading is billable only when its
-    `response_id` was seen `pending` before and has not been billed since; otherwise it has to be dropped.
+    `format` is a row of `table.MODULES`, or "" for an endpoint that never bills. A format of
+    `table.RETRIEVALS` is an answer that is fetched: its readings are billable only when their
+    `response_id` was seen `pending` before and has not been billed since; otherwise they have to be dropped.
     """
 
     #: value of `provider` on the receipt
@@ -30,6 +31,8 @@ class Endpoint(NamedTuple):
     bills: bool = True
     #: location named by host or path (Vertex, Bedrock, regional OpenAI hosts)
     region: Optional[str] = None
+    #: id of a response that is fetched, where only the URL names it
+    id: Optional[str] = None
 
 
 class _Unrecognised:
@@ -57,6 +60,7 @@ _ENDS: Tuple[Tuple[str, str], ...] = (
     ("/responses/compact", "responses"),
     ("/messages", "messages"),
     ("/v1/sonar", "chat"),
+    ("/rerank", "rerank"),
 )
 _FORMAT_OF_LAST: Dict[str, Tuple[Tuple[str, str], ...]] = {}
 for _end, _format in _ENDS:
@@ -98,6 +102,12 @@ _VERBS: Dict[str, Optional[str]] = {
 _RAW_PREDICT: Dict[str, str] = {"anthropic": "messages", "mistralai": "chat"}
 
 _TABLE = HostTable(PROVIDERS)
+#: port → the row that it names
+_PORTS: Dict[int, Provider] = {port: row for row in PROVIDERS for port in row.ports}
+#: paths that name their provider at any host
+_ANYWHERE: Tuple[Tuple[Provider, Path], ...] = tuple(
+    (row, entry) for row in PROVIDERS for entry in row.paths if entry.anywhere
+)
 _known: Dict[str, Optional[Provider]] = {}
 _KNOWN_MOST = 1024
 
@@ -112,7 +122,7 @@ def recognise(
     """
     for name, at, provider in hosts:
         if (at is None or at == port) and _is(host, name):
-            return _at_custom_host(method, path, provider)
+            return _at_custom_host(method, path, provider, sdk)
     try:
         row = _known[host]
     except KeyError:
@@ -121,10 +131,14 @@ def recognise(
             _known[host] = row
     if row is not None:
         return _at_row(row, method, host, path)
+    if port in _PORTS:
+        found = _at_row(_PORTS[port], method, host, path)
+        if found is not UNRECOGNISED:
+            return found
     if sdk is None:
         return None
     # At a host that nobody knows an unknown path may be anything an SDK does: sign-in, metadata, a download.
-    return _at_custom_host(method, path, None) or None
+    return _at_custom_host(method, path, None, sdk) or None
 
 
 def _is(host: str, pattern: str) -> bool:
@@ -145,22 +159,38 @@ def _at_row(row: Provider, method: str, host: str, path: str) -> Found:
         found = native(row.name, method, host, path)
         if found is not None:
             return found
-    return _by_table(row, method, path) or _by_path(row, row.name, method, path)
+    found = _by_table(row, method, path) or _by_path(row, row.name, method, path)
+    if row.region is not None and isinstance(found, Endpoint) and found.bills:
+        labels = host.split(".")
+        label = labels[row.region] if row.region < len(labels) else ""
+        return found._replace(region=label if re.match(_REGION_LABEL, label) else None)
+    return found
 
 
 def _by_table(row: Provider, method: str, path: str) -> Optional[Endpoint]:
     """The paths of the provider's own."""
     for entry in row.paths:
-        match = re.search(entry.pattern, path) if entry.method == method else None
-        if match is not None:
-            model = match.groupdict().get("model")
-            return Endpoint(row.name, entry.format, _plain(model) if model else None, bool(entry.format))
+        found = _at(row, entry, method, path)
+        if found is not None:
+            return found
     return None
 
 
-def _at_custom_host(method: str, path: str, provider: Optional[str]) -> Found:
-    """A host that the user named, or that an AI SDK talks to: every format may stand there."""
-    row = rules(provider) if provider else CUSTOM
+def _at(row: Provider, entry: Path, method: str, path: str) -> Optional[Endpoint]:
+    match = re.search(entry.pattern, path) if entry.method == method else None
+    if match is None:
+        return None
+    named = match.groupdict()
+    model = named.get("model")
+    return Endpoint(row.name, entry.format, _plain(model) if model else None, bool(entry.format), None, named.get("id"))
+
+
+def _at_custom_host(method: str, path: str, provider: Optional[str], sdk: Optional[str]) -> Found:
+    """A host that the user named, or that an AI SDK talks to: every format may stand there.
+
+    What the user says comes first, then the SDK's own provider, then a path that only one provider has.
+    """
+    row = rules(provider) if provider else BY_SDK.get(sdk or "", CUSTOM)
     for native in (_google, _bedrock):
         found = native(provider or "", method, "", path)
         if isinstance(found, Endpoint) and found.bills:
@@ -168,6 +198,12 @@ def _at_custom_host(method: str, path: str, provider: Optional[str]) -> Found:
     own = _by_table(row, method, path)
     if own is not None:
         return own
+    if not provider:
+        row = CUSTOM
+        for owner, entry in _ANYWHERE:
+            own = _at(owner, entry, method, path)
+            if own is not None:
+                return own
     wide = row._replace(formats=(*row.formats, "messages") if "messages" not in row.formats else row.formats)
     if "/threads/" in path:
         wide = row

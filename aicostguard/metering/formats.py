@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
-from aicostguard.metering.providers import Provider
+from aicostguard.metering.provider import Provider
 from aicostguard.metering.values import text
 from aicostguard.usage import Reading
 
@@ -68,8 +68,12 @@ class Format(NamedTuple):
     head: int
     #: the provider's definition
     docs: str
-    #: a whole body that is a JSON array → readings; it was a stream all the same
+    #: a whole body that is a JSON array → readings
     array: Optional[Callable[[bytes, Facts], List[Reading]]] = None
+    #: a stream may be lines of JSON
+    lines: bool = False
+    #: the messages of an AWS event stream hold raw bytes of the answer, whatever their framing
+    raw_payload: bool = False
 
 
 def tier(value: object) -> Optional[str]:

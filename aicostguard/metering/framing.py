@@ -1,6 +1,6 @@
 """Bytes split anywhere → events and bodies.
 
-Owns the framing of server-sent events and the holding of whole bodies. Never looks inside an event beyond
+Owns the framing of server-sent events and of lines of JSON, and the holding of whole bodies. Never looks inside an event beyond
 its framing, and gives the same events for every way of splitting the same bytes. If this breaks, a stream
 has no usage.
 """
@@ -65,6 +65,40 @@ class Events:
         rest = b"".join(self._pieces)
         self._pieces = []
         return rest if self._started else rest[3:] if rest.startswith(_BOM) else rest
+
+
+class Lines:
+    """Lines, each a JSON text (NDJSON), from bytes that may be split anywhere. The face of `Events`."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self) -> None:
+        self._pieces: List[bytes] = []
+
+    @property
+    def empty(self) -> bool:
+        """True when no part of a line is pending."""
+        return not self._pieces
+
+    def feed(self, data: bytes) -> List[bytes]:
+        """The lines completed by `data`."""
+        self._pieces.append(data)
+        if b"\n" not in data:
+            return []
+        lines = b"".join(self._pieces).split(b"\n")
+        rest = lines.pop()
+        self._pieces = [rest] if rest else []
+        return lines
+
+    def rest(self) -> bytes:
+        """What is left at the end."""
+        rest, self._pieces = b"".join(self._pieces), []
+        return rest
+
+
+def line_of(block: bytes) -> bytes:
+    """The data of one line."""
+    return block
 
 
 def data_of(block: bytes) -> bytes:

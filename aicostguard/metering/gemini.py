@@ -130,7 +130,7 @@ def read_array(body: bytes, facts: Facts) -> List[Reading]:
         element, at = parse_from(source, at)
         if at > 0:
             fold.take(mapping(element))
-    return fold.readings()
+    return [reading._replace(streamed=True) for reading in fold.readings()]
 
 
 class GenerateFold(Fold):

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from aicostguard.metering.endpoints import Endpoint
 from aicostguard.metering.eventstream import Messages
 from aicostguard.metering.formats import Facts, Fold, Format
-from aicostguard.metering.framing import Body, Events, data_of
+from aicostguard.metering.framing import Body, Events, Lines, data_of, line_of
 from aicostguard.metering.providers import rules
 from aicostguard.metering.scan import members, members_of_ends
 from aicostguard.metering.table import form
@@ -38,7 +38,8 @@ class Meter:
 
     __slots__ = (
         "done", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body", "_first",
-        "_head", "_quiet", "_needles", "_sentinel", "_end", "_facts", "_finished",
+        "_head", "_quiet", "_needles", "_sentinel", "_end", "_facts", "_finished", "_gap", "_gap_size", "_data",
+        "_perhaps_lines",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +53,7 @@ class Meter:
         self._finished = self._format is None or not 200 <= status < 300
         self._facts = Facts(endpoint.format, rules(endpoint.provider), headers)
         self._fold: Optional[Fold] = None
-        self._events: Optional[Events] = None
+        self._events: Optional[Union[Events, Lines]] = None
         self._messages: Optional[Messages] = None
         self._body: Optional[Body] = None
         self._first = b""
@@ -62,16 +63,23 @@ class Meter:
         self._quiet = False
         self._needles = self._format.needles if self._format else ()
         self._sentinel = self._format.sentinel if self._format else None
-        self._end = (self._sentinel or b"") + b"\n\n"
+        #: what ends an event of this stream, and how its data is got out of it
+        self._gap = b"\n\n"
+        self._gap_size = 2
+        self._data = data_of
+        self._end = (self._sentinel or b"") + self._gap
+        #: a body that could still turn out to be lines
+        self._perhaps_lines = False
         if not self._finished and content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM:
-            self._stream()
+            if self._format is not None and not self._format.raw_payload:
+                self._stream()
             self._messages = Messages()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Near-free for whole events that cannot matter."""
-        if self._quiet and data.endswith(b"\n\n"):
+        if self._quiet and data.endswith(self._gap):
             # One event on one line, or several lines? A search for one byte is the cheapest way to know.
-            single = data.find(b"\n") == len(data) - 2
+            single = data.find(b"\n") == len(data) - self._gap_size
             for needle in self._needles:
                 # `find` and not `in`, which takes half as long again
                 if data.find(needle) >= 0:
@@ -82,10 +90,14 @@ class Meter:
                 if not data.endswith(self._end) if single else data.find(self._sentinel) < 0:
                     return
             if single and not self.done and not self._finished:
-                self._event(data_of(data[:-2]))
+                self._event(self._data(data[: -self._gap_size]))
                 return
         if not self._finished and not self.done and data:
-            self._take(data)
+            if self._messages is not None:
+                for payload in self._messages.feed(data):
+                    self._payload(payload)
+            else:
+                self._take(data)
 
     def _stream(self) -> None:
         assert self._format is not None
@@ -95,6 +107,8 @@ class Meter:
     def _take(self, data: bytes) -> None:
         if self._body is not None:
             self._body.feed(data)
+            if self._perhaps_lines:
+                self._second_line()
         elif self._events is not None:
             blocks = self._events.feed(data)
             for block in blocks:
@@ -102,9 +116,6 @@ class Meter:
                 if self.done:
                     break
             self._quiet = self._head == 0 and self._events.empty
-        elif self._messages is not None:
-            for payload in self._messages.feed(data):
-                self._payload(payload)
         else:
             self._sniff(data)
 
@@ -119,21 +130,39 @@ class Meter:
             return
         if start[0] in b"{[":
             self._body = Body()
+            self._perhaps_lines = start[:1] == b"{" and self._format is not None and self._format.lines
         else:
             self._stream()
             self._events = Events()
         data, self._first = self._first, b""
         self._take(data)
 
+    def _second_line(self) -> None:
+        """A line behind one that is an object by itself: lines of JSON, whatever the content type says."""
+        assert self._body is not None
+        held = self._body.value().lstrip(_BOM).lstrip()
+        first, _, more = held.partition(b"\n")
+        if not more.strip():
+            return
+        self._perhaps_lines = False
+        if type(parse(first)) is not dict:
+            return
+        self._body = None
+        self._events = Lines()
+        self._gap, self._gap_size, self._data = b"\n", 1, line_of
+        self._end = (self._sentinel or b"") + self._gap
+        self._stream()
+        self._take(held)
+
     def _block(self, block: bytes) -> None:
         if self._head:
             # Keep-alive comments do not use up the head.
-            data = data_of(block)
+            data = self._data(block)
             if not data:
                 return
             self._head -= 1
         elif self._matters(block):
-            data = data_of(block)
+            data = self._data(block)
         else:
             return
         self._event(data)
@@ -150,7 +179,11 @@ class Meter:
             self.done = True
 
     def _payload(self, payload: bytes) -> None:
-        """One AWS message: JSON whose `bytes` are the event, in base64."""
+        """One AWS message: JSON whose `bytes` are the event, in base64; or a piece of the answer as it is."""
+        if self._format is not None and self._format.raw_payload:
+            if not self.done:
+                self._take(payload)
+            return
         from base64 import b64decode
 
         inner = mapping(parse(payload)).get("bytes")
@@ -195,7 +228,7 @@ class Meter:
         assert row is not None
         body = self._body.value() if self._body is not None else self._first
         if row.array is not None and body.lstrip(_BOM).lstrip()[:1] == b"[":
-            return row.array(body, self._facts), True
+            return row.array(body, self._facts), False
         found: Optional[Dict[str, Any]]
         if self._body is not None and self._body.head is not None:
             found = members_of_ends(self._body.head, body, row.usage, row.members)
@@ -205,7 +238,8 @@ class Meter:
             # The proof of a member's depth needs a whole body.
             whole = parse(body)
             found = whole if type(whole) is dict else None
-        return row.read(found or {}, self._facts), False
+        # One line of an event stream, or of lines.
+        return row.read(found or {}, self._facts), self._messages is not None
 
     def _complete(self, reading: Reading, streamed: bool, partial: bool) -> Reading:
         assert self._format is not None
@@ -227,11 +261,12 @@ def _completed(
         reading.operation or row.operation,
         reading.service_tier,
         reading.region or endpoint.region,
-        streamed,
+        streamed or reading.streamed,
         partial and not reading.pending,
         reading.mismatch,
-        reading.response_id,
+        reading.response_id or endpoint.id,
         reading.pending,
+        reading.also,
     )
 
 
@@ -239,7 +274,8 @@ def _requested(request_body: RequestBody) -> Optional[str]:
     body = request_body()
     if not isinstance(body, (bytes, bytearray)) or not body:
         return None
-    return text((members(bytes(body), "model") or {}).get("model"))
+    found = members(bytes(body), "model", ("model_id",)) or {}
+    return text(found.get("model")) or text(found.get("model_id"))
 
 
 def read_body(
@@ -256,9 +292,17 @@ def read_body(
         row = form(endpoint.format) if endpoint.bills else None
         if row is None or not 200 <= status < 300:
             return []
+        if row.lines:
+            return _metered(endpoint, status, content_type, body, request_body, headers)
         found = members(body, row.usage, row.members, row.marks) or {}
         facts = Facts(endpoint.format, rules(endpoint.provider), headers)
         return [_completed(reading, endpoint, row, request_body, False, False) for reading in row.read(found, facts)]
+    return _metered(endpoint, status, content_type, bytes(body), request_body, headers)
+
+
+def _metered(
+    endpoint: Endpoint, status: int, content_type: str, body: bytes, request_body: RequestBody, headers: Headers
+) -> List[Reading]:
     meter = Meter(endpoint, status, content_type, request_body, headers)
-    meter.feed(bytes(body))
+    meter.feed(body)
     return meter.finish(True)

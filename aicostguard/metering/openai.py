@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from aicostguard.metering.formats import Facts, Fold, Format, is_error, tier
-from aicostguard.metering.providers import BY_TOTAL, INCLUDED, REMAINDER, SEPARATE
+from aicostguard.metering.provider import BY_TOTAL, INCLUDED, REMAINDER, SEPARATE
 from aicostguard.metering.values import count, mapping, nano_dollars, parse, text
 from aicostguard.usage import Reading, Usage, inconsistent
 
@@ -55,6 +55,8 @@ _OUTPUT_DETAILS: Dict[str, str] = {
 _DETAILS: Dict[str, Dict[str, str]] = {
     "prompt_tokens_details": _INPUT_DETAILS,
     "input_tokens_details": _INPUT_DETAILS,
+    # https://dev.writer.com/api-reference/completion-api/chat-completion
+    "prompt_token_details": _INPUT_DETAILS,
     "completion_tokens_details": _OUTPUT_DETAILS,
     "output_tokens_details": _OUTPUT_DETAILS,
     # https://openrouter.ai/docs/use-cases/usage-accounting
@@ -66,6 +68,10 @@ _DETAILS: Dict[str, Dict[str, str]] = {
 }
 
 
+#: formats without output of their own
+_INPUT_ONLY = ("embeddings", "rerank", "dashscope_embeddings", "dashscope_rerank")
+
+
 def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
     """`(Usage, do the parts contradict the provider's own total?)`; `(None, False)` when there are no counts."""
     if type(raw) is not dict or not raw:
@@ -74,8 +80,12 @@ def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
     _take(raw, _TOP, found)
     rules = facts.rules
     total = found.pop("total", None)
-    if facts.format == "embeddings" and "input_tokens" in found:
-        found.setdefault("output_tokens", 0)
+    if facts.format in _INPUT_ONLY:
+        if total is not None and "input_tokens" not in found and total >= found.get("output_tokens", 0):
+            # Voyage, Jina and DashScope give the total alone: https://docs.voyageai.com/reference/embeddings-api
+            found["input_tokens"] = total - found.get("output_tokens", 0)
+        if "input_tokens" in found:
+            found.setdefault("output_tokens", 0)
     if rules.reasoning != INCLUDED:
         total = _add_reasoning(found, total, rules.reasoning)
     for key in rules.more_input:
@@ -171,13 +181,18 @@ def _reading(body: Mapping[str, Any], raw: object, facts: Facts) -> Reading:
     # Mistral names the tier inside `usage`; the others beside it.
     served = body.get("service_tier") or (raw.get("service_tier") if type(raw) is dict else None)
     return Reading(
-        model=text(body.get("model")),
+        model=_model(body),
         usage=usage,
         service_tier=None if served is None else tier(served),
         mismatch=mismatch,
         # Embeddings are never fetched again, and their id would have to be looked for in a large body.
         response_id=None if facts.format == "embeddings" else text(body.get("id")),
     )
+
+
+def _model(body: Mapping[str, Any]) -> Optional[str]:
+    """The model; watsonx calls it `model_id`: https://cloud.ibm.com/apidocs/watsonx-ai#text-chat"""
+    return text(body.get("model")) or text(body.get("model_id"))
 
 
 def _models_of(body: Mapping[str, Any], facts: Facts, main: Reading) -> List[Reading]:
@@ -268,7 +283,7 @@ class CompletionFold(Fold):
             for data in self._head + self._candidates:
                 first = mapping(parse(data))
                 reading = reading._replace(
-                    model=reading.model or text(first.get("model")),
+                    model=reading.model or _model(first),
                     response_id=reading.response_id or text(first.get("id")),
                     service_tier=reading.service_tier or tier(first.get("service_tier")),
                 )

@@ -1,58 +1,42 @@
 """Who answers at a host, which formats it speaks, and where its usage differs from OpenAI's.
 
-Owns the table of providers. A new OpenAI-compatible provider is one row here and one fixture in
-`tests/metering/fixtures_openai.py`. Never decides by the SDK's name: the host decides. If a row is wrong, calls
-are booked to the wrong provider or parts of their tokens are counted twice.
+Owns the table of providers. A new OpenAI-compatible provider is one row in `compatible_rows` and one fixture in
+`tests/metering/fixtures_hosts.py`; one with formats of its own is a row in `native_rows`. Never decides by the SDK's
+name where the host is known: the host decides. If a row is wrong, calls are booked to the wrong provider or parts of
+their tokens are counted twice.
 """
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
-#: whether `completion_tokens` holds the reasoning tokens
-INCLUDED = "included"  # yes
-BY_TOTAL = "by_total"  # no, when the provider's own total is prompt + completion + reasoning
-REMAINDER = "remainder"  # no, and they are not named: what the total has beyond prompt + completion
-SEPARATE = "separate"  # no, and the total leaves them out
+from aicostguard.metering.compatible_rows import COMPATIBLE
+from aicostguard.metering.native_rows import NATIVE
+from aicostguard.metering.provider import (
+    BY_TOTAL,
+    INCLUDED,
+    OPENAI_FORMATS,
+    REMAINDER,
+    SEPARATE,
+    Path,
+    Provider,
+)
 
-OPENAI_FORMATS = ("chat", "completions", "embeddings", "responses")
-
-
-class Path(NamedTuple):
-    """One path of a provider's own. `pattern` is searched in the path; its group `model` names the model.
-
-    `format` is a row of `table.MODULES`, or "" for what never bills.
-    """
-
-    pattern: str
-    format: str
-    method: str = "POST"
-
-
-class Provider(NamedTuple):
-    """One row. The columns behind `formats` hold for the OpenAI-shaped formats of the provider."""
-
-    #: value of `provider` on the receipt
-    name: str
-    #: hosts; one `*` stands for any text
-    hosts: Tuple[str, ...]
-    #: formats found by the end of the path
-    formats: Tuple[str, ...] = OPENAI_FORMATS
-    #: on a host with other services: a path must begin with one of these to be AI
-    within: Tuple[str, ...] = ()
-    reasoning: str = INCLUDED
-    #: members of `usage` that are input beyond `prompt_tokens`
-    more_input: Tuple[str, ...] = ()
-    #: where `usage` names the cost of the call, and how many of its units are one dollar
-    cost: Tuple[str, ...] = ()
-    cost_units: int = 1
-    #: endings of paths that cost nothing here, besides those of `endpoints`
-    free: Tuple[str, ...] = ()
-    #: paths of the provider's own, asked before the ends of paths that `formats` stands for
-    paths: Tuple[Path, ...] = ()
-    #: where the provider defines its usage
-    docs: str = ""
-
+__all__ = [
+    "BY_FORMAT",
+    "BY_NAME",
+    "BY_SDK",
+    "BY_TOTAL",
+    "CUSTOM",
+    "INCLUDED",
+    "PROVIDERS",
+    "REMAINDER",
+    "SEPARATE",
+    "HostTable",
+    "Path",
+    "Provider",
+    "rules",
+]
 
 PROVIDERS: Tuple[Provider, ...] = (
     Provider(
@@ -95,12 +79,6 @@ PROVIDERS: Tuple[Provider, ...] = (
         docs="https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html",
     ),
     Provider("mistral", ("api.mistral.ai", "codestral.mistral.ai"), docs="https://docs.mistral.ai/api/"),
-    Provider(
-        "cohere",
-        ("api.cohere.com", "api.cohere.ai"),
-        formats=("chat", "embeddings"),
-        docs="https://docs.cohere.com/docs/compatibility-api",
-    ),
     Provider("groq", ("api.groq.com",), docs="https://console.groq.com/docs/api-reference"),
     Provider(
         "xai",
@@ -149,32 +127,21 @@ PROVIDERS: Tuple[Provider, ...] = (
         docs="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
     ),
     Provider("cerebras", ("api.cerebras.ai",), docs="https://inference-docs.cerebras.ai/api-reference"),
-    Provider(
-        "huggingface",
-        ("router.huggingface.co",),
-        docs="https://huggingface.co/docs/inference-providers/tasks/chat-completion",
-    ),
-    Provider(
-        "zai",
-        ("api.z.ai", "open.bigmodel.cn"),
-        formats=("chat", "embeddings", "messages"),
-        docs="https://docs.z.ai/api-reference/llm/chat-completion",
-    ),
-    Provider(
-        "dashscope",
-        ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"),
-        docs="https://www.alibabacloud.com/help/en/model-studio/qwen-api-reference",
-    ),
-    Provider("ai21", ("api.ai21.com",), formats=("chat",), docs="https://docs.ai21.com/reference/jamba-1-6-api-ref"),
+    *NATIVE,
+    *COMPATIBLE,
 )
 
 #: who answers at a host that only `AICG_HOSTS` or an SDK knows, by format; elsewhere `custom`
 BY_FORMAT: Dict[str, str] = {"messages": "anthropic", "generate": "google", "gemini_embeddings": "google"}
 
 #: a host that nobody described may leave reasoning out of the completion; its total tells
-CUSTOM = Provider("custom", (), formats=(*OPENAI_FORMATS, "messages"), reasoning=BY_TOTAL)
+CUSTOM = Provider("custom", (), formats=(*OPENAI_FORMATS, "messages", "rerank"), reasoning=BY_TOTAL)
 
-BY_NAME: Dict[str, Provider] = {row.name: row for row in PROVIDERS}
+#: a provider with several rows is known by its first
+BY_NAME: Dict[str, Provider] = {row.name: row for row in reversed(PROVIDERS)}
+
+#: family of an SDK → its provider's row
+BY_SDK: Dict[str, Provider] = {sdk: row for row in reversed(PROVIDERS) for sdk in row.sdks}
 
 
 def rules(name: str) -> Provider:

@@ -21,7 +21,38 @@ MODULES: Dict[str, str] = {
     "generate": "gemini",
     "gemini_embeddings": "gemini",
     "vertex_predict": "gemini",
+    "cohere_v1": "cohere",
+    "cohere_v2": "cohere",
+    "cohere_embeddings": "cohere",
+    "cohere_rerank": "rerank",
+    "rerank": "rerank",
+    "ollama": "ollama",
+    "ollama_embeddings": "ollama",
+    "tgi": "tgi",
+    "replicate": "tasks",
+    "replicate_get": "tasks",
+    "replicate_stream": "tasks",
+    "dashscope_task": "tasks",
+    "dashscope_task_get": "tasks",
+    "zai_task": "tasks",
+    "zai_task_get": "tasks",
+    "watsonx": "watsonx",
+    "watsonx_chat": "watsonx",
+    "watsonx_embeddings": "watsonx",
+    "dashscope": "dashscope",
+    "dashscope_embeddings": "dashscope",
+    "dashscope_rerank": "dashscope",
+    "sagemaker": "sagemaker",
+    "aleph_alpha": "aleph_alpha",
+    "aleph_alpha_embeddings": "aleph_alpha",
+    "unmeasured": "unmeasured",
+    "unmeasured_embeddings": "unmeasured",
+    "unmeasured_image": "unmeasured",
+    "unmeasured_rerank": "unmeasured",
 }
+
+#: formats of an answer that is fetched: its readings bill only if their id was seen pending, and once
+RETRIEVALS = ("responses_get", "replicate_get", "replicate_stream", "dashscope_task_get", "zai_task_get")
 
 _rows: Dict[str, Format] = {}
 

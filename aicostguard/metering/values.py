@@ -83,6 +83,14 @@ def nano_dollars(value: Any, per_dollar: int = 1) -> Optional[int]:
         return None
 
 
+def milliseconds(value: Any) -> Optional[int]:
+    """A duration given in seconds, or None; rounded to the nearest millisecond."""
+    if type(value) is not int and type(value) is not Written:
+        return None
+    number = float(value)
+    return round(number * 1000) if 0 <= number < 10**7 else None
+
+
 def text(value: Any) -> Optional[str]:
     """A string that says something, else None."""
     return value if type(value) is str and value else None

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from aicostguard.metering import Endpoint, Meter, recognise
 from aicostguard.usage import Reading, Usage
 
+NDJSON = "application/x-ndjson"
 JSON, SSE, AWS = "application/json", "text/event-stream; charset=utf-8", "application/vnd.amazon.eventstream"
 
 
@@ -70,6 +71,10 @@ def sse(*events: Any, done: bool = False, names: bool = False, end: str = "\n") 
     if done:
         blocks.append("data: [DONE]" + end + end)
     return "".join(blocks).encode()
+
+
+def lines(*events: Any, end: str = "\n") -> bytes:
+    return "".join(json.dumps(event, separators=(",", ":"), ensure_ascii=False) + end for event in events).encode()
 
 
 def whole(body: Any, indent: Optional[int] = None) -> bytes:

@@ -31,7 +31,6 @@ HOSTS = (("localhost", 8000, None), ("localhost", 5002, None), ("api.portkey.ai"
 
 #: (provider, flavour) of exchanges that a later issue reads, and why; nothing else may go unread
 LATER = {
-    ("aleph-alpha", "aleph_complete"): "own format",
     ("anthropic", "anthropic_complete"): "text completions, retired by the provider",
     ("bedrock", "bedrock_agent"): "agents",
     ("bedrock", "converse"): "converse",
@@ -39,27 +38,9 @@ LATER = {
     ("bedrock", "invoke"): "models other than Anthropic's",
     ("bedrock", "kb_retrieve"): "knowledge bases",
     ("bedrock", "retrieve_and_generate"): "knowledge bases",
-    ("cohere", "chat"): "native paths",
-    ("cohere", "embeddings"): "native paths",
-    ("cohere", "generate"): "native paths",
-    ("cohere", "rerank"): "native paths",
     ("google", "interactions"): "interactions",
-    ("huggingface", "text_generation"): "dedicated endpoints",
-    ("ollama", "embeddings"): "own format",
-    ("ollama", "ollama_chat"): "own format",
-    ("ollama", "ollama_generate"): "own format",
     ("openai", "assistants_run"): "assistants",
     ("openai", "images"): "images",
-    ("replicate", "models"): "predictions",
-    ("replicate", "replicate_prediction"): "predictions",
-    ("replicate", "replicate_stream"): "predictions",
-    ("sagemaker", "sagemaker_invoke"): "own format",
-    ("voyage", "embeddings"): "own host",
-    ("voyage", "rerank"): "own host",
-    ("watsonx", "models"): "own format",
-    ("watsonx", "watsonx_generate"): "own format",
-    ("writer", "chat"): "own host",
-    ("writer", "completions"): "own host",
 }
 #: (provider, flavour) that never bill and are known as such
 FREE = {
@@ -68,6 +49,8 @@ FREE = {
     ("openai", "assistants_messages"),
     ("openai", "assistants_thread"),
     ("openai", "telemetry"),
+    ("replicate", "models"),
+    ("watsonx", "models"),
 }
 
 
@@ -160,7 +143,7 @@ def test_every_exchange_is_exact(step: Optional[int]) -> None:
             bad.append((verdict, case["id"], case["truth"]["provider"], case["truth"]["flavour"]))
     print("\ncorpus:", dict(verdicts))
     assert not bad
-    assert verdicts["ok"] > 1200
+    assert verdicts["ok"] > 1500
 
 
 @pytest.mark.ids("B14")
@@ -176,8 +159,10 @@ def test_model_and_provider_are_the_truths() -> None:
                 provider = "vertex"
             if provider == "openai-compatible":
                 provider = "custom"
-            if (reading.provider, reading.model) != (provider, truth["model"]):
-                bad.append((case["id"], reading.provider, provider, reading.model, truth["model"]))
+            # Aleph Alpha's answer names the version of the model, which the truth takes for it.
+            model = truth["request_model"] if provider == "aleph-alpha" else truth["model"]
+            if (reading.provider, reading.model) != (provider, model):
+                bad.append((case["id"], reading.provider, provider, reading.model, model))
     assert not bad
 
 
@@ -185,7 +170,10 @@ def test_a_billable_exchange_without_usage_still_gives_a_reading() -> None:
     for case in in_scope():
         if case["truth"]["usage_missing"]:
             readings = read(case)
-            assert len(readings) == 1 and readings[0].usage is None, case["id"]
+            assert len(readings) == 1, case["id"]
+            # A reranker that is billed by the search says how many, and no tokens.
+            usage = readings[0].usage
+            assert usage is None or (usage.input_tokens is None and usage.output_tokens is None), case["id"]
 
 
 def test_what_is_not_read_is_listed() -> None:

@@ -14,7 +14,7 @@ from aicostguard.metering import Endpoint, read_body
 from aicostguard.metering.framing import Events, data_of
 from aicostguard.metering.table import MODULES
 from aicostguard.usage import Reading
-from tests.metering.building import AWS, JSON, SSE, aws, chat, chunk, counts, sse, whole
+from tests.metering.building import AWS, JSON, SSE, aws, chat, chunk, counts, lines, sse, whole
 from tests.metering.fixtures import BY_NAME, FIXTURES, Fixture, told
 
 ODD: Tuple[Any, ...] = (None, "12", "x", "", -1, 1.5, 1e400, True, [], {}, [1], [None], {"a": 1}, 10**30)
@@ -49,7 +49,7 @@ def sound(readings: List[Reading]) -> None:
         assert reading.response_id is None or isinstance(reading.response_id, str)
         assert reading.service_tier is None or isinstance(reading.service_tier, str)
         for name, value in told(reading).items():
-            if name not in ("provider", "model", "service_tier", "region", "operation", "response_id"):
+            if name not in ("provider", "model", "service_tier", "region", "operation", "response_id", "also"):
                 assert value is True or (type(value) is int and value >= 0), (name, value)
 
 
@@ -76,6 +76,13 @@ def slim(value: Any) -> Any:
 def test_no_odd_value_anywhere_raises_or_becomes_a_count(fixture: Fixture) -> None:
     if fixture.content_type == AWS:
         bodies: Iterator[bytes] = (fixture.body[:at] for at in range(0, len(fixture.body), 5))
+    elif fixture.body.lstrip()[:1] == b"{" and b"}\n{" in fixture.body.replace(b"\r", b""):
+        rows = [json.loads(line) for line in fixture.body.splitlines()]
+        bodies = (
+            lines(*rows[:index], mutant, *rows[index + 1 :])
+            for index, row in enumerate(rows)
+            for mutant in mutants(slim(row))
+        )
     elif fixture.body.lstrip()[:1] in (b"{", b"["):
         bodies = (whole(mutant) for mutant in mutants(slim(json.loads(fixture.body))))
     else:
