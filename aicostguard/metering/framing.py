@@ -1,8 +1,8 @@
 """Bytes split anywhere → events and bodies.
 
-Owns the framing of server-sent events and of lines of JSON, and the holding of whole bodies. Never looks inside an event beyond
-its framing, and gives the same events for every way of splitting the same bytes. If this breaks, a stream
-has no usage.
+Owns the framing of server-sent events and of lines of JSON, and the holding of whole bodies. Never looks inside
+an event beyond its framing, and gives the same events for every way of splitting the same bytes. If this breaks, a
+stream has no usage.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from aicostguard.metering import cohere, tgi
 from aicostguard.metering.folds import Latest
 from aicostguard.metering.formats import Facts, Format, is_error
 from aicostguard.metering.openai import usage_of
-from aicostguard.metering.values import mapping, parse, text
+from aicostguard.metering.values import mapping, text
 from aicostguard.usage import Reading, Usage
 
 #: members that only the answer of a generative or an embedding model has

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aicostguard.metering.eventstream import Messages
-from aicostguard.metering.framing import MOST, Body, Events, data_of
+from aicostguard.metering.framing import MOST, Body, Events, Lines, data_of
 from tests.metering.building import aws
 
 LINES = st.sampled_from(
@@ -97,3 +97,14 @@ def test_a_body_beyond_the_bound_keeps_its_ends() -> None:
     assert body.head.startswith(b"{start")
     assert body.value().endswith(b"end}")
     assert len(body.value()) < MOST
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=12)), st.lists(st.integers(0, 200), max_size=8))
+def test_lines_are_the_same_for_every_split(rows: List[bytes], cuts: List[int]) -> None:
+    stream = b"\n".join(rows)
+    at = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    lines = Lines()
+    found = [line for a, b in zip(at, at[1:]) for line in lines.feed(stream[a:b])]
+    assert [*found, lines.rest()] == stream.split(b"\n")
+    assert lines.empty

@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from aicostguard.metering import Endpoint, Meter, anthropic, gemini, openai, read_body, responses, values
+from aicostguard.metering import Endpoint, Meter, anthropic, folds, gemini, openai, read_body, responses, values
 from aicostguard.metering.endpoints import recognise
-from tests.metering.building import SSE, chat, chunk, counts, sse, whole
+from tests.metering.building import SSE, chat, chunk, counts, lines, sse, usage, whole
 from tests.metering.fixtures import BY_NAME, told
 from tests.metering.fixtures_native import message_stream
 
@@ -254,3 +254,35 @@ def test_a_body_whose_middle_was_let_go_still_counts(monkeypatch: pytest.MonkeyP
     assert told(m.finish(True)[0]) == {
         "provider": "openai", "model": "m-1", "response_id": "c1", "input_tokens": 5, "output_tokens": 6,
     }  # fmt: skip
+
+
+def test_lines_that_cannot_matter_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: List[bytes] = []
+    original = folds.parse
+
+    def parse(data: bytes) -> Any:
+        parsed.append(data)
+        return original(data)
+
+    monkeypatch.setattr(folds, "parse", parse)
+    row = {"model": "m", "message": {"role": "assistant", "content": "a"}, "done": False}
+    last = {**row, "done": True, "prompt_eval_count": 1, "eval_count": 2}
+    meter = Meter(Endpoint("ollama", "ollama"), 200, "application/x-ndjson", lambda: None, lambda name: None)
+    for piece in lines(*[row] * 500, last).splitlines(True):
+        meter.feed(piece)
+    assert meter.done
+    assert len(parsed) == 2
+    assert usage(meter.finish(True)[0])[:2] == (1, 2)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_object_is_no_stream_whatever_its_layout(end: bytes, indent: Optional[int]) -> None:
+    body = whole({"model": "m", "done": True, "prompt_eval_count": 1, "eval_count": 2}, indent) + end
+    for step in (1, 5, len(body)):
+        meter = Meter(Endpoint("ollama", "ollama"), 200, "application/json", lambda: None, lambda name: None)
+        for at in range(0, len(body), step):
+            meter.feed(body[at : at + step])
+        (reading,) = meter.finish(True)
+        assert not reading.streamed
+        assert usage(reading)[:2] == (1, 2)

@@ -213,3 +213,56 @@ def test_what_an_sdk_does_elsewhere_is_not_taken_for_an_ai_call() -> None:
     assert isinstance(found, Endpoint)
     named = (("llm.example.com", None, None),)
     assert recognise("POST", "llm.example.com", None, "/v1/surprise", named, "openai") is UNRECOGNISED
+
+
+SELF_HOSTED = (("gw.example", None, None),)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "path", "sdk", "expected"),
+    [
+        # Ollama listens on its port wherever it is.
+        ("127.0.0.1", 11434, "/api/chat", None, ("ollama", "ollama")),
+        ("gpu-box.lan", 11434, "/api/embeddings", None, ("ollama", "unmeasured_embeddings")),
+        ("gpu-box.lan", 11434, "/v1/chat/completions", None, ("ollama", "chat")),
+        ("gpu-box.lan", 11434, "/metrics", None, None),
+        ("gpu-box.lan", 11435, "/api/chat", None, None),
+        ("gpu-box.lan", 80, "/api/chat", "ollama", ("ollama", "ollama")),
+        # A path that its provider alone has, at a host that the user named.
+        ("gw.example", 443, "/x/api/generate", None, ("ollama", "ollama")),
+        ("gw.example", 443, "/v2/chat", None, ("cohere", "cohere_v2")),
+        ("gw.example", 443, "/ml/v1/text/chat", None, ("watsonx", "watsonx_chat")),
+        ("gw.example", 443, "/v1/rerank", None, ("custom", "rerank")),
+        ("gw.example", 443, "/v1/chat", None, False),
+        # An SDK brings the paths of its provider, and no others.
+        ("cohere.corp", 443, "/v1/chat", "cohere", ("cohere", "cohere_v1")),
+        ("cohere.corp", 443, "/v1/rerank", "cohere", ("cohere", "cohere_rerank")),
+        ("writer.corp", 443, "/v1/chat", "writerai", ("writer", "chat")),
+        ("any.corp", 443, "/v1/chat", "openai", None),
+        ("any.corp", 443, "/api/chat/completions", "openai", ("custom", "chat")),
+        # A known host is its own provider's, whoever calls.
+        ("api.writer.com", 443, "/v1/chat", "cohere", ("writer", "chat")),
+    ],
+)
+@pytest.mark.ids("B14")
+def test_formats_of_their_own_at_hosts_that_nobody_knows(
+    host: str, port: int, path: str, sdk: Optional[str], expected: Any
+) -> None:
+    found = recognise("POST", host, port, path, SELF_HOSTED, sdk)
+    if expected is False:
+        assert found is UNRECOGNISED
+    elif expected is None:
+        assert found is None
+    else:
+        assert isinstance(found, Endpoint)
+        assert (found.provider, found.format) == expected
+
+
+def test_a_path_may_name_model_region_and_id() -> None:
+    found = recognise("POST", "runtime.sagemaker.eu-west-1.amazonaws.com", 443, "/endpoints/a%2Db/invocations")
+    assert found == Endpoint("sagemaker", "sagemaker", "a-b", True, "eu-west-1")
+    found = recognise("GET", "stream-b.svc.rno2.c.replicate.net", 443, "/v1/files/s-1")
+    assert found == Endpoint("replicate", "replicate_stream", None, True, None, "s-1")
+    files = recognise("GET", "api.replicate.com", 443, "/v1/files/s-1")
+    assert isinstance(files, Endpoint)
+    assert not files.bills
