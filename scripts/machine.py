@@ -136,6 +136,17 @@ class Environments:
             self._fresh.add(version)
         return python
 
+    def other(self, folder: Path, version: Version, packages: Sequence[str]) -> Path:
+        """The interpreter of an environment of packages alone, kept while they are the same."""
+        python, stamp = folder / "bin" / "python", folder / "stamp"
+        want = "%s %s" % (self.pythons[version], " ".join(packages))
+        if not stamp.is_file() or stamp.read_text() != want:
+            say("setting up %s" % folder.name)
+            self.create(folder, version)
+            self.install(python, packages)
+            stamp.write_text(want)
+        return python
+
     def create(self, folder: Path, version: Version) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         run([self.pythons[version], "-m", "venv", folder])
