@@ -1,12 +1,13 @@
 """What a call inherits: the labels set around it, the logical call it belongs to, the send it runs inside.
 
-Owns three context variables and keeps them apart.
+Owns four context variables and keeps them apart.
 
 * `scope`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
 * `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
   attempts and says that an AI SDK is at work.
 * `inside`: the nesting guard, true only while a metering transport's own send runs, so that the transports
   beneath it stay silent. Our own sender sets it too: our traffic is never metered.
+* `origin`: the function that handed work to another task, for where no frame of the user's own is left to be seen.
 
 Nothing here uses `ContextVar.reset`: a generator may be closed in another task or context than the one it was
 started in, where a token is refused. The previous value is put back instead.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from contextvars import ContextVar
-from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 
 from aicostguard.health import fault
 
@@ -27,7 +28,12 @@ _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 inside: ContextVar[bool] = ContextVar("aicostguard_inside", default=False)
 logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", default=None)
+origin: ContextVar[Optional[str]] = ContextVar("aicostguard_origin", default=None)
 _scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)
+
+#: values of `_scope`, `logical`, `inside`, `origin`
+Marks = Tuple["Optional[_Frame]", "Optional[Logical]", bool, Optional[str]]
+NO_MARKS: Marks = (None, None, False, None)
 
 
 class Logical:
@@ -63,6 +69,24 @@ def current() -> Mapping[str, Any]:
     """The labels in force here: `feature`, `user`, `session`, … Do not change the mapping."""
     frame = _scope.get()
     return _NOTHING if frame is None else frame.values
+
+
+def marks() -> Marks:
+    """All that is in force here, to be `put` around a piece of work elsewhere."""
+    return _scope.get(), logical.get(), inside.get(), origin.get()
+
+
+def lasting_marks() -> Marks:
+    """What may stay in force in a thread that outlives this call: what belongs to the call itself may not."""
+    return _scope.get(), None, False, origin.get()
+
+
+def put(values: Marks) -> None:
+    """Put values of `marks` in force."""
+    _scope.set(values[0])
+    logical.set(values[1])
+    inside.set(values[2])
+    origin.set(values[3])
 
 
 class Scope:

@@ -1,7 +1,10 @@
 """Whose function made this call: the nearest frame of the user's own code.
 
 Owns the walk up the stack and the rule of what counts as the user's own. Keeps no frame and no code object
-alive, walks a bounded number of frames, and never looks at a local variable: it reads names only.
+alive, walks a bounded number of frames, and never looks at a local variable but one of ours: it reads names only.
+
+Where the stack holds no user frame, the work was handed over: to another thread, whose stack then begins with a
+frame of ours that knows by whom (`handover.parcel`), or to another task, whose context knows it (`context.origin`).
 """
 
 from __future__ import annotations
@@ -9,19 +12,27 @@ from __future__ import annotations
 import os
 import sys
 from fnmatch import fnmatchcase
+from functools import partial
 from types import CodeType, FrameType
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
+
+from aicostguard import context
 
 MAX_FRAMES = 200
 MAX_FILES = 4096
 
-_USER, _SKIP, _STOP = 1, 2, 3
+_USER, _SKIP, _STOP, _LOOP, _PARCEL = 1, 2, 3, 4, 5
 
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _US = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INSTALLED = tuple(os.sep + name + os.sep for name in ("site-packages", "dist-packages"))
 # Beyond the event loop stands whoever started it, not whoever made this call.
-_LOOPS = (_STDLIB + "asyncio" + os.sep, os.sep + os.path.join("trio", "_core") + os.sep)
+_TRIO = os.sep + os.path.join("trio", "_core") + os.sep
+_ASYNCIO = _STDLIB + "asyncio" + os.sep
+#: functions of asyncio that turn its loop; the others only pass on (`wait_for`, `gather`, `to_thread`)
+_TURNS = ("_run", "_run_once", "run_forever", "run_until_complete", "run")
+_UVLOOP = os.path.join(_US, "capture", "handover", "uvloop.py")
+_PARCELS = os.path.join(_US, "capture", "handover", "parcel.py")
 
 _files: Dict[str, int] = {}
 
@@ -36,43 +47,82 @@ class Rule:
         self.qualified = qualified
 
 
-def _judge(path: str, frame: FrameType, skip: Tuple[str, ...]) -> int:
-    if any(part in path for part in _LOOPS):
+def _judge(path: str, module: str, skip: Tuple[str, ...]) -> int:
+    if path.startswith(_ASYNCIO) or path == _UVLOOP:
+        return _LOOP
+    if _TRIO in path:
         return _STOP
     if path.startswith((_US, "<frozen ")) or any(part in path for part in _INSTALLED):
-        return _SKIP
+        return _PARCEL if path == _PARCELS else _SKIP
     if path.startswith(_STDLIB):
         return _SKIP
-    module = frame.f_globals.get("__name__", "")
     if skip and any(fnmatchcase(module, pattern) for pattern in skip):
         return _SKIP
     return _USER
 
 
-def infer(rule: Rule, depth: int = 1) -> Optional[str]:
-    """The name of the nearest user function above, or None when there is none on this stack.
+def _kind(path: str, space: Dict[str, Any], rule: Rule) -> int:
+    """What a file is, learnt once. `space` are the globals of some code in it."""
+    kind = _files.get(path)
+    if kind is None:
+        if len(_files) >= MAX_FILES:
+            _files.clear()
+        kind = _files[path] = _judge(path, space.get("__name__", ""), rule.skip)
+    return kind
 
-    `<module>` becomes the file's stem; a lambda or a comprehension counts as the function it stands in.
+
+def infer(rule: Rule, depth: int = 1, loop: bool = True) -> Optional[str]:
+    """The name of the nearest user function above, or of the one that handed this work over; None when there is none.
+
+    `<module>` becomes the file's stem; a lambda or a comprehension counts as the function it stands in. The walk ends
+    at the running event loop; `loop=False` says that none is running: then who turns the loop is who makes the call.
     """
     frame: Optional[FrameType] = sys._getframe(depth)
     known = _files.get
     for _ in range(MAX_FRAMES):
         if frame is None:
-            return None
+            break
         kind = known(frame.f_code.co_filename)
         if kind != _SKIP:
+            code = frame.f_code
             if kind is None:
-                if len(_files) >= MAX_FILES:
-                    _files.clear()
-                kind = _files[frame.f_code.co_filename] = _judge(frame.f_code.co_filename, frame, rule.skip)
+                kind = _kind(code.co_filename, frame.f_globals, rule)
             if kind == _USER:
-                name = _name(frame.f_code)
+                name = _name(code)
                 if name is not None:
                     return _qualified(frame, name) if rule.qualified else name
-            elif kind == _STOP:
-                return None
+            elif kind == _STOP or (kind == _LOOP and loop and code.co_name in _TURNS):
+                break
+            elif kind == _PARCEL and code.co_name == "deliver":
+                parcel = frame.f_locals["parcel"]
+                return parcel.origin if parcel.firm else context.origin.get() or parcel.origin
         frame = frame.f_back
-    return None
+    return context.origin.get()
+
+
+def own_coroutine(work: Any, rule: Rule) -> bool:
+    """Whether a coroutine is the user's own code: then its frame tells whose it is, in whatever task it runs."""
+    code = getattr(work, "cr_code", None)
+    if code is None:
+        return False
+    kind = _files.get(code.co_filename)
+    if kind is None and work.cr_frame is not None:
+        kind = _kind(code.co_filename, work.cr_frame.f_globals, rule)
+    return kind == _USER
+
+
+def own_function(work: Any, rule: Rule) -> bool:
+    """Whether a function is the user's own code: then its frame tells whose it is, in whatever thread it runs.
+
+    Looks through bound methods and `functools.partial`. False for a lambda whose function cannot be told (before 3.11).
+    """
+    while type(work) is partial:
+        work = work.func
+    code = getattr(work, "__code__", None)
+    if type(code) is not CodeType:
+        return False
+    kind = _files.get(code.co_filename) or _kind(code.co_filename, work.__globals__, rule)
+    return kind == _USER and _name(code) is not None
 
 
 def _name(code: CodeType) -> Optional[str]:

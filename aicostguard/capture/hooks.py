@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from aicostguard.capture import patch
 from aicostguard.capture.patch import Hook
@@ -37,6 +37,7 @@ class Instrument(NamedTuple):
 
 _TRANSPORTS = "aicostguard.capture.transports."
 _ENTRIES = "aicostguard.capture.entries."
+_HANDOVER = "aicostguard.capture.handover."
 
 
 def _transport(name: str, installer: str, first: Version, end: Version) -> Instrument:
@@ -71,7 +72,25 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     _sdk("openrouter", "basesdk", "speakeasy", "openrouter", (1,), (2,)),
 )
 
-_waiting: Dict[str, Instrument] = {}
+
+class Handover(NamedTuple):
+    """One place where work changes its thread or task: `installer` is `module:function` of ours."""
+
+    module: str
+    installer: str
+
+
+#: Hooked when the first library above is: a program without one is left alone.
+HANDOVERS: Tuple[Handover, ...] = (
+    Handover("threading", "threads:install"),
+    Handover("concurrent.futures.thread", "pools:install"),
+    Handover("asyncio", "tasks:install_threadsafe"),
+    Handover("asyncio.base_events", "tasks:install"),
+    Handover("uvloop", "uvloop:install"),
+    Handover("anyio._backends._asyncio", "anyio:install"),
+)
+
+_waiting: Dict[str, Union[Instrument, Handover]] = {}
 _hooks: Dict[str, Hook] = {}
 _finder: Optional[_Finder] = None
 _ready: Optional[Callable[[], None]] = None
@@ -86,10 +105,16 @@ def install(ready: Optional[Callable[[], None]] = None) -> None:
     if _finder is not None:
         return
     _ready = ready
-    _waiting.update((row.module, row) for row in INSTRUMENTS)
     _finder = _Finder()
     sys.meta_path.insert(0, _finder)
-    for name in list(_waiting):
+    _await(INSTRUMENTS)
+
+
+def _await(rows: Iterable[Union[Instrument, Handover]]) -> None:
+    """Hook what is imported already, and wait for the rest."""
+    names = [row.module for row in rows]
+    _waiting.update(zip(names, rows))
+    for name in names:
         module = sys.modules.get(name)
         if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
             _hook(module, name)
@@ -118,6 +143,10 @@ def _hook(module: ModuleType, name: str) -> None:
     row = _waiting.pop(name, None)
     if row is None:
         return
+    if isinstance(row, Handover):
+        _hook_handover(row, module)
+        return
+    first = not _hooks
     hook = _hooks[name] = Hook(row.label)
     try:
         if _ready is not None:
@@ -134,6 +163,24 @@ def _hook(module: ModuleType, name: str) -> None:
             "counted. Run aicg-diagnose." % row.label,
         )
         health.fault("hooks.%s" % row.label, error)
+    if first:
+        _await(HANDOVERS)
+
+
+def _hook_handover(row: Handover, module: ModuleType) -> None:
+    hook = _hooks[row.module] = Hook(row.module)
+    try:
+        name, _, function = row.installer.partition(":")
+        getattr(import_module(_HANDOVER + name), function)(module, hook)
+    except Exception as error:
+        hook.on = False
+        hook.state = "failed: %s" % type(error).__name__
+        health.warn(
+            "handover:" + row.module,
+            "aicostguard: %s does not look like the one we know; AI calls that it hands on are counted, but may lack "
+            "their labels and their calling function." % row.module,
+        )
+        health.fault("hooks.%s" % row.module, error)
 
 
 def _check_version(row: Instrument) -> None:

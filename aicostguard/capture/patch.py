@@ -44,12 +44,12 @@ class Hook:
 
 
 class Patch(NamedTuple):
-    """One replaced attribute."""
+    """One replaced attribute. `original` is None where the owner only inherited it."""
 
     owner: Any
     name: str
-    original: Callable[..., Any]
-    replacement: Callable[..., Any]
+    original: Any
+    replacement: Any
     hook: Hook
 
 
@@ -57,14 +57,20 @@ _patches: List[Patch] = []
 
 
 def replace(hook: Hook, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:
-    """Replace `owner.name` by `make(original)`. False when it is ours already (two names of one class)."""
-    original = owner.__dict__[name]
+    """Replace `owner.name` by `make(original)`. False when it is ours already (two names of one class).
+
+    `owner` is a class or a module. A class method stays one: `make` gets and gives the function that takes the class.
+    """
+    found = owner.__dict__.get(name)
+    original = getattr(owner, name) if found is None else getattr(found, "__func__", found)
     if getattr(original, "__aicostguard__", False):
         return False
-    replacement = functools.wraps(original)(make(original))
-    replacement.__aicostguard__ = True  # type: ignore[attr-defined]
+    replacement: Any = functools.wraps(original)(make(original))
+    replacement.__aicostguard__ = True
+    if isinstance(found, classmethod):
+        replacement = classmethod(replacement)
     setattr(owner, name, replacement)
-    _patches.append(Patch(owner, name, original, replacement, hook))
+    _patches.append(Patch(owner, name, found, replacement, hook))
     return True
 
 
@@ -74,5 +80,9 @@ def restore() -> None:
         patch = _patches.pop()
         patch.hook.on = False
         patch.hook.state = "removed"
-        if patch.owner.__dict__.get(patch.name) is patch.replacement:
+        if patch.owner.__dict__.get(patch.name) is not patch.replacement:
+            continue
+        if patch.original is None:
+            delattr(patch.owner, patch.name)
+        else:
             setattr(patch.owner, patch.name, patch.original)
