@@ -131,19 +131,21 @@ def in_scope() -> Iterator[Dict[str, Any]]:
             yield case
 
 
-@pytest.mark.parametrize("step", [None, 1500, 61])
+@pytest.mark.parametrize("step", [None, 1500, 61, 1])
 @pytest.mark.ids("B3", "B5", "B6", "B7", "B8", "B13", "B14", "B15", "G07")
 def test_every_exchange_is_exact(step: Optional[int]) -> None:
     verdicts: collections.Counter[str] = collections.Counter()
     bad = []
     for case in in_scope():
+        if step == 1 and len(case["response_body_base64"]) > 8192:  # every boundary, where that is soon done
+            continue
         verdict = scorer().score_case(case, [as_scored(reading) for reading in read(case, step)])
         verdicts[verdict] += 1
         if verdict != "ok":
             bad.append((verdict, case["id"], case["truth"]["provider"], case["truth"]["flavour"]))
     print("\ncorpus:", dict(verdicts))
     assert not bad
-    assert verdicts["ok"] > 1500
+    assert verdicts["ok"] > (800 if step == 1 else 1500)
 
 
 @pytest.mark.ids("B14")
