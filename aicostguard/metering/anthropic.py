@@ -19,17 +19,6 @@ _SIDE_STEPS = ("compaction", "advisor_message")
 #: https://platform.claude.com/docs/en/build-with-claude/data-residency: what is no place
 _NO_PLACE = ("not_available", "global", "")
 
-#: Bedrock's headers and its trailing metrics, for bodies without usage:
-#: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html
-_BEDROCK = (
-    # our name for it, header, member of the metrics
-    ("input_tokens", "x-amzn-bedrock-input-token-count", "inputTokenCount"),
-    ("output_tokens", "x-amzn-bedrock-output-token-count", "outputTokenCount"),
-    ("cache_read_input_tokens", "x-amzn-bedrock-cache-read-input-token-count", "cacheReadInputTokenCount"),
-    ("cache_creation_input_tokens", "x-amzn-bedrock-cache-write-input-token-count", "cacheWriteInputTokenCount"),
-)
-_METRICS = "amazon-bedrock-invocationMetrics"
-
 
 def usage_of(raw: Mapping[str, Any]) -> Optional[Usage]:
     """One `usage` object, or one of its `iterations`; None when it has no counts."""
@@ -102,17 +91,7 @@ def read_message(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     """A message, whole."""
     if body.get("type") == "error" or is_error(body, "usage", "content", "completion"):
         return []
-    raw = mapping(body.get("usage"))
-    return readings_of(body, raw if usage_of(raw) is not None else _from_headers(facts))
-
-
-def _from_headers(facts: Facts) -> Dict[str, int]:
-    found: Dict[str, int] = {}
-    for name, header, _ in _BEDROCK:
-        value = count(facts.header(header), digits=True)
-        if value is not None:
-            found[name] = value
-    return found
+    return readings_of(body, mapping(body.get("usage")))
 
 
 class MessageFold(Fold):
@@ -122,13 +101,12 @@ class MessageFold(Fold):
     delta names replaces what was known. https://platform.claude.com/docs/en/build-with-claude/streaming
     """
 
-    __slots__ = ("_message", "_usage", "_metrics", "_error", "_content", "_open")
+    __slots__ = ("_message", "_usage", "_error", "_content", "_open")
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self._message: Mapping[str, Any] = {}
         self._usage: Dict[str, Any] = {}
-        self._metrics: Mapping[str, Any] = {}
         self._error = False
         self._content = False
         #: a message began and its final figures have not come: `message_start` counts one output token
@@ -148,10 +126,6 @@ class MessageFold(Fold):
             self._error = True
         elif kind is None and text(event.get("completion")) is not None:
             self._content = True
-        metrics = event.get(_METRICS)
-        if type(metrics) is dict:
-            self._metrics = metrics
-        # On Bedrock the metrics travel in the last event, beside `message_stop`.
         return kind == "message_stop"
 
     def _overlay(self, raw: object) -> None:
@@ -163,14 +137,9 @@ class MessageFold(Fold):
         return self._open
 
     def readings(self) -> List[Reading]:
-        if usage_of(self._usage) is not None:
-            return readings_of(self._message, self._usage)
-        if self._metrics:
-            found = {name: self._metrics.get(member) for name, _, member in _BEDROCK}
-            return readings_of(self._message, found)
-        if self._error and not self._message and not self._content:
+        if self._error and not self._message and not self._content and usage_of(self._usage) is None:
             return []
-        return readings_of(self._message, {})
+        return readings_of(self._message, self._usage)
 
 
 MESSAGES = Format(

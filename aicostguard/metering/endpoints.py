@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
     url_model: Optional[str] = None
     #: False for a known endpoint that never bills: silent, not "unrecognised"
     bills: bool = True
-    #: location named by host or path (Vertex, Bedrock, regional OpenAI hosts)
+    #: location named by host or path
     region: Optional[str] = None
     #: id of a response that is fetched, where only the URL names it
     id: Optional[str] = None
@@ -82,7 +82,6 @@ _DEPLOYMENT = r"/deployments/([^/]+)/"
 _GOOGLE = r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)\Z"
 _PUBLISHER = r"/publishers/([^/]+)/models/"
 _LOCATION = r"/locations/([a-z0-9-]{1,32})/"
-_BEDROCK = r"/model/(.+)/(invoke|invoke-with-response-stream)\Z"
 _REGION_LABEL = r"[a-z]{2,3}(-[a-z0-9]+)*\Z"
 
 #: verb of a Google path → format; None: the endpoint never bills
@@ -161,10 +160,18 @@ def _at_row(row: Provider, method: str, host: str, path: str) -> Found:
             return found
     found = _by_table(row, method, path) or _by_path(row, row.name, method, path)
     if row.region is not None and isinstance(found, Endpoint) and found.bills:
-        labels = host.split(".")
-        label = labels[row.region] if row.region < len(labels) else ""
-        return found._replace(region=label if re.match(_REGION_LABEL, label) else None)
+        return found._replace(region=_host_region(host, row.region))
     return found
+
+
+def _host_region(host: str, at: int) -> Optional[str]:
+    """`us-east-1` of `bedrock-runtime.us-east-1.amazonaws.com`, `eu` of `eu.api.openai.com`."""
+    labels = host.split(".")
+    if labels[0].startswith("vpce-"):
+        # An interface endpoint in the user's own network: its id stands in front.
+        at += 1
+    label = labels[at] if at < len(labels) else ""
+    return label if label != "api" and re.match(_REGION_LABEL, label) else None
 
 
 def _by_table(row: Provider, method: str, path: str) -> Optional[Endpoint]:
@@ -191,10 +198,9 @@ def _at_custom_host(method: str, path: str, provider: Optional[str], sdk: Option
     What the user says comes first, then the SDK's own provider, then a path that only one provider has.
     """
     row = rules(provider) if provider else BY_SDK.get(sdk or "", CUSTOM)
-    for native in (_google, _bedrock):
-        found = native(provider or "", method, "", path)
-        if isinstance(found, Endpoint) and found.bills:
-            return found._replace(provider=provider or found.provider or BY_FORMAT.get(found.format, "custom"))
+    found = _google(provider or "", method, "", path)
+    if isinstance(found, Endpoint) and found.bills:
+        return found._replace(provider=provider or BY_FORMAT.get(found.format, "custom"))
     own = _by_table(row, method, path)
     if own is not None:
         return own
@@ -277,44 +283,5 @@ def _location(path: str) -> Optional[str]:
     return match.group(1) if match else None
 
 
-def _bedrock(name: str, method: str, host: str, path: str) -> Found:
-    """`/model/ID/invoke` for Anthropic's models, whose bodies are Anthropic's messages."""
-    match = re.search(_BEDROCK, path)
-    if match is None or method != "POST":
-        return None
-    model = _plain(match.group(1))
-    if "anthropic." not in model:
-        return UNRECOGNISED
-    return Endpoint(name or "bedrock", "messages", model, True, _host_region(host))
-
-
-def _aws(name: str, method: str, host: str, path: str) -> Found:
-    found = _bedrock(name, method, host, path)
-    if found is None:
-        found = _by_path(rules(name), name, method, path)
-        if isinstance(found, Endpoint) and found.bills:
-            return found._replace(region=_host_region(host))
-    return found
-
-
-def _host_region(host: str) -> Optional[str]:
-    """`us-east-1` of `bedrock-runtime.us-east-1.amazonaws.com`, `eu` of `eu.api.openai.com`."""
-    labels = host.split(".")
-    label = labels[1] if labels[0].startswith("bedrock") and len(labels) > 1 else labels[0]
-    return label if re.match(_REGION_LABEL, label) else None
-
-
-def _regional(name: str, method: str, host: str, path: str) -> Found:
-    if host == "api.openai.com":
-        return None
-    found = _by_path(rules(name), name, method, path)
-    return found._replace(region=_host_region(host)) if isinstance(found, Endpoint) and found.bills else found
-
-
 #: providers whose paths need more than their ending
-_NATIVE: Dict[str, Callable[[str, str, str, str], Found]] = {
-    "google": _google,
-    "vertex": _google,
-    "bedrock": _aws,
-    "openai": _regional,
-}
+_NATIVE: Dict[str, Callable[[str, str, str, str], Found]] = {"google": _google, "vertex": _google}

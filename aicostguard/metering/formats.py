@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
+from aicostguard.metering.eventstream import Message
 from aicostguard.metering.provider import Provider
 from aicostguard.metering.values import text
 from aicostguard.usage import Reading
 
 #: tiers that are what everybody gets: not worth a key on the receipt
 _PLAIN_TIERS = ("", "default", "standard", "auto", "on_demand", "unspecified", "traffic_type_unspecified")
+
+
+#: bytes of the request, or None; asked only when they are needed
+RequestBody = Callable[[], Optional[bytes]]
 
 
 class Facts(NamedTuple):
@@ -36,6 +41,10 @@ class Fold:
     def event(self, data: bytes) -> bool:
         """Take the data of one event. True when it was the terminal one."""
         raise NotImplementedError
+
+    def message(self, message: Message) -> bool:
+        """Take one message of an AWS event stream. True when it was the terminal one."""
+        return False
 
     def readings(self) -> List[Reading]:
         """What the events so far amount to; empty when they bill nothing."""
@@ -74,6 +83,12 @@ class Format(NamedTuple):
     lines: bool = False
     #: the messages of an AWS event stream hold raw bytes of the answer, whatever their framing
     raw_payload: bool = False
+    #: messages of an AWS event stream can matter only with one of these among their headers
+    wanted: Tuple[bytes, ...] = ()
+    #: (the response's name, the URL's, the request) → the model; None: the first of response, request and URL
+    model: Optional[Callable[[Optional[str], Optional[str], RequestBody], Optional[str]]] = None
+    #: True when the headers of this response tell all, so that its body need not be parsed
+    bodiless: Optional[Callable[[Facts], bool]] = None
 
 
 def tier(value: object) -> Optional[str]:

@@ -7,24 +7,21 @@ breaks, a call has no receipt, or a stream becomes slow.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from aicostguard.metering.endpoints import Endpoint
-from aicostguard.metering.eventstream import Messages
-from aicostguard.metering.formats import Facts, Fold, Format
+from aicostguard.metering.eventstream import PRELUDE, Messages, is_prelude
+from aicostguard.metering.formats import Facts, Fold, Format, RequestBody
 from aicostguard.metering.framing import Body, Events, Lines, data_of, line_of
 from aicostguard.metering.providers import rules
 from aicostguard.metering.scan import members, members_of_ends
 from aicostguard.metering.table import form
-from aicostguard.metering.values import mapping, parse, text
+from aicostguard.metering.values import parse, text
 from aicostguard.usage import Reading
 
-RequestBody = Callable[[], Optional[bytes]]
 Headers = Callable[[str], Optional[str]]
 
 _EVENTSTREAM = "application/vnd.amazon.eventstream"
-#: in the last event of an invocation on Bedrock, beside what the model's own format says
-_METRICS = b"invocationMetrics"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -71,9 +68,7 @@ class Meter:
         #: a body that could still turn out to be lines
         self._perhaps_lines = False
         if not self._finished and content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM:
-            if self._format is not None and not self._format.raw_payload:
-                self._stream()
-            self._messages = Messages()
+            self._frames()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Near-free for whole events that cannot matter."""
@@ -94,8 +89,7 @@ class Meter:
                 return
         if not self._finished and not self.done and data:
             if self._messages is not None:
-                for payload in self._messages.feed(data):
-                    self._payload(payload)
+                self._framed(data)
             else:
                 self._take(data)
 
@@ -103,6 +97,26 @@ class Meter:
         assert self._format is not None
         self._fold = self._format.fold(self._facts)
         self._head = self._format.head
+
+    def _frames(self) -> None:
+        assert self._format is not None
+        if not self._format.raw_payload:
+            self._stream()
+        self._messages = Messages((b"",) if self._format.raw_payload else self._format.wanted)
+
+    def _may_be_framed(self) -> bool:
+        return self._format is not None and bool(self._format.wanted or self._format.raw_payload)
+
+    def _framed(self, data: bytes) -> None:
+        """AWS messages: a fold's, or pieces of the answer as they are."""
+        assert self._messages is not None and self._format is not None
+        for message in self._messages.feed(data):
+            if self._format.raw_payload:
+                self._take(message.payload)
+            elif self._fold is not None and self._fold.message(message):
+                self.done = True
+            if self.done:
+                return
 
     def _take(self, data: bytes) -> None:
         if self._body is not None:
@@ -131,6 +145,16 @@ class Meter:
         if start[0] in b"{[":
             self._body = Body()
             self._perhaps_lines = start[:1] == b"{" and self._format is not None and self._format.lines
+        elif start[0] < 2 and self._messages is None and self._may_be_framed():
+            # No text begins so: the length of an AWS message, whose CRC proves it.
+            if len(self._first) < PRELUDE:
+                return
+            if is_prelude(self._first):
+                self._frames()
+                data, self._first = self._first, b""
+                self._framed(data)
+                return
+            self._body = Body()
         else:
             self._stream()
             self._events = Events()
@@ -178,27 +202,6 @@ class Meter:
         if data == self._sentinel or (data and self._fold.event(data)):
             self.done = True
 
-    def _payload(self, payload: bytes) -> None:
-        """One AWS message: JSON whose `bytes` are the event, in base64; or a piece of the answer as it is."""
-        if self._format is not None and self._format.raw_payload:
-            if not self.done:
-                self._take(payload)
-            return
-        from base64 import b64decode
-
-        inner = mapping(parse(payload)).get("bytes")
-        if not isinstance(inner, str) or self.done:
-            return
-        try:
-            data = b64decode(inner)
-        except ValueError:
-            return
-        if self._head:
-            self._head -= 1
-        elif not self._matters(data) and _METRICS not in data:
-            return
-        self._event(data)
-
     def finish(self, complete: bool) -> List[Reading]:
         """What the response bills, once; empty when it bills nothing.
 
@@ -219,6 +222,8 @@ class Meter:
         else:
             found, streamed = self._whole(complete)
         cut = self._fold is not None and self._fold.unfinished()
+        if self._messages is not None and not self._messages.empty:
+            cut = True
         partial = (cut or not complete) and not self.done
         return [self._complete(reading, streamed, partial) for reading in found]
 
@@ -226,6 +231,8 @@ class Meter:
         """The readings of a body that is no event stream, and whether it was a stream all the same."""
         row = self._format
         assert row is not None
+        if row.bodiless is not None and row.bodiless(self._facts):
+            return row.read({}, self._facts), False
         body = self._body.value() if self._body is not None else self._first
         if row.array is not None and body.lstrip(_BOM).lstrip()[:1] == b"[":
             return row.array(body, self._facts), False
@@ -251,7 +258,9 @@ def _completed(
 ) -> Reading:
     """The reading with what the request and its address say."""
     model = reading.model
-    if model is None:
+    if row.model is not None:
+        model = row.model(model, endpoint.url_model, request_body)
+    elif model is None:
         model = _requested(request_body) or endpoint.url_model
     # Written out: `_replace` takes twice as long, and this is on the caller's thread.
     return Reading(
@@ -294,8 +303,10 @@ def read_body(
             return []
         if row.lines:
             return _metered(endpoint, status, content_type, body, request_body, headers)
-        found = members(body, row.usage, row.members, row.marks) or {}
         facts = Facts(endpoint.format, rules(endpoint.provider), headers)
+        found: Mapping[str, Any] = {}
+        if row.bodiless is None or not row.bodiless(facts):
+            found = members(body, row.usage, row.members, row.marks) or {}
         return [_completed(reading, endpoint, row, request_body, False, False) for reading in row.read(found, facts)]
     return _metered(endpoint, status, content_type, bytes(body), request_body, headers)
 

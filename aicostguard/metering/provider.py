@@ -35,7 +35,7 @@ class Provider(NamedTuple):
 
     #: value of `provider` on the receipt
     name: str
-    #: hosts; one `*` stands for any text
+    #: hosts; a `*` stands for any text
     hosts: Tuple[str, ...]
     #: formats found by the end of the path
     formats: Tuple[str, ...] = OPENAI_FORMATS

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Tuple
 
+from aicostguard.metering.bedrock_rows import BEDROCK
 from aicostguard.metering.compatible_rows import COMPATIBLE
 from aicostguard.metering.native_rows import NATIVE
 from aicostguard.metering.provider import (
@@ -43,6 +44,7 @@ PROVIDERS: Tuple[Provider, ...] = (
         "openai",
         ("api.openai.com", "*.api.openai.com"),
         free=("/moderations",),
+        region=0,
         docs="https://developers.openai.com/api/reference/resources/chat",
     ),
     Provider(
@@ -71,12 +73,6 @@ PROVIDERS: Tuple[Provider, ...] = (
         ("aiplatform.googleapis.com", "*-aiplatform.googleapis.com", "aiplatform.*.rep.googleapis.com"),
         reasoning=REMAINDER,
         docs="https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse",
-    ),
-    Provider(
-        "bedrock",
-        ("bedrock-runtime.*.amazonaws.com", "bedrock-runtime-fips.*.amazonaws.com", "bedrock-mantle.*.api.aws"),
-        formats=(*OPENAI_FORMATS, "messages"),
-        docs="https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html",
     ),
     Provider("mistral", ("api.mistral.ai", "codestral.mistral.ai"), docs="https://docs.mistral.ai/api/"),
     Provider("groq", ("api.groq.com",), docs="https://console.groq.com/docs/api-reference"),
@@ -127,6 +123,7 @@ PROVIDERS: Tuple[Provider, ...] = (
         docs="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
     ),
     Provider("cerebras", ("api.cerebras.ai",), docs="https://inference-docs.cerebras.ai/api-reference"),
+    *BEDROCK,
     *NATIVE,
     *COMPATIBLE,
 )
@@ -150,20 +147,24 @@ def rules(name: str) -> Provider:
 
 
 class HostTable:
-    """Hosts → rows: a dict for whole names, and for patterns a dict on the last two labels, so that a miss is cheap."""
+    """Hosts → rows: a dict for whole names, and for patterns a dict on the last two labels, so that a miss is cheap.
+
+    A pattern has one `*`, or two.
+    """
 
     def __init__(self, rows: Tuple[Provider, ...]) -> None:
         self._exact: Dict[str, Provider] = {}
-        #: domain → what stands before and behind the `*`, and the row
-        self._patterns: Dict[str, List[Tuple[str, str, Provider]]] = {}
+        #: domain → what stands before, between and behind the `*`, and the row
+        self._patterns: Dict[str, List[Tuple[str, str, str, Provider]]] = {}
         for row in rows:
             for host in row.hosts:
                 before, star, behind = host.partition("*")
                 if not star:
                     self._exact[host] = row
                     continue
+                between, _, behind = behind.rpartition("*")
                 domain = ".".join(host.rsplit(".", 2)[-2:])
-                self._patterns.setdefault(domain, []).append((before, behind, row))
+                self._patterns.setdefault(domain, []).append((before, between, behind, row))
 
     def find(self, host: str) -> Optional[Provider]:
         """The row of a lower-case host, or None."""
@@ -171,7 +172,9 @@ class HostTable:
         if row is not None:
             return row
         dot = host.rfind(".", 0, max(0, host.rfind(".")))
-        for before, behind, row in self._patterns.get(host[dot + 1 :], ()):
+        for before, between, behind, row in self._patterns.get(host[dot + 1 :], ()):
             if len(host) > len(before) + len(behind) and host.startswith(before) and host.endswith(behind):
-                return row
+                middle = host[len(before) : -len(behind)] if between else ""
+                if between in middle:
+                    return row
         return None

@@ -49,6 +49,16 @@ MODULES: Dict[str, str] = {
     "unmeasured_embeddings": "unmeasured",
     "unmeasured_image": "unmeasured",
     "unmeasured_rerank": "unmeasured",
+    "converse": "bedrock",
+    "bedrock_invoke": "bedrock",
+    "bedrock_embeddings": "bedrock",
+    "bedrock_agent": "bedrock_agents",
+    "bedrock_flow": "bedrock_agents",
+    "bedrock_answer": "bedrock_agents",
+    "bedrock_untold": "bedrock_agents",
+    "bedrock_rerank": "bedrock_agents",
+    "bedrock_async": "bedrock_agents",
+    "bedrock_guardrail": "bedrock_agents",
 }
 
 #: formats of an answer that is fetched: its readings bill only if their id was seen pending, and once

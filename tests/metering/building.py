@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import zlib
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from aicostguard.metering import Endpoint, Meter, recognise
@@ -81,15 +82,28 @@ def whole(body: Any, indent: Optional[int] = None) -> bytes:
     return json.dumps(body, indent=indent, ensure_ascii=False).encode()
 
 
+def aws_message(kind: str, payload: bytes, message: str = "event") -> bytes:
+    """One message; `message` is its type, `kind` the event's or the exception's."""
+    headers = b""
+    for name, value in (
+        (":%s-type" % message, kind), (":content-type", "application/json"), (":message-type", message),
+    ):  # fmt: skip
+        headers += bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+    whole = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+    return whole + struct.pack(">I", zlib.crc32(whole))
+
+
 def aws(*payloads: bytes) -> bytes:
-    out = []
-    for payload in payloads:
-        headers = b""
-        for name, value in ((b":event-type", b"chunk"), (b":message-type", b"event")):
-            headers += bytes([len(name)]) + name + b"\x07" + struct.pack(">H", len(value)) + value
-        total = 12 + len(headers) + len(payload) + 4
-        out.append(struct.pack(">III", total, len(headers), 0) + headers + payload + b"\0\0\0\0")
-    return b"".join(out)
+    return b"".join(aws_message("chunk", payload) for payload in payloads)
+
+
+def aws_events(*events: Tuple[str, Any]) -> bytes:
+    """Messages by event type; a type that ends in `Exception` is one."""
+    return b"".join(
+        aws_message(kind, whole(event), "exception" if kind.endswith("Exception") else "event")
+        for kind, event in events
+    )
 
 
 def bedrock(*events: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-from tests.metering.building import AWS, C1, JSON, SSE, add, bedrock, says, sse, whole
+from tests.metering.building import C1, JSON, SSE, add, says, sse, whole
 
 # --- Anthropic -----------------------------------------------------------------------------------------------------
 A_USAGE = {
@@ -111,28 +111,6 @@ add(
 add(
     "anthropic through openrouter", "openrouter.ai", "/api/v1/messages", whole({**MESSAGE, "usage": A_USAGE}), JSON,
     says("openrouter", (12307, 550), **A_SAID),
-)  # fmt: skip
-INVOKE = "/model/us.anthropic.claude-x-v1%3A0/invoke"
-BEDROCK = "bedrock-runtime.eu-west-1.amazonaws.com"
-METRICS = {"inputTokenCount": 5, "outputTokenCount": 6, "invocationLatency": 900, "firstByteLatency": 300}
-add(
-    "anthropic on bedrock", BEDROCK, INVOKE, whole({**MESSAGE, "usage": A_USAGE}), JSON,
-    says("bedrock", (12307, 550), region="eu-west-1", **A_SAID),
-)  # fmt: skip
-add(
-    "anthropic on bedrock, usage only in headers", BEDROCK, INVOKE, whole({"completion": "a", "stop_reason": "stop"}), JSON,
-    says("bedrock", (5, 6), model="us.anthropic.claude-x-v1:0", region="eu-west-1"),
-    headers={"x-amzn-bedrock-input-token-count": "5", "x-amzn-bedrock-output-token-count": "6"},
-)  # fmt: skip
-add(
-    "anthropic on bedrock, stream", BEDROCK, INVOKE + "-with-response-stream",
-    bedrock(*STREAM[:-1], {"type": "message_stop", "amazon-bedrock-invocationMetrics": METRICS}), AWS,
-    says("bedrock", (12307, 550), region="eu-west-1", streamed=True, **A_SAID), done=True,
-)  # fmt: skip
-add(
-    "anthropic on bedrock, stream with metrics only", BEDROCK, INVOKE + "-with-response-stream",
-    bedrock({"completion": "a"}, {"completion": "b"}, {"completion": "", "amazon-bedrock-invocationMetrics": METRICS}), AWS,
-    says("bedrock", (5, 6), model="us.anthropic.claude-x-v1:0", region="eu-west-1", streamed=True),
 )  # fmt: skip
 # --- Gemini --------------------------------------------------------------------------------------------------------
 G = "generativelanguage.googleapis.com"

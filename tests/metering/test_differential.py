@@ -52,6 +52,8 @@ FLAVOURS = {
     "messages": ("anthropic",),
     "generate": ("default",),
     "gemini_embeddings": ("default",),
+    "converse": ("default",),
+    "bedrock_invoke": ("anthropic", "default"),
 }
 #: our field → theirs
 FIELDS = {
@@ -80,6 +82,7 @@ class Row(NamedTuple):
 
 
 SEARCHES = ("web_searches",)
+CACHES = ("cache_read_input_tokens", "cache_creation_input_tokens")
 DISAGREEMENTS: Tuple[Row, ...] = (
     Row("openai-searches", ("openai",), ("responses",), SEARCHES),
     Row("gemini-searches", ("google",), ("generate",), SEARCHES),
@@ -88,6 +91,7 @@ DISAGREEMENTS: Tuple[Row, ...] = (
     Row("perplexity-tool-name", ("perplexity",), ("responses",), SEARCHES),
     Row("perplexity-citations", ("perplexity",), ("chat",), ("input_tokens", "output_tokens")),
     Row("deepseek-cache-hit", ("deepseek",), ("chat",), ("cache_read_input_tokens",)),
+    Row("bedrock-nova-cache", ("bedrock",), ("bedrock_invoke",), ("input_tokens", *CACHES)),
     Row("gemini-openai-thinking", ("google",), ("chat",), ("output_tokens", "reasoning_output_tokens")),
 )
 

@@ -59,11 +59,7 @@ def test_only_a_2xx_bills(fixture: Fixture, status: int) -> None:
     )
 
 
-# AWS event streams are told by their content type alone.
-TEXTS = [fixture for fixture in FIXTURES if not fixture.content_type.startswith("application/vnd.amazon")]
-
-
-@pytest.mark.parametrize("fixture", TEXTS, ids=[fixture.name for fixture in TEXTS])
+@each
 def test_content_type_may_be_missing_or_wrong(fixture: Fixture) -> None:
     for content_type in ("", "text/plain", "application/json", "text/event-stream"):
         assert [told(reading) for reading in fixture._replace(content_type=content_type).read()] == list(

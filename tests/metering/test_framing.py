@@ -73,15 +73,16 @@ def test_a_large_event_in_many_pieces_is_joined_once() -> None:
 def test_aws_messages_at_every_split(payloads: List[bytes], step: int) -> None:
     stream = aws(*payloads)
     messages = Messages()
-    found = [payload for at in range(0, len(stream), step) for payload in messages.feed(stream[at : at + step])]
-    assert found == payloads
+    found = [message for at in range(0, len(stream), step) for message in messages.feed(stream[at : at + step])]
+    assert [message.payload for message in found] == payloads
+    assert [message.before for message in found] == list(range(len(payloads)))
     assert messages.empty
 
 
 @pytest.mark.ids("A21")
 def test_a_broken_aws_stream_ends_without_an_error() -> None:
     messages = Messages()
-    assert messages.feed(aws(b"a") + b"\xff" * 40) == [b"a"]
+    assert [message.payload for message in messages.feed(aws(b"a") + b"\xff" * 40)] == [b"a"]
     assert messages.broken
     assert messages.feed(aws(b"b")) == []
 

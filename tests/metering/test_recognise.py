@@ -36,7 +36,13 @@ VERTEX = "/v1/projects/p/locations/europe-west4/publishers"
         ("europe-west4-aiplatform.googleapis.com", VERTEX + "/anthropic/models/c%40001:rawPredict", ("vertex", "messages", "c@001", "europe-west4")),
         ("europe-west4-aiplatform.googleapis.com", VERTEX + "/mistralai/models/m:streamRawPredict", ("vertex", "chat", "m", "europe-west4")),
         ("europe-west4-aiplatform.googleapis.com", "/v1/projects/p/locations/l/endpoints/123:generateContent", ("vertex", "generate", "123", "l")),
-        ("bedrock-runtime.us-east-1.amazonaws.com", "/model/anthropic.claude%3A0/invoke", ("bedrock", "messages", "anthropic.claude:0", "us-east-1")),
+        ("bedrock-runtime.us-east-1.amazonaws.com", "/model/anthropic.claude%3A0/invoke", ("bedrock", "bedrock_invoke", "anthropic.claude:0", "us-east-1")),
+        ("bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "/model/m-1/converse", ("bedrock", "converse", "m-1", "us-gov-west-1")),
+        ("bedrock-runtime.eu-west-3.api.aws", "/model/m-1/converse-stream", ("bedrock", "converse", "m-1", "eu-west-3")),
+        ("vpce-0a-b1.bedrock-runtime.us-east-1.vpce.amazonaws.com", "/model/m/invoke", ("bedrock", "bedrock_invoke", "m", "us-east-1")),
+        ("bedrock-runtime.us-east-1.amazonaws.com", "/model/arn:aws:bedrock:us-east-1:1:inference-profile/us.x-v1:0/invoke-with-response-stream", ("bedrock", "bedrock_invoke", "arn:aws:bedrock:us-east-1:1:inference-profile/us.x-v1:0", "us-east-1")),
+        ("bedrock-agent-runtime.ap-south-1.amazonaws.com", "/agents/A/agentAliases/B/sessions/s/text", ("bedrock", "bedrock_agent", None, "ap-south-1")),
+        ("bedrock-runtime.us-east-1.amazonaws.com", "/openai/v1/chat/completions", ("bedrock", "chat", None, "us-east-1")),
         ("bedrock-mantle.us-east-1.api.aws", "/anthropic/v1/messages", ("bedrock", "messages", None, "us-east-1")),
         ("api.groq.com", "/openai/v1/chat/completions", ("groq", "chat", None, None)),
         ("api.groq.com", "/openai/v1/responses", ("groq", "responses", None, None)),
@@ -105,8 +111,7 @@ def test_a_known_request_that_never_bills_is_silent(method: str, host: str, path
         ("POST", "api.anthropic.com", "/v1/complete"),
         ("GET", "api.anthropic.com", "/v1/messages/batches/b/results"),
         ("GET", "api.x.ai", "/v1/chat/deferred-completion/r"),
-        ("POST", "bedrock-runtime.us-east-1.amazonaws.com", "/model/amazon.nova/converse"),
-        ("POST", "bedrock-runtime.us-east-1.amazonaws.com", "/model/amazon.nova/invoke"),
+        ("POST", "bedrock-runtime.us-east-1.amazonaws.com", "/model/amazon.nova/invoke-with-bidirectional-stream"),
         ("POST", "generativelanguage.googleapis.com", "/v1beta/models/veo:predictLongRunning"),
         ("POST", "generativelanguage.googleapis.com", "/v1beta/interactions"),
         ("POST", "api.mistral.ai", "/v1/ocr"),
@@ -128,6 +133,10 @@ def test_an_unknown_path_on_an_ai_host_is_counted(method: str, host: str, path: 
         ("evil-api.openai.com", "/v1/chat/completions"),
         ("openai.azure.com", "/openai/deployments/d/chat/completions"),
         ("s3.us-east-1.amazonaws.com", "/model/anthropic.x/invoke"),
+        ("vpce-0a.s3.us-east-1.vpce.amazonaws.com", "/model/anthropic.x/invoke"),
+        # Control planes: what they start is billed elsewhere, or not visible.
+        ("bedrock.us-east-1.amazonaws.com", "/model-invocation-job"),
+        ("bedrock-agent.us-east-1.amazonaws.com", "/agents/"),
         ("storage.googleapis.com", "/v1beta/models/g:generateContent"),
         ("a.cognitiveservices.azure.com", "/vision/v3.2/analyze"),
         ("openrouter.ai", "/rankings"),
@@ -162,7 +171,8 @@ HOSTS = (
         ("127.0.0.1", 8002, "/v1beta/models/g:generateContent", ("google", "generate")),
         ("127.0.0.1", 8001, "/v1/messages", ("openai", "messages")),
         ("127.0.0.1", 8002, "/openai/deployments/d/chat/completions", ("azure", "chat")),
-        ("127.0.0.1", 8002, "/model/anthropic.claude/invoke", ("bedrock", "messages")),
+        ("127.0.0.1", 8002, "/model/anthropic.claude/invoke", ("bedrock", "bedrock_invoke")),
+        ("127.0.0.1", 8002, "/model/amazon.nova/converse-stream", ("bedrock", "converse")),
         ("127.0.0.1", 8003, "/v1/chat/completions", None),
         ("gateway.example", 80, "/x/y/chat/completions", ("custom", "chat")),
         ("a.llm.example", 443, "/v1/chat/completions", ("mistral", "chat")),
@@ -176,6 +186,31 @@ HOSTS = (
 def test_hosts_that_the_user_named(host: str, port: int, path: str, expected: Optional[Tuple[str, str]]) -> None:
     found = recognise("POST", host, port, path, HOSTS)
     assert (None if found is None else (found.provider, found.format)) == expected  # type: ignore[union-attr]
+
+
+def test_paths_that_others_have_too_are_bedrocks_at_bedrock_alone() -> None:
+    for path in ("/agents/s", "/flows/f/aliases/a", "/async-invoke"):
+        assert recognise("POST", "127.0.0.1", 8002, path, HOSTS) is UNRECOGNISED
+        found = recognise("POST", "127.0.0.1", 8004, path, (("127.0.0.1", 8004, "bedrock"),))
+        assert isinstance(found, Endpoint)
+        assert (found.provider, found.bills) == ("bedrock", True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/model/m/count-tokens"),
+        ("GET", "/async-invoke/arn%3Aaws"),
+        ("POST", "/knowledgebases/k/retrieve"),
+        ("POST", "/flows/f/aliases/a/executions"),
+        ("PUT", "/sessions/"),
+        ("DELETE", "/agents/a/agentAliases/b/memories"),
+    ],
+)
+def test_what_bedrock_does_for_nothing_is_known(method: str, path: str) -> None:
+    found = recognise(method, "bedrock-agent-runtime.us-east-1.amazonaws.com", 443, path)
+    assert isinstance(found, Endpoint)
+    assert not found.bills
 
 
 def test_an_unknown_path_on_a_host_that_the_user_named_is_counted() -> None:
