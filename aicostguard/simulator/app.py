@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any, Dict, Iterable, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from aicostguard.simulator import routes
 from aicostguard.simulator.behaviour import BadBehaviour, Behaviour, Steering
 from aicostguard.simulator.call import Call, Refused, Reply, Request, Store, dumps, sse
 from aicostguard.simulator.count import Count, Exchange
+from aicostguard.simulator.formats import eventstream
 from aicostguard.simulator.formats.misc import error_body
 from aicostguard.usage import Usage
 
@@ -73,7 +74,7 @@ class App:
         if behaviour.error is not None:
             if reply.events is None:  # an error inside a 200, as Azure does
                 return Reply(200, body=dumps(behaviour.error), behaviour=behaviour)
-            reply = reply._replace(events=_broken(reply.events, behaviour.error, fmt), broken=True)
+            reply = reply._replace(events=_broken(reply, behaviour.error, fmt), broken=True)
         if behaviour.status != 200 and reply.status == 200:
             reply = reply._replace(status=behaviour.status)
         extra = [*reply.headers, ("x-request-id", "req_sim"), *behaviour.headers.items()]
@@ -128,7 +129,10 @@ def _shown(usage: Optional[Usage]) -> Optional[Dict[str, int]]:
     return None if usage is None else {k: v for k, v in usage._asdict().items() if v is not None}
 
 
-def _broken(events: Iterable[bytes], error: Any, fmt: str) -> Iterator[bytes]:
+def _broken(reply: Reply, error: Any, fmt: str) -> Iterator[bytes]:
     """The stream breaks off after two events with an error event, as when a provider is overloaded halfway."""
-    yield from itertools.islice(events, 2)
+    yield from itertools.islice(reply.events or (), 2)
+    if reply.content_type == eventstream.TYPE:
+        yield eventstream.event("modelStreamErrorException", dumps(error), "exception")
+        return
     yield sse(error, "error" if fmt in ("messages", "responses") else None)

@@ -48,6 +48,14 @@ class Reply(NamedTuple):
     broken: bool = False
 
 
+#: where a request may name its limit of output tokens, and how
+_CONFIGS = ("generationConfig", "generation_config", "inferenceConfig", "textGenerationConfig")
+_LIMITS = (
+    "max_completion_tokens", "max_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens", "maxTokenCount",
+    "max_gen_len",
+)  # fmt: skip
+
+
 class Refused(ValueError):
     """The request cannot be answered as asked: 400 with this text."""
 
@@ -154,15 +162,12 @@ class Call:
         return Usage(**values)
 
     def _limit(self) -> int:
-        config = self.json.get("generationConfig") or self.json.get("generation_config") or {}
-        for value in (
-            self.json.get("max_completion_tokens"),
-            self.json.get("max_tokens"),
-            self.json.get("max_output_tokens"),
-            config.get("maxOutputTokens") if isinstance(config, dict) else None,
-        ):
-            if type(value) is int and value > 0:
-                return value
+        configs = [self.json, *(self.json.get(name) for name in _CONFIGS)]
+        for config in configs:
+            for name in _LIMITS:
+                value = config.get(name) if isinstance(config, dict) else None
+                if type(value) is int and value > 0:
+                    return value
         return 2000
 
     def bill(self, usage: Optional[Usage], model: Optional[str], streamed: bool = False, **more: Any) -> Billed:

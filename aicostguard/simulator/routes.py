@@ -10,7 +10,17 @@ import re
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from aicostguard.simulator.call import Call, Reply
-from aicostguard.simulator.formats import anthropic, batches, chat, gemini, misc, responses, vectors
+from aicostguard.simulator.formats import (
+    anthropic,
+    batches,
+    bedrock,
+    bedrock_agents,
+    chat,
+    gemini,
+    misc,
+    responses,
+    vectors,
+)
 
 Handler = Callable[[Call], Reply]
 
@@ -71,7 +81,7 @@ HOSTS: Dict[str, str] = {
 _HOST_PATTERNS: Tuple[Tuple[Pattern[str], str], ...] = (
     (re.compile(r"[\w-]+\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)\Z"), "azure"),
     (re.compile(r"(([\w-]+-)?aiplatform\.googleapis\.com|aiplatform\.[\w-]+\.rep\.googleapis\.com)\Z"), "vertex"),
-    (re.compile(r"bedrock-runtime\.[\w-]+\.amazonaws\.com\Z"), "bedrock"),
+    (re.compile(r"bedrock-(agent-)?runtime\.[\w-]+\.amazonaws\.com\Z"), "bedrock"),
     (re.compile(r"[\w-]+\.api\.openai\.com\Z"), "openai"),
 )
 
@@ -118,8 +128,16 @@ _VERTEX = r"/v1(beta\d?)?/(projects/[^/]+/locations/[^/]+/)?publishers/%s/models
 _BOTH = (("google", _GEMINI), ("vertex", _VERTEX % "google"))
 #: whole paths
 _WHOLE: List[Route] = [
-    _rows("POST", r"/model/(?P<model>.+)/(?P<verb>invoke|invoke-with-response-stream)", "invoke", anthropic.bedrock,
+    _rows("POST", r"/model/(?P<model>.+)/(?P<verb>invoke|invoke-with-response-stream)", "invoke", bedrock.invoke,
           "bedrock"),
+    _rows("POST", r"/model/(?P<model>.+)/(?P<verb>converse|converse-stream)", "converse", bedrock.converse, "bedrock"),
+    _rows("POST", r"/model/(?P<model>.+)/count-tokens", "count_tokens", bedrock.count_tokens, "bedrock"),
+    _rows("POST", r"/agents/[^/]+(/agentAliases/[^/]+/sessions/[^/]+/text)?", "agent", bedrock_agents.agent, "bedrock"),
+    _rows("POST", r"/flows/[^/]+/aliases/[^/]+", "flow", bedrock_agents.flow, "bedrock"),
+    _rows("POST", r"/retrieveAndGenerate(Stream)?", "answer", bedrock_agents.answer, "bedrock"),
+    _rows("POST", r"/knowledgebases/[^/]+/retrieve", "retrieve", bedrock_agents.retrieve, "bedrock"),
+    _rows("POST", r"/rerank", "rerank", bedrock_agents.rerank, "bedrock"),
+    _rows("POST", r"/guardrail/[^/]+/version/[^/]+/apply", "guardrail", bedrock_agents.guardrail, "bedrock"),
     _rows("POST", _VERTEX % "anthropic" + r":(?P<verb>rawPredict|streamRawPredict)", "messages", anthropic.vertex,
           "vertex"),
     _rows("POST", _VERTEX % "google" + r":predict", "embeddings", gemini.predict, "vertex"),

@@ -395,4 +395,4 @@ def test_anthropic_on_bedrock_through_botocores_decoder(sim: Simulator) -> None:
     with client.messages.stream(model=name, max_tokens=900, messages=MESSAGES) as stream:
         final = stream.get_final_message()
     assert [_claude(m.usage)["input_tokens"] for m in (plain, final)] == [1000, 1000]
-    assert [(r.model, r.usage) for r in sim.billed()] == [("claude-9-20260101", Usage(**CLAUDE))] * 2
+    assert [(r.model, r.usage) for r in sim.billed()] == [(name, Usage(**CLAUDE))] * 2

@@ -1,18 +1,15 @@
-"""Anthropic messages: on its own host, on Vertex and on Bedrock, and message batches.
+"""Anthropic messages: on its own host, on Vertex, and message batches.
 
-Owns `/v1/messages`, `count_tokens`, `rawPredict`, `invoke` and the batches. Anthropic's `input_tokens` leaves
+Owns `/v1/messages`, `count_tokens`, `rawPredict` and the batches. Anthropic's `input_tokens` leaves
 cached and written tokens out (they come on top); output includes thinking. Source: the API reference of messages
 and the SDK's types.
 """
 
 from __future__ import annotations
 
-import base64
 from typing import Any, Dict, Iterator, List, Optional, Tuple
-from urllib.parse import unquote
 
 from aicostguard.simulator.call import SSE, Call, Reply, dumps, sse
-from aicostguard.simulator.formats import eventstream
 from aicostguard.usage import Usage
 
 _ALWAYS = (
@@ -29,7 +26,7 @@ Event = Tuple[str, Dict[str, Any]]
 
 def messages(call: Call) -> Reply:
     """POST /v1/messages."""
-    return _messages(call, call.model(), call.streamed)
+    return answer(call, call.model(), call.streamed)
 
 
 def vertex(call: Call) -> Reply:
@@ -37,33 +34,12 @@ def vertex(call: Call) -> Reply:
     if call.params.get("model") == "count-tokens":
         return count_tokens(call)
     model = call.behaviour.model or str(call.params.get("model")).replace("@", "-")
-    return _messages(call, model, call.params.get("verb") == "streamRawPredict")
-
-
-def bedrock(call: Call) -> Reply:
-    """POST /model/MODEL/invoke and /invoke-with-response-stream: the message inside AWS' framing."""
-    model = call.behaviour.model or _bedrock_model(unquote(str(call.params.get("model"))))
-    streamed = call.params.get("verb") == "invoke-with-response-stream"
-    reply = _messages(call, model, streamed)
-    usage = reply.bills[0].usage
-    if not streamed:
-        headers = [("x-amzn-requestid", call.name(""))]
-        if usage is not None:
-            headers.append(("x-amzn-bedrock-input-token-count", str(_fresh(usage))))
-            headers.append(("x-amzn-bedrock-output-token-count", str(usage.output_tokens)))
-        return reply._replace(headers=headers)
-    events = _events(call, model, str(reply.bills[0].response_id), usage)
-    return reply._replace(content_type="application/vnd.amazon.eventstream", events=_framed(events, usage))
+    return answer(call, model, call.params.get("verb") == "streamRawPredict")
 
 
 def count_tokens(call: Call) -> Reply:
     """POST /v1/messages/count_tokens: free."""
     return Reply(body=dumps({"input_tokens": 7 + call.seed % 1994}))
-
-
-def _bedrock_model(identifier: str) -> str:
-    name = identifier.rsplit("/", 1)[-1].rsplit("anthropic.", 1)[-1]
-    return name.split(":")[0].rsplit("-v", 1)[0]
 
 
 def _fresh(usage: Usage) -> int:
@@ -111,19 +87,21 @@ def _tool(call: Call, index: int, value: Any) -> Dict[str, Any]:
     return {"type": "tool_use", "id": "toolu_%08x%d" % (call.serial, index), "name": "lookup", "input": value}
 
 
-def _messages(call: Call, model: str, streamed: bool) -> Reply:
+def answer(call: Call, model: str, streamed: bool) -> Reply:
+    """The message, whole or as server-sent events."""
     usage = None if call.behaviour.no_usage else call.usage(_ALWAYS, _SOMETIMES)
     call.tool_inputs()  # refused here, and not in the middle of a stream
     identifier = call.name("msg_")
     tier = call.behaviour.service_tier
     bill = call.bill(usage, model, streamed, service_tier=tier, response_id=identifier)
     if streamed:
-        events = (sse(data, name) for name, data in _events(call, model, identifier, usage))
-        return Reply(content_type=SSE, events=events, bills=[bill])
+        stream = (sse(data, name) for name, data in events(call, model, identifier, usage))
+        return Reply(content_type=SSE, events=stream, bills=[bill])
     return Reply(body=dumps(_message(call, model, identifier, usage)), bills=[bill])
 
 
-def _events(call: Call, model: str, identifier: str, usage: Optional[Usage]) -> Iterator[Event]:
+def events(call: Call, model: str, identifier: str, usage: Optional[Usage]) -> Iterator[Event]:
+    """The events of a stream, each with its name."""
     opening = _message(call, model, identifier, usage)
     opening.update(content=[], stop_reason=None)
     if usage is not None:
@@ -157,19 +135,3 @@ def _block(index: int, block: Dict[str, Any], deltas: List[Dict[str, Any]]) -> I
     for delta in deltas:
         yield "content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
     yield "content_block_stop", {"type": "content_block_stop", "index": index}
-
-
-def _framed(events: Iterator[Event], usage: Optional[Usage]) -> Iterator[bytes]:
-    for name, data in events:
-        if name == "ping":
-            continue
-        if name == "message_stop" and usage is not None:
-            data["amazon-bedrock-invocationMetrics"] = {
-                "inputTokenCount": _fresh(usage),
-                "outputTokenCount": usage.output_tokens,
-                "cacheReadInputTokenCount": usage.cache_read_input_tokens or 0,
-                "cacheWriteInputTokenCount": usage.cache_creation_input_tokens or 0,
-                "invocationLatency": 700,
-                "firstByteLatency": 200,
-            }
-        yield eventstream.event("chunk", dumps({"bytes": base64.b64encode(dumps(data)).decode(), "p": "abcd"}))

@@ -9,15 +9,18 @@ from __future__ import annotations
 import struct
 import zlib
 
+#: content type of a stream
+TYPE = "application/vnd.amazon.eventstream"
 
-def event(name: str, payload: bytes) -> bytes:
-    """One event message with a JSON payload."""
+
+def event(name: str, payload: bytes, kind: str = "event") -> bytes:
+    """One message with a JSON payload; of the kind `exception` it ends the stream."""
     headers = b"".join(
         struct.pack("!B", len(key)) + key + struct.pack("!BH", 7, len(value)) + value
         for key, value in (
-            (b":event-type", name.encode()),
+            (b":%s-type" % kind.encode(), name.encode()),
             (b":content-type", b"application/json"),
-            (b":message-type", b"event"),
+            (b":message-type", kind.encode()),
         )
     )
     prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
