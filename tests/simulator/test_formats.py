@@ -212,7 +212,7 @@ def test_bedrock_frames_are_aws_event_streams_with_the_message_in_base64(sim: Si
     assert streamed is not None
     assert whole is not None
     assert metrics["outputTokenCount"] == streamed.output_tokens
-    assert [row.model for row in sim.billed()] == ["claude-9-20260101"] * 2
+    assert [row.model for row in sim.billed()] == ["us.anthropic.claude-9-20260101-v1:0"] * 2
 
 
 @pytest.mark.ids("B7")

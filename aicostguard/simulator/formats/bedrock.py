@@ -143,7 +143,7 @@ def _claude(call: Call, name: str, streamed: bool) -> Reply:
     model = call.behaviour.model or said
     reply = anthropic.answer(call, model, streamed)
     usage = reply.bills[0].usage
-    bill = reply.bills[0]._replace(model=call.behaviour.model or name, response_id=None)
+    bill = reply.bills[0]._replace(model=call.behaviour.model or name)
     if not streamed:
         return reply._replace(headers=_headers(usage), bills=[bill])
     events = anthropic.events(call, model, str(reply.bills[0].response_id), usage)
