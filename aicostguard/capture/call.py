@@ -9,7 +9,7 @@ doubled or late.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from aicostguard import context, receipt
 from aicostguard.capture import caller
@@ -123,6 +123,14 @@ class Call:
             self.hook.worked()
         except Exception as error:
             self.lost("end", error)
+
+    def take(self, readings: Sequence[Reading]) -> None:
+        """What this call bills, from a transport that has messages and no bytes for a meter."""
+        try:
+            self._settle(list(readings), perf_counter())
+            self.hook.worked()
+        except Exception as error:
+            self.lost("take", error)
 
     def interrupted(self) -> None:
         """The request ended in an exception before its response could be seen.

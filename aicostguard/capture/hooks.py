@@ -44,6 +44,11 @@ def _transport(name: str, installer: str, first: Version, end: Version) -> Instr
     return Instrument(name, name, _TRANSPORTS + installer, name, (first, end), name + ":__version__")
 
 
+def _socket(module: str, installer: str, distribution: str, version: str, first: Version, end: Version) -> Instrument:
+    """Sessions over sockets, whose module is often not the package itself."""
+    return Instrument(module, module, _TRANSPORTS + installer, distribution, (first, end), version)
+
+
 def _sdk(package: str, module: str, installer: str, distribution: str, first: Version, end: Version) -> Instrument:
     version = "%s:__version__" % (package + "._version")
     return Instrument(package, "%s.%s" % (package, module), _ENTRIES + installer, distribution, (first, end), version)
@@ -58,6 +63,8 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     _transport("httpx2", "httpx_like", (2,), (3,)),
     _transport("aiohttp", "aiohttp", (3, 8), (4,)),
     _transport("requests", "requests", (2, 25), (3,)),
+    _socket("websockets.asyncio.client", "websockets", "websockets", "websockets.version:version", (13,), (18,)),
+    _socket("websockets.sync.client", "websockets", "websockets", "websockets.version:version", (13,), (18,)),
     _stainless("openai", "openai", (1, 30), (4,)),
     _stainless("anthropic", "anthropic", (0, 40), (3,)),
     _stainless("groq", "groq", (0, 9), (2,)),

@@ -75,6 +75,15 @@ _FREE = (
     r"client_secrets|tokenize|token-count)(/|\Z)"
     r"|/threads(/thread_[^/]+(/messages)?)?\Z"
 )
+#: the method under which a WebSocket session is recognised: it is opened by a GET, and bills by its messages
+SOCKET = "WS"
+#: path of a session → format, whoever serves it
+_SOCKETS: Tuple[Tuple[str, str], ...] = (
+    (r"/audio/transcriptions/realtime\Z", "transcriptions_socket"),
+    (r"/realtime\Z", "realtime"),
+    (r"/responses\Z", "responses_socket"),
+    (r"[./]BidiGenerateContent(Constrained)?\Z", "bidi"),
+)
 #: answers to a GET that can carry usage which no table reads yet
 _LATER_GET = r"/messages/batches/[^/]+/results\Z|/deferred-completion/|/async/|/predictions/"
 _RESPONSE = r"/responses/[^/]+(/cancel)?\Z"
@@ -153,12 +162,15 @@ def _is(host: str, pattern: str) -> bool:
 def _at_row(row: Provider, method: str, host: str, path: str) -> Found:
     if row.within and not path.startswith(row.within):
         return None
-    native = _NATIVE.get(row.name)
+    native = _NATIVE.get(row.name) if method != SOCKET else None
     if native is not None:
         found = native(row.name, method, host, path)
         if found is not None:
             return found
-    found = _by_table(row, method, path) or _by_path(row, row.name, method, path)
+    if method == SOCKET:
+        found = _by_socket(row.name, host, path)
+    else:
+        found = _by_table(row, method, path) or _by_path(row, row.name, method, path)
     if row.region is not None and isinstance(found, Endpoint) and found.bills:
         return found._replace(region=_host_region(host, row.region))
     return found
@@ -172,6 +184,15 @@ def _host_region(host: str, at: int) -> Optional[str]:
         at += 1
     label = labels[at] if at < len(labels) else ""
     return label if label != "api" and re.match(_REGION_LABEL, label) else None
+
+
+def _by_socket(name: str, host: str, path: str) -> Found:
+    """A session, by the end of its path."""
+    for pattern, form in _SOCKETS:
+        if re.search(pattern, path.rstrip("/")):
+            location = host.partition("-aiplatform")[0] if "-aiplatform" in host else None
+            return Endpoint(name, form, None, True, location)
+    return UNRECOGNISED
 
 
 def _by_table(row: Provider, method: str, path: str) -> Optional[Endpoint]:
@@ -197,6 +218,11 @@ def _at_custom_host(method: str, path: str, provider: Optional[str], sdk: Option
 
     What the user says comes first, then the SDK's own provider, then a path that only one provider has.
     """
+    if method == SOCKET:
+        session = _by_socket(provider or "custom", "", path)
+        if isinstance(session, Endpoint) and not provider:
+            return session._replace(provider=BY_FORMAT.get(session.format, "custom"))
+        return session
     row = rules(provider) if provider else BY_SDK.get(sdk or "", CUSTOM)
     found = _google(provider or "", method, "", path)
     if isinstance(found, Endpoint) and found.bills:

@@ -78,7 +78,7 @@ def usage_of(raw: Mapping[str, Any]) -> Tuple[Optional[Usage], bool]:
     return usage, inconsistent(usage, whole)
 
 
-def _served(raw: Mapping[str, Any], facts: Facts) -> Optional[str]:
+def served(raw: Mapping[str, Any], facts: Facts) -> Optional[str]:
     traffic = raw.get("trafficType")
     if type(traffic) is int:
         traffic = _TRAFFIC_NUMBERS.get(traffic)
@@ -88,7 +88,7 @@ def _served(raw: Mapping[str, Any], facts: Facts) -> Optional[str]:
     return named if named in _TIERS else None
 
 
-def _queries(body: Mapping[str, Any]) -> int:
+def queries(body: Mapping[str, Any]) -> int:
     """Google searches made to ground the answer: https://ai.google.dev/gemini-api/docs/google-search"""
     made = 0
     candidates = body.get("candidates")
@@ -106,7 +106,7 @@ def _reading(body: Mapping[str, Any], facts: Facts, searches: int) -> Reading:
     return Reading(
         model=text(body.get("modelVersion")),
         usage=usage,
-        service_tier=_served(raw, facts),
+        service_tier=served(raw, facts),
         mismatch=mismatch,
         response_id=text(body.get("responseId")),
     )
@@ -116,7 +116,7 @@ def read_generate(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     """A GenerateContentResponse, whole."""
     if is_error(body, "usageMetadata", "candidates"):
         return []
-    return [_reading(body, facts, _queries(body))]
+    return [_reading(body, facts, queries(body))]
 
 
 def read_array(body: bytes, facts: Facts) -> List[Reading]:
@@ -151,7 +151,7 @@ class GenerateFold(Fold):
     def event(self, data: bytes) -> bool:
         if b'"webSearchQueries"' in data:
             # Grounding metadata is repeated, not added to, in later chunks.
-            self._searches = max(self._searches, _queries(mapping(parse(data))))
+            self._searches = max(self._searches, queries(mapping(parse(data))))
         if b'"usageMetadata"' in data:
             self._last.append(data)
             if len(self._last) > self.KEPT:
@@ -162,7 +162,7 @@ class GenerateFold(Fold):
 
     def take(self, chunk: Mapping[str, Any]) -> None:
         """One chunk that is parsed already."""
-        self._searches = max(self._searches, _queries(chunk))
+        self._searches = max(self._searches, queries(chunk))
         if usage_of(mapping(chunk.get("usageMetadata")))[0] is not None:
             self._parsed = chunk
         elif is_error(chunk, "candidates"):
@@ -186,7 +186,7 @@ def read_embeddings(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     usage, mismatch = usage_of(raw)
     if usage is not None and usage.output_tokens is None:
         usage = usage._replace(output_tokens=0)
-    return [Reading(model=None, usage=usage, service_tier=_served(raw, facts), mismatch=mismatch)]
+    return [Reading(model=None, usage=usage, service_tier=served(raw, facts), mismatch=mismatch)]
 
 
 def read_predict(body: Mapping[str, Any], facts: Facts) -> List[Reading]:

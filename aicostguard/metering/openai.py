@@ -59,6 +59,9 @@ _DETAILS: Dict[str, Dict[str, str]] = {
     "prompt_token_details": _INPUT_DETAILS,
     "completion_tokens_details": _OUTPUT_DETAILS,
     "output_tokens_details": _OUTPUT_DETAILS,
+    # Realtime: https://developers.openai.com/api/reference/resources/realtime (RealtimeResponseUsage)
+    "input_token_details": _INPUT_DETAILS,
+    "output_token_details": _OUTPUT_DETAILS,
     # https://openrouter.ai/docs/use-cases/usage-accounting
     "server_tool_use_details": {"web_search_requests": "web_searches"},
     "server_tool_use": {"web_search_requests": "web_searches"},

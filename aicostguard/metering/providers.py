@@ -129,7 +129,12 @@ PROVIDERS: Tuple[Provider, ...] = (
 )
 
 #: who answers at a host that only `AICG_HOSTS` or an SDK knows, by format; elsewhere `custom`
-BY_FORMAT: Dict[str, str] = {"messages": "anthropic", "generate": "google", "gemini_embeddings": "google"}
+BY_FORMAT: Dict[str, str] = {
+    "messages": "anthropic",
+    "generate": "google",
+    "gemini_embeddings": "google",
+    "bidi": "google",
+}
 
 #: a host that nobody described may leave reasoning out of the completion; its total tells
 CUSTOM = Provider("custom", (), formats=(*OPENAI_FORMATS, "messages", "rerank"), reasoning=BY_TOTAL)

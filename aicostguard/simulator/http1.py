@@ -15,6 +15,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from aicostguard.simulator import routes
 from aicostguard.simulator.app import App
 from aicostguard.simulator.call import Reply, Request
+from aicostguard.simulator.count import Exchange
+from aicostguard.simulator.formats import live
+from aicostguard.simulator.socket import Socket, accept
 from aicostguard.simulator.wire import Wire
 
 MAX_HEAD = 64 * 1024
@@ -117,6 +120,8 @@ class Http1(asyncio.Protocol):
                 return
             if request is None:
                 return
+            if self._switch(request):
+                return
             reply = self.app.answer(request)
             close = request.headers.get("connection", "").lower() == "close"
             wire = Wire(reply, request.headers.get("accept-encoding", ""))
@@ -125,6 +130,22 @@ class Http1(asyncio.Protocol):
                 self._simple(reply, wire, close, head_only)
             else:
                 self.task = asyncio.get_running_loop().create_task(self._send(reply, wire, close))
+
+    def _switch(self, request: Request) -> bool:
+        """Go on as a WebSocket, when that is asked for and there is one here."""
+        head = accept(request)
+        spoken = None if head is None else live.talk(self.app, request)
+        if head is None or spoken is None:
+            return False
+        seen = Exchange(request.provider, request.method, request.target, request.raw_headers, b"", 101)
+        self.app.count.saw(seen)
+        self.transport.write(head)
+        self.connections.discard(self)
+        protocol = Socket(self.app, request, spoken, self.connections)
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        protocol.data_received(bytes(self.buffer))
+        return True
 
     def _request(self) -> Optional[Request]:
         """The first request of the buffer, taken out of it; None when it is not whole yet."""

@@ -129,7 +129,14 @@ def _aiohttp(simulator: Simulator) -> Any:
     return aiohttp.ClientSession()  # first used inside a call, so inside the loop
 
 
+def _google_live(simulator: Simulator) -> Any:
+    from tests.live import gemini
+
+    return gemini(simulator.urls["google"])
+
+
 _MAKERS: Dict[str, Callable[[Simulator], Any]] = {
+    "google live": _google_live,
     "openai": _openai,
     "openai async": _openai_async,
     "anthropic": _anthropic,
@@ -278,6 +285,105 @@ def google_async_stream(clients: Clients) -> Any:
         return seen([event async for event in stream])
 
     return clients.run(ask())
+
+
+#: openai still opens sessions in the way that websockets 17.1 discourages
+_OLD_WAY = r"connect\(\) must be used as a context"
+
+
+def _address(clients: Clients) -> str:
+    return clients.simulator.base_url("openai").replace("http", "ws", 1) + "/realtime?model=gpt-realtime"
+
+
+@_needs("websockets")
+def socket_openai(clients: Clients) -> Any:
+    """A realtime session of two turns, the second one left, and one of Responses."""
+    import warnings
+
+    found: List[Any] = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _OLD_WAY, DeprecationWarning)
+        with clients["openai"].realtime.connect(model="gpt-realtime") as connection:
+            heard: Any = {"transcription": {"model": "gpt-4o-transcribe"}}
+            connection.session.update(session={"type": "realtime", "audio": {"input": heard}})
+            connection.input_audio_buffer.commit()
+            for last in ("response.done", "response.created"):
+                connection.response.create()
+                for event in connection:
+                    found.append(seen(event))
+                    if event.type == last:
+                        break
+        with clients["openai"].responses.connect() as connection:
+            connection.response.create(model="gpt-5", input="hi")
+            for event in connection:
+                found.append(seen(event))
+                if event.type == "response.completed":
+                    break
+    return found
+
+
+@_needs("websockets")
+def socket_async(clients: Clients) -> Any:
+    """Messages taken whole, by iteration and in fragments."""
+
+    async def ask() -> Any:
+        from websockets.asyncio.client import connect
+
+        found: List[str] = []
+        async with connect(_address(clients)) as socket:
+            found.append(seen(await socket.recv()))
+            for _ in range(2):
+                await socket.send(json.dumps({"type": "response.create"}))
+                async for message in socket:
+                    found.append(seen(message))
+                    if '"response.done"' in str(message):
+                        break
+            await socket.send(json.dumps({"type": "response.create"}))
+            found.append(seen("".join([part async for part in socket.recv_streaming()])))
+        return found
+
+    return clients.run(ask())
+
+
+@_needs("websockets")
+def socket_fragments(clients: Clients) -> Any:
+    from websockets.sync.client import connect
+
+    found: List[str] = []
+    with connect(_address(clients)) as socket:
+        socket.send(json.dumps({"type": "response.create"}).encode())
+        while not found or '"response.done"' not in found[-1]:
+            found.append(seen("".join(socket.recv_streaming())))
+    return found
+
+
+@_needs("google.genai")
+def socket_google(clients: Clients) -> Any:
+    """Gemini Live, with a turn that is left."""
+
+    async def ask() -> Any:
+        found: List[Any] = []
+        async with clients["google live"].aio.live.connect(model="gemini-live") as session:
+            for _ in range(2):
+                await session.send_client_content(turns={"role": "user", "parts": [{"text": "hi"}]})
+                found += [seen(message) async for message in session.receive()]
+            await session.send_client_content(turns={"role": "user", "parts": [{"text": "left"}]})
+        return found
+
+    return clients.run(ask())
+
+
+@_needs("websockets")
+def socket_mistral(clients: Clients) -> Any:
+    from websockets.sync.client import connect
+
+    found: List[str] = []
+    path = "/audio/transcriptions/realtime?model=voxtral"
+    with connect(clients.simulator.base_url("mistral").replace("http", "ws", 1) + path) as socket:
+        socket.send(json.dumps({"type": "input_audio.end"}))
+        while not found or '"transcription.done"' not in found[-1]:
+            found.append(seen(socket.recv(timeout=20)))
+    return found
 
 
 def post(clients: Clients, stream: bool = False, **behaviour: Any) -> Dict[str, Any]:

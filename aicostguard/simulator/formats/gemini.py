@@ -50,7 +50,8 @@ def count_tokens(call: Call) -> Reply:
     return Reply(body=dumps({"totalTokens": 7 + call.seed % 1994}))
 
 
-def _modalities(whole: int, audio: Optional[int], image: Optional[int], video: Optional[int]) -> List[Dict[str, Any]]:
+def modalities(whole: int, audio: Optional[int], image: Optional[int], video: Optional[int]) -> List[Dict[str, Any]]:
+    """Tokens by modality; text is what the others leave."""
     parts = [("AUDIO", audio or 0), ("IMAGE", image or 0), ("VIDEO", video or 0)]
     text = whole - sum(count for _, count in parts)
     return [{"modality": name, "tokenCount": n} for name, n in [("TEXT", text), *parts] if n or name == "TEXT"]
@@ -68,18 +69,18 @@ def _metadata(call: Call, usage: Usage, written: Optional[int]) -> Dict[str, Any
     if written is None or answer:
         out["candidatesTokenCount"] = answer
     out["totalTokenCount"] = prompt + tool_use + (thoughts or 0) + answer
-    out["promptTokensDetails"] = _modalities(
+    out["promptTokensDetails"] = modalities(
         prompt, usage.input_audio_tokens, usage.input_image_tokens, usage.input_video_tokens
     )
     if written is None and (usage.output_audio_tokens is not None or usage.output_image_tokens is not None):
-        details = _modalities(answer, usage.output_audio_tokens, usage.output_image_tokens, None)
+        details = modalities(answer, usage.output_audio_tokens, usage.output_image_tokens, None)
         out["candidatesTokensDetails"] = details
     if usage.cache_read_input_tokens is not None:
         out["cachedContentTokenCount"] = usage.cache_read_input_tokens
-        out["cacheTokensDetails"] = _modalities(usage.cache_read_input_tokens, None, None, None)
+        out["cacheTokensDetails"] = modalities(usage.cache_read_input_tokens, None, None, None)
     if tool_use:
         out["toolUsePromptTokenCount"] = tool_use
-        out["toolUsePromptTokensDetails"] = _modalities(tool_use, None, None, None)
+        out["toolUsePromptTokensDetails"] = modalities(tool_use, None, None, None)
     if thoughts is not None:
         out["thoughtsTokenCount"] = thoughts
     if call.provider == "vertex":

@@ -29,7 +29,7 @@ def create(call: Call) -> Reply:
     usage: Optional[Usage] = None if call.behaviour.no_usage else call.usage(shape.always)
     identifier = call.name("resp_")
     model = call.behaviour.model or (AZURE_MODEL if call.provider == "azure" else call.model())
-    body = _body(call, identifier, model, usage)
+    body = body_of(call, identifier, model, usage)
     tier = call.behaviour.service_tier
     bill = call.bill(usage, model, call.streamed, service_tier=tier, response_id=identifier)
     background = call.json.get("background") is True
@@ -38,7 +38,7 @@ def create(call: Call) -> Reply:
         return Reply(body=dumps(_unfinished(body, "queued", True)))
     call.store.put(identifier, _Stored(body, None, 0, call.pieces()))
     if call.streamed:
-        return Reply(content_type=SSE, events=_events(body, call.pieces()), bills=[bill])
+        return Reply(content_type=SSE, events=events_of(body, call.pieces()), bills=[bill])
     return Reply(body=dumps(body), bills=[bill])
 
 
@@ -60,7 +60,7 @@ def retrieve(call: Call) -> Reply:
         bills = [stored.bill._replace(streamed=streamed)]
         call.store.put(identifier, stored._replace(bill=None))
     if streamed:
-        return Reply(content_type=SSE, events=_events(stored.body, stored.pieces), bills=bills)
+        return Reply(content_type=SSE, events=events_of(stored.body, stored.pieces), bills=bills)
     return Reply(body=dumps(stored.body), bills=bills)
 
 
@@ -89,7 +89,8 @@ def input_tokens(call: Call) -> Reply:
     return Reply(body=dumps({"object": "response.input_tokens", "input_tokens": 7 + call.seed % 1994}))
 
 
-def _body(call: Call, identifier: str, model: str, usage: Optional[Usage]) -> Dict[str, Any]:
+def body_of(call: Call, identifier: str, model: str, usage: Optional[Usage]) -> Dict[str, Any]:
+    """A whole response."""
     output: List[Dict[str, Any]] = []
     if usage is not None and usage.reasoning_output_tokens:
         output.append({"id": call.name("rs_"), "type": "reasoning", "summary": []})
@@ -135,7 +136,8 @@ def _unfinished(body: Dict[str, Any], status: str, background: bool) -> Dict[str
     return {**body, "status": status, "background": background, "output": [], "usage": None}
 
 
-def _events(body: Dict[str, Any], pieces: List[str]) -> Iterator[bytes]:
+def events_of(body: Dict[str, Any], pieces: List[str]) -> Iterator[bytes]:
+    """The events of its stream."""
     number = -1
 
     def event(kind: str, **more: Any) -> bytes:

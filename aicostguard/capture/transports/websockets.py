@@ -1,0 +1,222 @@
+"""websockets: `send`, `recv` and `close` of a connection, in its asyncio and in its threaded half.
+
+Owns the session that hangs on a connection. It is looked up once, at the end of the handshake, or at the first message
+of a connection that is older than the agent; connections to other hosts, and those of a server, keep a None. A
+connection that was closed may still give messages that had arrived, so a session is over when `recv` says so, when the
+user closes it, or when the connection is collected. Cancelling `recv` loses no message, with us as without us: what
+has to be awaited is awaited before the next message is taken, never after one was.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, AsyncIterator, Callable, Iterator, List, Optional
+
+from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.session import Session, open_session
+
+#: where a connection keeps its session, or None
+_SESSION = "_aicostguard_session"
+_UNSEEN = object()
+
+
+def install(module: ModuleType, hook: Hook) -> None:
+    """Hook `websockets.asyncio.client` or `websockets.sync.client`. Raises when its methods are not where they were."""
+    client = module.ClientConnection
+    rows = _ASYNCIO if ".asyncio." in module.__name__ else _SYNC
+    for name, make in rows:
+        owner = next(kind for kind in client.__mro__ if name in kind.__dict__)
+        replace(hook, owner, name, lambda original, make=make: make(original, hook))  # type: ignore[misc]
+
+
+def _session(connection: Any, hook: Hook, asynchronous: bool) -> Optional[Session]:
+    """The session of a connection, or None. Never raises."""
+    try:
+        session: Any = connection.__dict__.get(_SESSION, _UNSEEN)
+        if session is _UNSEEN:
+            session = connection.__dict__[_SESSION] = _opened(connection, hook, asynchronous)
+        return session  # type: ignore[no-any-return]
+    except Exception as error:
+        hook.failed("session", error)
+        return None
+
+
+def _opened(connection: Any, hook: Hook, asynchronous: bool) -> Optional[Session]:
+    protocol = connection.protocol
+    uri = getattr(protocol, "uri", None) or getattr(protocol, "wsuri", None)  # the second: before websockets 15
+    if uri is None:  # a server's
+        return None
+    return open_session(hook, uri.host, uri.port, uri.resource_name, asynchronous)
+
+
+def _closes(error: BaseException) -> bool:
+    """Is this the exception that says that a connection is closed? Not a timeout, a cancellation, a misuse."""
+    return any(kind.__name__ == "ConnectionClosed" for kind in type(error).__mro__)
+
+
+def _ahandshake(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    async def handshake(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await original(self, *args, **kwargs)
+        if hook.on:
+            _session(self, hook, True)
+        return result
+
+    return handshake
+
+
+def _handshake(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    def handshake(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        if hook.on:
+            _session(self, hook, False)
+        return result
+
+    return handshake
+
+
+def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        session = _session(self, hook, True) if hook.on else None
+        if session is not None:
+            session.sent(message)
+        return await original(self, message, *args, **kwargs)
+
+    return send
+
+
+def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        session = _session(self, hook, False) if hook.on else None
+        if session is not None:
+            session.sent(message)
+        return original(self, message, *args, **kwargs)
+
+    return send
+
+
+def _arecv(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    async def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
+        session = _session(self, hook, True) if hook.on else None
+        if session is None:
+            return await original(self, *args, **kwargs)
+        if session.waiting:
+            await session.drain()
+        try:
+            message = await original(self, *args, **kwargs)
+        except BaseException as error:
+            if _closes(error):
+                session.end()
+            raise
+        session.received(message)
+        return message
+
+    return recv
+
+
+def _recv(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
+        session = _session(self, hook, False) if hook.on else None
+        if session is None:
+            return original(self, *args, **kwargs)
+        try:
+            message = original(self, *args, **kwargs)
+        except BaseException as error:
+            if _closes(error):
+                session.end()
+            raise
+        session.received(message)
+        return message
+
+    return recv
+
+
+def _arecv_streaming(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    """A message in fragments: what was billed is known when the last one is here."""
+
+    def recv_streaming(self: Any, *args: Any, **kwargs: Any) -> Any:
+        frames = original(self, *args, **kwargs)
+        session = _session(self, hook, True) if hook.on else None
+        return frames if session is None else _agathered(frames, session)
+
+    return recv_streaming
+
+
+def _recv_streaming(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    def recv_streaming(self: Any, *args: Any, **kwargs: Any) -> Any:
+        frames = original(self, *args, **kwargs)
+        session = _session(self, hook, False) if hook.on else None
+        return frames if session is None else _gathered(frames, session)
+
+    return recv_streaming
+
+
+async def _agathered(frames: Any, session: Session) -> AsyncIterator[Any]:
+    held: List[Any] = []
+    try:
+        async for frame in frames:
+            held.append(frame)
+            yield frame
+    except BaseException as error:
+        if _closes(error):
+            session.end()
+        raise
+    finally:
+        await frames.aclose()
+    session.received_parts(held)
+
+
+def _gathered(frames: Any, session: Session) -> Iterator[Any]:
+    held: List[Any] = []
+    try:
+        for frame in frames:
+            held.append(frame)
+            yield frame
+    except BaseException as error:
+        if _closes(error):
+            session.end()
+        raise
+    finally:
+        frames.close()
+    session.received_parts(held)
+
+
+def _aclose(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            session = self.__dict__.get(_SESSION)
+            if session is not None:
+                session.end()
+                if session.waiting:
+                    await session.drain()
+
+    return close
+
+
+def _close(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            session = self.__dict__.get(_SESSION)
+            if session is not None:
+                session.end()
+
+    return close
+
+
+_ASYNCIO = (
+    ("send", _asend),
+    ("recv", _arecv),
+    ("recv_streaming", _arecv_streaming),
+    ("close", _aclose),
+    ("handshake", _ahandshake),
+)
+_SYNC = (
+    ("send", _send),
+    ("recv", _recv),
+    ("recv_streaming", _recv_streaming),
+    ("close", _close),
+    ("handshake", _handshake),
+)

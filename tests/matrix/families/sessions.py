@@ -1,0 +1,129 @@
+"""Sessions over sockets: realtime, Responses over WebSocket, Gemini Live, and the libraries alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, List
+
+from tests.matrix.case import Url, case, environment, is_async
+from tests.matrix.families.openai import openai_client
+
+ASK = {"type": "response.create"}
+
+
+def _events(connection: Any, last: str) -> List[Any]:
+    seen = []
+    for event in connection:
+        seen.append(event)
+        if event.type == last:
+            break
+    return seen
+
+
+async def _aevents(connection: Any, last: str) -> List[Any]:
+    seen = []
+    async for event in connection:
+        seen.append(event)
+        if event.type == last:
+            break
+    return seen
+
+
+def _kinds(events: List[Any]) -> List[Any]:
+    """What a user sees, without the ids of a conversation, which differ from run to run."""
+    return [(type(event).__name__, event.type) for event in events]
+
+
+def socket_client(url: Url, mode: str) -> Any:
+    # openai 1 insists on TLS unless it is told an address for sockets
+    return openai_client(url, mode, websocket_base_url=url("openai").replace("http", "ws", 1) + "/v1")
+
+
+@case("openai.realtime", socket_client, ("sync", "async"))
+def openai_realtime(client: Any, mode: str) -> Any:
+    home = client.realtime if hasattr(client, "realtime") else client.beta.realtime
+    if mode == "sync":
+        with home.connect(model="gpt-realtime") as connection:
+            connection.response.create()
+            return _kinds(_events(connection, "response.done"))
+
+    async def run() -> Any:
+        async with client, home.connect(model="gpt-realtime") as connection:
+            await connection.response.create()
+            return _kinds(await _aevents(connection, "response.done"))
+
+    return asyncio.run(run())
+
+
+@case("openai.responses_ws", openai_client, ("sync", "async"))
+def openai_responses_ws(client: Any, mode: str) -> Any:
+    if mode == "sync":
+        with client.responses.connect() as connection:
+            connection.response.create(model="gpt-5", input="hi")
+            return _kinds(_events(connection, "response.completed"))
+
+    async def run() -> Any:
+        async with client, client.responses.connect() as connection:
+            await connection.response.create(model="gpt-5", input="hi")
+            return _kinds(await _aevents(connection, "response.completed"))
+
+    return asyncio.run(run())
+
+
+def live_client(url: Url, mode: str) -> Any:
+    from tests.live import gemini
+
+    return gemini(url("google"))
+
+
+@case("google-genai.live", live_client, ("async",), "google.genai")
+def google_genai_live(client: Any, mode: str) -> Any:
+    async def run() -> Any:
+        async with client.aio.live.connect(model="gemini-live", config={"response_modalities": ["AUDIO"]}) as session:
+            await session.send_client_content(turns={"role": "user", "parts": [{"text": "hi"}]}, turn_complete=True)
+            return [message async for message in session.receive()]
+
+    return asyncio.run(run())
+
+
+def _address(url: Url, mode: str) -> str:
+    return url("openai").replace("http", "ws", 1) + "/v1/realtime?model=gpt-realtime"
+
+
+def _kind(message: Any) -> str:
+    return str(json.loads(message)["type"])
+
+
+@case("raw.websockets", _address, ("sync", "async"), "websockets")
+def raw_websockets(address: str, mode: str) -> Any:
+    seen: List[str] = []
+    if not is_async(mode):
+        from websockets.sync.client import connect
+
+        with connect(address) as socket:
+            socket.send(json.dumps(ASK))
+            while not seen or seen[-1] != "response.done":
+                seen.append(_kind(socket.recv()))
+        return seen
+
+    async def run() -> Any:
+        from websockets.asyncio.client import connect
+
+        async with connect(address) as socket:
+            await socket.send(json.dumps(ASK))
+            while not seen or seen[-1] != "response.done":
+                seen.append(_kind(await socket.recv()))
+        return seen
+
+    return asyncio.run(run())
+
+
+environment("openai-realtime-1.109.1", ("openai[realtime]==1.109.1",), ("openai.realtime",))
+environment("openai-realtime-2.54.0", ("openai[realtime]==2.54.0",), ("openai.realtime", "openai.responses_ws"))
+environment("openai-realtime-3.54.0", ("openai[realtime]==3.54.0",), ("openai.realtime", "openai.responses_ws"))
+environment("google-live-1.75.0", ("google-genai==1.75.0",), ("google-genai.live",))
+environment("google-live-2.34.0", ("google-genai==2.34.0",), ("google-genai.live",))
+environment("google-live-3.4.0", ("google-genai==3.4.0",), ("google-genai.live",))
+environment("raw-sockets-current", ("websockets==17.4",), ("raw.websockets",))
+environment("raw-sockets-oldest", ("websockets==13.0",), ("raw.websockets",), True)
