@@ -93,7 +93,7 @@ class Session:
 
     def _begin(self, unasked: bool) -> Call:
         opened = self._opened
-        call = Call(opened.hook, opened.endpoint, _no_body, opened.asynchronous)
+        call = Call(opened.hook, opened.endpoint, None, _no_body, opened.asynchronous)
         if unasked:
             call.labels, call.feature = opened.labels, opened.feature
         else:
