@@ -6,7 +6,8 @@ Owns four context variables and keeps them apart.
 * `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
   attempts and says that an AI SDK is at work.
 * `inside`: the nesting guard, true only while a metering transport's own send runs, so that the transports
-  beneath it stay silent. Our own sender sets it too: our traffic is never metered.
+  beneath it stay silent. A transport whose send calls itself puts its call there, to know it again. Our own sender
+  sets it too: our traffic is never metered.
 * `origin`: the function that handed work to another task, for where no frame of the user's own is left to be seen.
 
 Nothing here uses `ContextVar.reset`: a generator may be closed in another task or context than the one it was
@@ -26,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Flags of code objects (documented in `inspect`, which is too slow to import here).
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
-inside: ContextVar[bool] = ContextVar("aicostguard_inside", default=False)
+inside: ContextVar[Any] = ContextVar("aicostguard_inside", default=False)
 logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", default=None)
 origin: ContextVar[Optional[str]] = ContextVar("aicostguard_origin", default=None)
 _scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)

@@ -120,7 +120,9 @@ def _instrument(rows: List[Any], workers: List[Dict[str, Any]]) -> Instrument:
 
     label = rows[0].label
     try:
-        version = metadata.version(rows[0].distribution)
+        # a part of Python has no distribution of its own
+        name = rows[0].distribution
+        version = metadata.version(name) if name else "%d.%d.%d" % sys.version_info[:3]
     except metadata.PackageNotFoundError:
         return Instrument(label, None, "missing", "not installed")
     modules = {row.module for row in rows}

@@ -74,6 +74,12 @@ class Call:
         self.outbox: List[receipt.Receipt] = []  # the last but one: see `__del__`
         self.started = perf_counter()
 
+    def again(self) -> None:
+        """What was sent so far gave nothing; it is sent once more, inside the same call of the transport."""
+        self.started = perf_counter()
+        if self.logical is not None:
+            self.logical.attempts += 1
+
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
         """The whole decoded body is here."""
         try:
@@ -242,6 +248,29 @@ class Call:
             state.deliver(made)
 
 
+class Unrecognised(Call):
+    """A request to an AI host on a path that nobody knows. Counted when it was met; nothing of it is looked at."""
+
+    __slots__ = ()
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+        self.logical = None
+        self.complete = self.asynchronous = False
+        self._meter = []
+        self.outbox = []
+
+    def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
+        """Nothing."""
+
+    def open(self, status: int, content_type: str, header: Header) -> bool:
+        """Nothing to see."""
+        return False
+
+    def interrupted(self) -> None:
+        """Nothing."""
+
+
 def begin(
     hook: Hook,
     method: str,
@@ -252,6 +281,9 @@ def begin(
     asynchronous: bool = False,
 ) -> Optional[Call]:
     """The call that this request makes, or None when it is no business of ours. Cheap on a miss.
+
+    A request that was counted as unrecognised gives a call, too, which meters nothing: the transports beneath
+    must not count it again.
 
     `path` is without its query. `request` gives the request's body when it is at hand as bytes; it is asked only
     when the response does not name the model, and never consumes a stream.
@@ -266,7 +298,7 @@ def begin(
         if found is UNRECOGNISED:
             health.count("unrecognised")
             health.note("unrecognised:%s" % host[:64])
-            return None
+            return Unrecognised(hook)
         assert isinstance(found, Endpoint)
         if len(state.endpoints) >= MAX_ENDPOINTS:  # paths that hold ids
             state.endpoints.clear()

@@ -24,7 +24,8 @@ class Instrument(NamedTuple):
 
     `module` is the module whose import triggers the hook, `installer` the module of ours with `install(module, hook)`.
     `tested` is the range of versions our tests run: from the first one, up to but without the second.
-    `version` names the attribute that holds the version, `distribution` the package's name.
+    `version` names the attribute that holds the version, `distribution` the package's name ("" for a part of Python).
+    `ready` is False where importing the library does not mean that there will be something to meter.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Instrument(NamedTuple):
     distribution: str
     tested: Tuple[Version, Version]
     version: str
+    ready: bool = True
 
 
 _TRANSPORTS = "aicostguard.capture.transports."
@@ -58,6 +60,10 @@ def _stainless(package: str, distribution: str, first: Version, end: Version) ->
     return _sdk(package, "_base_client", "stainless", distribution, first, end)
 
 
+def _aws(package: str, first: Version, end: Version) -> Instrument:
+    return _sdk(package, "client", "botocore", package, first, end)._replace(version=package + ":__version__")
+
+
 INSTRUMENTS: Tuple[Instrument, ...] = (
     _transport("httpx", "httpx_like", (0, 23), (1,)),
     _transport("httpx2", "httpx_like", (2,), (3,)),
@@ -65,6 +71,8 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     _transport("requests", "requests", (2, 25), (3,)),
     _socket("websockets.asyncio.client", "websockets", "websockets", "websockets.version:version", (13,), (18,)),
     _socket("websockets.sync.client", "websockets", "websockets", "websockets.version:version", (13,), (18,)),
+    _transport("urllib3", "urllib3", (1, 26), (3,)),
+    Instrument("http.client", "http.client", _TRANSPORTS + "http_client", "", ((3, 9), (4,)), "sys:version", False),
     _stainless("openai", "openai", (1, 30), (4,)),
     _stainless("anthropic", "anthropic", (0, 40), (3,)),
     _stainless("groq", "groq", (0, 9), (2,)),
@@ -77,6 +85,8 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     _sdk("mistralai", "basesdk", "speakeasy", "mistralai", (1,), (2,)),
     _sdk("mistralai.client", "basesdk", "speakeasy", "mistralai", (2,), (4,)),
     _sdk("openrouter", "basesdk", "speakeasy", "openrouter", (1,), (2,)),
+    _aws("botocore", (1, 34), (2,)),
+    _aws("aiobotocore", (2, 12), (4,)),
 )
 
 
@@ -156,7 +166,7 @@ def _hook(module: ModuleType, name: str) -> None:
     first = not _hooks
     hook = _hooks[name] = Hook(row.label)
     try:
-        if _ready is not None:
+        if _ready is not None and row.ready:
             _ready()
         _check_version(row)
         installer: Any = import_module(row.installer)

@@ -8,7 +8,8 @@ Never replaces a class, never touches an instance.
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, List, NamedTuple
+import threading
+from typing import Any, Callable, List, NamedTuple, Tuple
 
 from aicostguard.health import health
 
@@ -53,7 +54,13 @@ class Patch(NamedTuple):
     hook: Hook
 
 
+#: methods, and what is made of the original
+Rows = Tuple[Tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]], ...]
+
 _patches: List[Patch] = []
+
+#: reentrant, because a garbage collection under it may run any finaliser
+_lock = threading.RLock()
 
 
 def replace(hook: Hook, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:
@@ -72,6 +79,19 @@ def replace(hook: Hook, owner: Any, name: str, make: Callable[[Callable[..., Any
     setattr(owner, name, replacement)
     _patches.append(Patch(owner, name, found, replacement, hook))
     return True
+
+
+def watch(hook: Hook, kind: type, rows: Rows) -> None:
+    """Replace methods of this class of objects, unless that is done. Each where it is defined, maybe a class above.
+
+    For classes of responses, when the first one that matters is seen: other programs' objects stay as they are.
+    """
+    with _lock:
+        for name, make in rows:
+            for owner in kind.__mro__:
+                if name in owner.__dict__:
+                    replace(hook, owner, name, make)
+                    break
 
 
 def restore() -> None:

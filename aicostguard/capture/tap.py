@@ -13,6 +13,9 @@ from typing import Optional
 from aicostguard.capture.call import Call
 from aicostguard.capture.inflate import Decoder, decoder
 
+#: where an object that a library hands out keeps its tap
+TAP = "_aicostguard_tap"
+
 
 class Tap:
     """One response's tap.

@@ -34,7 +34,9 @@ def python(code: str, tmp_path: Path, env: Optional[Dict[str, str]] = None, rais
 
 @pytest.mark.ids("G28")
 @pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("name", ["httpx", "aiohttp", "requests", "openai", "anthropic"])
+@pytest.mark.parametrize(
+    "name", ["httpx", "aiohttp", "requests", "urllib3", "http.client", "botocore.client", "openai", "anthropic"]
+)
 def test_libraries_are_hooked_whichever_is_imported_first(name: str, order: str, tmp_path: Path) -> None:
     pytest.importorskip(name)
     lines = ["import aicostguard.auto", "import %s" % name]
@@ -43,6 +45,21 @@ def test_libraries_are_hooked_whichever_is_imported_first(name: str, order: str,
     out = python("\n".join([*lines, "import aicostguard; print(aicostguard.stats()['hooks'])"]), tmp_path)
     wanted = {"openai": "openai._base_client", "anthropic": "anthropic._base_client"}.get(name, name)
     assert "'%s': 'patched'" % wanted in out
+
+
+@pytest.mark.ids("A16")
+def test_http_client_alone_loads_next_to_nothing(tmp_path: Path) -> None:
+    """Nearly every program imports it; few talk to an AI provider through it. The rest comes with a first request."""
+    out = python(
+        """
+        import sys, aicostguard.auto, http.client
+        heavy = ("aicostguard.capture.call", "aicostguard.metering", "aicostguard.delivery")
+        print([name for name in heavy if name in sys.modules], aicostguard.auto._delivery)
+        print(aicostguard.auto.stats()["hooks"])
+        """,
+        tmp_path,
+    )
+    assert out.splitlines() == ["[] None", "{'http.client': 'patched'}"]
 
 
 @pytest.mark.ids("A13")

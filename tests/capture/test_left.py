@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import json
 import subprocess
 import sys
+import urllib.request
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List
@@ -55,6 +57,33 @@ def anthropic_client(agent: Agent) -> Any:
     return importlib.import_module("anthropic").Anthropic(base_url=agent.url("anthropic"), api_key="x", max_retries=0)
 
 
+def urllib3_client(agent: Agent) -> Any:
+    manager = importlib.import_module("urllib3").PoolManager()
+    manager.base = agent.url("openai")
+    return manager
+
+
+def urllib3_open(client: Any) -> Any:
+    return client.request("POST", client.base + PATH, body=json.dumps(STREAM).encode(), preload_content=False)
+
+
+class UrllibClient:
+    """urllib.request has none: each call has a connection of its own."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.base = agent.url("openai")
+
+    def __enter__(self) -> UrllibClient:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+def urllib_open(client: Any) -> Any:
+    return urllib.request.urlopen(client.base + PATH, json.dumps(STREAM).encode())
+
+
 class Way:
     """How one library opens a stream and reads it."""
 
@@ -68,6 +97,11 @@ WAYS: Dict[str, Way] = {
     "httpx raw": Way(httpx_client("httpx"), httpx_open, lambda response: response.iter_raw()),
     "requests": Way(requests_client, requests_open, lambda response: response.iter_content(None)),
     "requests raw": Way(requests_client, requests_open, lambda response: response.raw.stream(50)),
+    "urllib3": Way(urllib3_client, urllib3_open, lambda response: response.stream(50)),
+    "urllib3 read": Way(urllib3_client, urllib3_open, lambda response: iter(lambda: response.read(50), b"")),
+    "urllib.request": Way(UrllibClient, urllib_open, iter),
+    "urllib.request read": Way(UrllibClient, urllib_open, lambda response: iter(lambda: response.read(50), b"")),
+    "urllib.request read1": Way(UrllibClient, urllib_open, lambda response: iter(lambda: response.read1(50), b"")),
     "openai": Way(openai_client, lambda client: client.chat.completions.create(**STREAM), iter),
     "anthropic": Way(
         anthropic_client,
@@ -134,7 +168,10 @@ def test_broken_off(agent: Agent, name: str, behaviour: Dict[str, int]) -> None:
             except Exception as error:
                 at_once.append(len(agent.receipts))
                 return [type(error), type(error.__cause__), type(error.__context__)]
-        raise AssertionError("the stream ended in good order")
+        at_once.append(len(agent.receipts))
+        # The lines of http.client end as if all had come: it asks `peek`, which does not mind.
+        assert name.startswith("urllib.request"), "the stream ended in good order"
+        return []
 
     both(agent, use)
     assert at_once == [0, 1]
@@ -354,9 +391,9 @@ def leftovers() -> List[Any]:
 
 
 @pytest.mark.ids("A12")
-@pytest.mark.parametrize("name", ["httpx", "httpx2", "requests", "openai"])
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "requests", "urllib3", "urllib.request", "openai"])
 def test_abandoned_streams_leave_nothing(agent: Agent, name: str) -> None:
-    """2,000 over the four, after 100 to warm up. No object of any kind grows with their number."""
+    """3,000 over the six, after 100 to warm up. No object of any kind grows with their number."""
     pytest.importorskip(name)
     way = WAYS[name]
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
+import urllib.request
+import zlib
 from typing import Any, AsyncIterator, Callable, Dict, Iterator
 
 import pytest
@@ -32,6 +35,26 @@ def requests_pieces(url: str) -> Iterator[bytes]:
     with requests.post(url + PATH, json=STREAM, stream=True, timeout=PATIENCE) as response:
         yield b"head"
         yield from response.iter_content(None)
+
+
+def urllib3_pieces(url: str) -> Iterator[bytes]:
+    urllib3 = importlib.import_module("urllib3")
+    with urllib3.PoolManager(timeout=PATIENCE) as manager:
+        response = manager.request("POST", url + PATH, body=json.dumps(STREAM).encode(), preload_content=False)
+        yield b"head"
+        yield from response.stream(decode_content=True)
+
+
+def urllib_pieces(url: str) -> Iterator[bytes]:
+    # http.client decodes nothing; a caller who asked for gzip does it as the bytes come
+    unpacker = zlib.decompressobj(31)
+    with urllib.request.urlopen(url + PATH, json.dumps(STREAM).encode(), timeout=PATIENCE) as response:
+        yield b"head"
+        packed = response.headers["content-encoding"] == "gzip"
+        for piece in iter(lambda: response.read1(65536), b""):
+            plain = unpacker.decompress(piece) if packed else piece
+            if plain:
+                yield plain
 
 
 def openai_pieces(url: str) -> Iterator[Any]:
@@ -76,6 +99,8 @@ SYNC: Dict[str, Any] = {
     "httpx": httpx_pieces("httpx"),
     "httpx2": httpx_pieces("httpx2"),
     "requests": requests_pieces,
+    "urllib3": urllib3_pieces,
+    "urllib.request": urllib_pieces,
     "openai": openai_pieces,
 }
 ASYNC: Dict[str, Any] = {

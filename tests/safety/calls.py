@@ -19,6 +19,7 @@ HI = [{"role": "user", "content": "hi"}]
 GPT, CLAUDE, GEMINI = "gpt-4o", "claude-opus-4-8", "gemini-2.5-flash"
 USAGE = {"include_usage": True}
 KEY = "sk-simulated"
+BEDROCK = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": HI})
 
 _ID = re.compile(r"[0-9a-f]{24,}|call_[0-9a-f]{8,}")
 _TIME = re.compile(r"\b1[789]\d{8}(\.\d+)?\b")
@@ -63,7 +64,9 @@ class Clients:
     def close(self) -> None:
         """Close everything."""
         for client in self._made.values():
-            closing = getattr(client, "aclose", None) or getattr(client, "close", None)
+            closing = (
+                getattr(client, "aclose", None) or getattr(client, "close", None) or getattr(client, "clear", None)
+            )
             ended = closing() if closing is not None else None
             if asyncio.iscoroutine(ended):
                 self.run(ended)
@@ -135,6 +138,24 @@ def _google_live(simulator: Simulator) -> Any:
     return gemini(simulator.urls["google"])
 
 
+def _urllib3(simulator: Simulator) -> Any:
+    import urllib3
+
+    return urllib3.PoolManager()
+
+
+def _bedrock(simulator: Simulator) -> Any:
+    import boto3
+
+    return boto3.client(
+        "bedrock-runtime",
+        region_name="us-east-1",
+        endpoint_url=simulator.urls["bedrock"],
+        aws_access_key_id=KEY,
+        aws_secret_access_key=KEY,
+    )
+
+
 _MAKERS: Dict[str, Callable[[Simulator], Any]] = {
     "google live": _google_live,
     "openai": _openai,
@@ -146,6 +167,8 @@ _MAKERS: Dict[str, Callable[[Simulator], Any]] = {
     "httpx async": _httpx_async,
     "requests": _requests,
     "aiohttp": _aiohttp,
+    "urllib3": _urllib3,
+    "bedrock": _bedrock,
 }
 
 Ask = Callable[[Clients], Any]
@@ -482,3 +505,86 @@ def aiohttp_stream(clients: Clients) -> Any:
             return [answer.status, seen(b"".join([part async for part in answer.content.iter_any()]))]
 
     return clients.run(ask())
+
+
+def _for_urllib3(arguments: Dict[str, Any]) -> Dict[str, Any]:
+    arguments["body"] = arguments.pop("data")
+    return {"method": "POST", **arguments}
+
+
+@_needs("urllib3")
+def urllib3_plain(clients: Clients) -> Any:
+    seen_of = []
+    for decode in (True, False):
+        answer = clients["urllib3"].request(**_for_urllib3(post(clients, encoding="gzip")), decode_content=decode)
+        seen_of.append(seen(answer.data) if decode else len(answer.data) > 100)
+    return seen_of
+
+
+@_needs("urllib3")
+def urllib3_stream(clients: Clients) -> Any:
+    arguments = _for_urllib3(post(clients, stream=True, encoding="gzip"))
+    answer = clients["urllib3"].request(**arguments, preload_content=False)
+    return [answer.status, seen(b"".join(answer.stream(50)))]
+
+
+@_needs("urllib3")
+def urllib3_again(clients: Clients) -> Any:
+    import urllib3
+
+    arguments = _for_urllib3(post(clients, fail_times=1))
+    retries = urllib3.Retry(status_forcelist=[503], allowed_methods=None)
+    answer = clients["urllib3"].request(**arguments, retries=retries)
+    return [answer.status, len(answer.retries.history)]
+
+
+@_needs("urllib3")
+def urllib3_of_others(clients: Clients) -> Any:
+    """Nothing that anybody knows, at a host that somebody does."""
+    arguments = _for_urllib3(post(clients))
+    arguments["url"] += "/of/others"
+    return clients["urllib3"].request(**arguments).status
+
+
+def _urlopen(arguments: Dict[str, Any]) -> Any:
+    import urllib.request
+
+    return urllib.request.urlopen(urllib.request.Request(**arguments))
+
+
+@_needs("urllib.request")
+def urllib_plain(clients: Clients) -> Any:
+    with _urlopen(post(clients)) as answer:
+        return [answer.status, seen(answer.read())]
+
+
+@_needs("urllib.request")
+def urllib_stream(clients: Clients) -> Any:
+    with _urlopen(post(clients, stream=True)) as answer:
+        buffer = bytearray(20)
+        return [seen(answer.readline()), answer.readinto(buffer), seen(b"".join(answer))]
+
+
+@_needs("urllib.request")
+def urllib_broken_off(clients: Clients) -> Any:
+    import http.client
+
+    with _urlopen(post(clients, stream=True, cut_after=300)) as answer:
+        try:
+            return seen(answer.read())
+        except http.client.IncompleteRead as error:
+            return len(error.partial) > 100
+
+
+@_needs("boto3")
+def bedrock_plain(clients: Clients) -> Any:
+    answer = clients["bedrock"].invoke_model(modelId="anthropic.claude-sonnet-4-5-20250929-v1:0", body=BEDROCK)
+    return seen(answer["body"].read())
+
+
+@_needs("boto3")
+def bedrock_stream(clients: Clients) -> Any:
+    answer = clients["bedrock"].invoke_model_with_response_stream(
+        modelId="anthropic.claude-sonnet-4-5-20250929-v1:0", body=BEDROCK
+    )
+    return seen([event["chunk"]["bytes"] for event in answer["body"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from tests.matrix.case import HI, USAGE, Url, case, environment, is_async
@@ -72,7 +73,54 @@ def raw_requests(session: Any, mode: str) -> Any:
         return list(response.iter_lines())
 
 
-_ALL = ("raw.httpx", "raw.aiohttp", "raw.requests")
+@case("raw.urllib3", lambda url, mode: url("openai"), ("sync", "stream"), "urllib3")
+def raw_urllib3(base: str, mode: str) -> Any:
+    import urllib3
 
-environment("raw-current", ("httpx", "httpx2", "aiohttp", "requests"), (*_ALL, "raw.httpx2"))
-environment("raw-oldest", ("httpx==0.25.2", "aiohttp==3.9.5", "requests==2.28.2", "urllib3==1.26.20"), _ALL, True)
+    with urllib3.PoolManager() as manager:
+        url = base + "/v1/chat/completions"
+        if mode == "sync":
+            return json.loads(manager.request("POST", url, body=json.dumps(BODY)).data)
+        response = manager.request("POST", url, body=json.dumps({**BODY, **USAGE}), preload_content=False)
+        return list(response)
+
+
+@case("raw.urllib", lambda url, mode: url("openai"), ("sync", "stream"), "urllib.request")
+def raw_urllib(base: str, mode: str) -> Any:
+    from urllib.request import urlopen
+
+    body = json.dumps({**BODY, **USAGE} if mode == "stream" else BODY).encode()
+    with urlopen(base + "/v1/chat/completions", body) as response:
+        return list(response) if mode == "stream" else json.load(response)
+
+
+@case("raw.http.client", lambda url, mode: url("openai"), ("sync", "stream"), "http.client")
+def raw_http_client(base: str, mode: str) -> Any:
+    import http.client
+
+    connection = http.client.HTTPConnection(base.split("//")[1])
+    connection.request("POST", "/v1/chat/completions", json.dumps({**BODY, **USAGE} if mode == "stream" else BODY))
+    response = connection.getresponse()
+    try:
+        return list(iter(lambda: response.read1(100), b"")) if mode == "stream" else json.load(response)
+    finally:
+        connection.close()
+
+
+@case("raw.httplib2", lambda url, mode: url("openai"), ("sync",), "httplib2")
+def raw_httplib2(base: str, mode: str) -> Any:
+    import httplib2
+
+    return json.loads(httplib2.Http().request(base + "/v1/chat/completions", "POST", json.dumps(BODY))[1])
+
+
+_STANDARD = ("raw.urllib", "raw.http.client")
+_ALL = ("raw.httpx", "raw.aiohttp", "raw.requests", "raw.urllib3", "raw.httplib2", *_STANDARD)
+
+environment("raw-current", ("httpx", "httpx2", "aiohttp", "requests", "urllib3", "httplib2"), (*_ALL, "raw.httpx2"))
+environment(
+    "raw-oldest",
+    ("httpx==0.25.2", "aiohttp==3.9.5", "requests==2.28.2", "urllib3==1.26.20", "httplib2==0.20.4"),
+    _ALL,
+    True,
+)
