@@ -106,7 +106,7 @@ def tap(raw: Any, tapped: Tap) -> bool:
     """Put the tap into an unread response of urllib3. False when it is none."""
     if not all(hasattr(raw, name) for name in ("_decode", "_handle_chunk", "release_conn", "__dict__")):
         return False
-    watch(tapped.call.hook, type(raw), _RAW)
+    watch(tapped.call.hook, type(raw), _RAW if hasattr(raw, "_fp_read") else _BEFORE_FP_READ)
     raw.__dict__[TAP] = tapped
     return True
 
@@ -154,6 +154,32 @@ def _tail(raw: Any) -> bool:
     return bool(getattr(raw._decoder, "has_unconsumed_tail", False))
 
 
+def _read(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`read` of urllib3 before 1.26.10, which has no `_fp_read`: its bytes are seen in `_decode`, its end here."""
+
+    def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tap: Optional[Tap] = self.__dict__.get(TAP)
+        if tap is None:
+            return original(self, *args, **kwargs)
+        try:
+            data = original(self, *args, **kwargs)
+        except BaseException:
+            tap.end(False)
+            raise
+        _looked_for_more(self, tap)
+        return data
+
+    return read
+
+
+def _looked_for_more(raw: Any, tap: Tap) -> None:
+    try:
+        if raw.closed:
+            tap.end(not raw.length_remaining)
+    except Exception as error:
+        tap.call.lost("looked for more", error)
+
+
 def _handle_chunk(original: Callable[..., Any]) -> Callable[..., Any]:
     """One HTTP chunk, or a part of it."""
 
@@ -166,7 +192,8 @@ def _handle_chunk(original: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException:
             tap.end(False)
             raise
-        tap.raw(data)
+        if hasattr(self, "_fp_read"):
+            tap.raw(data)
         return data
 
     return _handle_chunk
@@ -205,7 +232,7 @@ def _decoded(raw: Any, tap: Tap, plain: bytes, decode_content: Any) -> None:
     try:
         if decode_content:
             tap.plain(plain)
-        elif not hasattr(raw, "_fp_read"):  # urllib3 before 1.26.10: nothing has seen these bytes yet
+        elif not hasattr(raw, "_fp_read"):  # before 1.26.10: nothing has looked at these bytes yet
             tap.raw(plain)
         if (tap.call.complete or raw.length_remaining == 0) and not _tail(raw):
             tap.end(True)
@@ -243,3 +270,4 @@ _RAW: Rows = (
     ("release_conn", _release_conn),
     ("close", _close),
 )
+_BEFORE_FP_READ: Rows = (("read", _read), *_RAW[1:])

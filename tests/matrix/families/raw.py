@@ -124,3 +124,5 @@ environment(
     _ALL,
     True,
 )
+# before 1.26.10 urllib3 read in another way; long-lived Linux distributions ship 1.26.5
+environment("raw-early", ("requests==2.25.1", "urllib3==1.26.5"), ("raw.requests", "raw.urllib3", *_STANDARD))
