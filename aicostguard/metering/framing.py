@@ -16,7 +16,7 @@ MOST = 64 * 1024 * 1024
 _END = 256 * 1024
 
 #: two line ends in a row, of the three that https://html.spec.whatwg.org/multipage/server-sent-events.html allows
-_BLANK = rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)"
+BLANK = rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -43,14 +43,14 @@ class Events:
     def feed(self, data: bytes) -> List[bytes]:
         """The blocks completed by `data`."""
         edge = self._edge + data
-        if b"\n\n" not in edge and (b"\r" not in edge or re.search(_BLANK, edge) is None):
+        if b"\n\n" not in edge and (b"\r" not in edge or re.search(BLANK, edge) is None):
             # No join here: a large event that comes in many pieces must not cost the square of its length.
             self._pieces.append(data)
             self._edge = edge[-3:]
             return []
         self._pieces.append(data)
         pending = b"".join(self._pieces)
-        blocks = pending.split(b"\n\n") if b"\r" not in pending else re.split(_BLANK, pending)
+        blocks = pending.split(b"\n\n") if b"\r" not in pending else re.split(BLANK, pending)
         rest = blocks.pop()
         self._pieces = [rest] if rest else []
         self._edge = rest[-3:]
