@@ -35,6 +35,7 @@ def activate(settings: config.Settings) -> bool:
     state.adeliver = _adeliver
     state.inline = settings.inline
     state.core = settings.receipt == "core"
+    state.ask = settings.stream_usage == "request"
     state.hosts = settings.hosts
     state.rule = caller.Rule(settings.feature_skip, settings.feature_style == "qualified")
     state.default = settings.feature_default

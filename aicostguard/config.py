@@ -36,6 +36,8 @@ class Settings(NamedTuple):
     spool: str = "on-failure"
     state_dir: str = ""
     data_dir: str = ""
+    #: `request`: ask for usage on chat streams that did not
+    stream_usage: Optional[str] = None
     disabled: bool = False
     debug: bool = False
     serverless: bool = False
@@ -139,6 +141,7 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_HOSTS": ("hosts", _hosts),
     "AICG_MODE": ("mode", _one_of("auto", "background", "inline")),
     "AICG_RECEIPT": ("receipt", _one_of("full", "core")),
+    "AICG_STREAM_USAGE": ("stream_usage", _one_of("request")),
     "AICG_SPOOL": ("spool", _one_of("on-failure", "off")),
     "AICG_STATE_DIR": ("state_dir", _text),
     "AICG_DATA_DIR": ("data_dir", _text),
@@ -146,7 +149,7 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_DEBUG": ("debug", _flag),
 }
 #: names of the design that this release does not act on: said, never ignored in silence
-_LATER = ("AICG_STREAM_USAGE", "AICG_AUTO_LABELS", "AICG_POLICY", "AICG_ENFORCE", "AICG_WATCHDOG")
+_LATER = ("AICG_AUTO_LABELS", "AICG_POLICY", "AICG_ENFORCE", "AICG_WATCHDOG")
 #: names read by tests, scripts and the launcher
 _OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID")
 

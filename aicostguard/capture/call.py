@@ -9,7 +9,7 @@ doubled or late.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from aicostguard import context, receipt
 from aicostguard.capture import caller
@@ -19,6 +19,9 @@ from aicostguard.health import health
 from aicostguard.metering import UNRECOGNISED, Endpoint, Meter, read_body, recognise
 from aicostguard.metering.table import RETRIEVALS
 from aicostguard.usage import Reading
+
+if TYPE_CHECKING:
+    from aicostguard.capture.asking import Answer
 
 #: ids of background responses that are not finished yet
 MAX_PENDING = 10_000
@@ -47,6 +50,7 @@ class Call:
         "complete",
         "asynchronous",
         "outbox",
+        "hide",
         "_request",
         "_meter",
     )
@@ -67,6 +71,8 @@ class Call:
         self.first: Optional[float] = None
         #: set by a transport that knows the bytes have ended, before it knows that we have seen them all
         self.complete = False
+        #: under `AICG_STREAM_USAGE=request`: what keeps the chunk that we asked for from the caller
+        self.hide: Optional[Answer] = None
         self._request = request
         # A list, because taking the meter out of it is one atomic step: the first of terminal event, close
         # and garbage collection wins, on whatever thread it happens.
@@ -237,8 +243,8 @@ class Call:
             health.warn(
                 "stream-without-usage:%s:%s" % (self.endpoint.provider, site),
                 "aicostguard: a stream from %s in %s carried no usage, so its cost is not known. OpenAI-style chat "
-                "streams report it when asked: stream_options={'include_usage': True}."
-                % (self.endpoint.provider, site),
+                "streams report it when asked: stream_options={'include_usage': True}, or AICG_STREAM_USAGE=request%s."
+                % (self.endpoint.provider, site, " (which could not ask here)" if state.ask else ""),
             )
 
     def _emit(self, made: receipt.Receipt) -> None:

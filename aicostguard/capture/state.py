@@ -20,6 +20,8 @@ class State:
         self.inline = False
         #: send the six core keys only
         self.core = False
+        #: ask for usage on chat streams that did not (`AICG_STREAM_USAGE=request`)
+        self.ask = False
         self.hosts = ()
         self.rule = Rule()
         #: the feature when there is no other

@@ -27,6 +27,7 @@ OPTIONS: Dict[str, Tuple[str, Optional[str], str]] = {
     "--service": ("AICG_SERVICE", None, "name of the program, as the ledger shows it"),
     "--environment": ("AICG_ENVIRONMENT", None, "production, staging, …"),
     "--release": ("AICG_RELEASE", None, "its version"),
+    "--stream-usage": ("AICG_STREAM_USAGE", "request", "ask for usage on chat streams that do not"),
     "--debug": ("AICG_DEBUG", "1", "a log on stderr, without any text of requests"),
 }
 

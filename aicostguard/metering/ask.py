@@ -23,7 +23,8 @@ from aicostguard.metering.values import mapping, parse
 
 #: bytes of an event that is not complete which are held back; the extra chunk is far below it
 HELD = 16 * 1024
-_OPTIONS = "stream_options"
+#: the member that asks
+OPTIONS = "stream_options"
 _ASK = "include_usage"
 
 #: headers whose value depends on the body: to change the body would break what they promise
@@ -50,7 +51,7 @@ def options(body: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     """The `stream_options` with which this request would ask; None when it is none, or has decided for itself."""
     if body.get("stream") is not True:
         return None
-    given = body.get(_OPTIONS)
+    given = body.get(OPTIONS)
     if given is None:
         return {_ASK: True}
     return {**given, _ASK: True} if isinstance(given, dict) and _ASK not in given else None
@@ -62,24 +63,29 @@ def asking(body: bytes) -> Optional[bytes]:
     wanted = options(given) if type(given) is dict else None
     if wanted is None:
         return None
-    if _OPTIONS not in given:
+    if OPTIONS not in given:
         # Written before the last brace: no other byte changes.
         end = body.rindex(b"}")
         return b'%s,"stream_options":{"include_usage":true}%s' % (body[:end], body[end:])
-    return json.dumps({**given, _OPTIONS: wanted}, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps({**given, OPTIONS: wanted}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+#: "All other chunks will also include a `usage` field, but with a null value." No quote inside a text is bare
+_NULL = re.compile(rb',\s?"usage":\s?null')
 
 
 class Hidden:
-    """A stream's bytes without the chunk that was asked for. Fed in order, split anywhere.
+    """A stream's bytes without what was asked for. Fed in order, split anywhere.
 
     Whole events pass at once. Of an event that is not complete up to `HELD` bytes wait for their rest, because what
     has been shown cannot be taken back; nobody can read half an event anyway.
     """
 
-    __slots__ = ("_held", "_through", "_off", "_begun")
+    __slots__ = ("held", "_through", "_off", "_begun")
 
     def __init__(self) -> None:
-        self._held = b""
+        #: what waits for the rest of its event
+        self.held = b""
         #: the rest of an event too long to be held
         self._through = False
         #: no event stream
@@ -90,38 +96,43 @@ class Hidden:
         """What may be seen now."""
         if self._off:
             return data
-        data = self._held + data
+        data = self.held + data
         if not self._begun:
             start = data.lstrip()
             self._begun = bool(start)
             if start[:1] in (b"{", b"["):
-                self._off, self._held = True, b""
+                self._off, self.held = True, b""
                 return data
         shown: List[bytes] = []
         at = 0
         for end in _ends(data):
             block, at = data[at:end], end
             if self._through or not _extra(block):
-                shown.append(block)
+                shown.append(_without_null(block))
             self._through = False
-        rest, self._held = data[at:], b""
+        rest, self.held = data[at:], b""
         if self._through or len(rest) > HELD or rest.startswith(b"data: ["):
             self._through = bool(rest)
             shown.append(rest)
         else:
-            self._held = rest
+            self.held = rest
         return b"".join(shown)
 
     def rest(self) -> bytes:
         """What was held back at the end: some servers leave out the last blank line."""
-        rest, self._held = self._held, b""
-        return b"" if _extra(rest) else rest
+        rest, self.held = self.held, b""
+        return b"" if _extra(rest) else _without_null(rest)
+
+
+def _without_null(block: bytes) -> bytes:
+    return _NULL.sub(b"", block, 1) if b'"usage"' in block and b'"choices"' in block else block
 
 
 def _ends(data: bytes) -> List[int]:
     """Where each event that is complete ends, its blank line included."""
     if b"\r" in data:
-        return [found.end() for found in re.finditer(BLANK, data)]
+        # A last CR may be half of a CRLF.
+        return [found.end() for found in re.finditer(BLANK, data) if found.end() < len(data) or data[-1:] == b"\n"]
     ends = []
     at = data.find(b"\n\n")
     while at >= 0:

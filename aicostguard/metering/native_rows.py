@@ -25,6 +25,7 @@ NATIVE: Tuple[Provider, ...] = (
             Path(r"/(detokenize|check-api-key|datasets|connectors(/.*)?)\Z", ""),
         ),
         sdks=("cohere",),
+        tells_usage=True,
         docs="https://docs.cohere.com/reference/chat",
     ),
     Provider(

@@ -57,5 +57,7 @@ class Provider(NamedTuple):
     region: Optional[int] = None
     #: families of SDKs that speak this provider's formats, also at a host that nobody knows
     sdks: Tuple[str, ...] = ()
+    #: a chat stream names its usage without being asked
+    tells_usage: bool = False
     #: where the provider defines its usage
     docs: str = ""

@@ -74,7 +74,9 @@ PROVIDERS: Tuple[Provider, ...] = (
         reasoning=REMAINDER,
         docs="https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse",
     ),
-    Provider("mistral", ("api.mistral.ai", "codestral.mistral.ai"), docs="https://docs.mistral.ai/api/"),
+    Provider(
+        "mistral", ("api.mistral.ai", "codestral.mistral.ai"), tells_usage=True, docs="https://docs.mistral.ai/api/"
+    ),
     Provider("groq", ("api.groq.com",), docs="https://console.groq.com/docs/api-reference"),
     Provider(
         "xai",
@@ -85,13 +87,17 @@ PROVIDERS: Tuple[Provider, ...] = (
         cost=("cost_in_usd_ticks",),
         cost_units=10**10,
         free=("/tokenize-text",),
+        tells_usage=True,
         docs="https://docs.x.ai/developers/cost-tracking",
     ),
-    Provider("together", ("api.together.xyz", "api.together.ai"), docs="https://docs.together.ai/reference"),
+    Provider(
+        "together", ("api.together.xyz", "api.together.ai"), tells_usage=True, docs="https://docs.together.ai/reference"
+    ),
     Provider(
         "fireworks",
         ("api.fireworks.ai",),
         formats=(*OPENAI_FORMATS, "messages"),
+        tells_usage=True,
         docs="https://docs.fireworks.ai/api-reference/post-chatcompletions",
     ),
     Provider(
@@ -100,12 +106,14 @@ PROVIDERS: Tuple[Provider, ...] = (
         reasoning=SEPARATE,
         more_input=("citation_tokens",),
         cost=("cost", "total_cost"),
+        tells_usage=True,
         docs="https://docs.perplexity.ai/getting-started/pricing",
     ),
     Provider(
         "deepseek",
         ("api.deepseek.com",),
         formats=(*OPENAI_FORMATS, "messages"),
+        tells_usage=True,
         docs="https://api-docs.deepseek.com/api/create-chat-completion",
     ),
     Provider(
@@ -114,6 +122,7 @@ PROVIDERS: Tuple[Provider, ...] = (
         formats=(*OPENAI_FORMATS, "messages"),
         within=("/api/",),
         cost=("cost",),
+        tells_usage=True,
         docs="https://openrouter.ai/docs/use-cases/usage-accounting",
     ),
     Provider(
@@ -122,7 +131,9 @@ PROVIDERS: Tuple[Provider, ...] = (
         formats=(*OPENAI_FORMATS, "messages"),
         docs="https://vercel.com/docs/ai-gateway/sdks-and-apis/openai-chat-completions",
     ),
-    Provider("cerebras", ("api.cerebras.ai",), docs="https://inference-docs.cerebras.ai/api-reference"),
+    Provider(
+        "cerebras", ("api.cerebras.ai",), tells_usage=True, docs="https://inference-docs.cerebras.ai/api-reference"
+    ),
     *BEDROCK,
     *NATIVE,
     *COMPATIBLE,

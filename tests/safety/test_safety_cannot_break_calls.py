@@ -46,9 +46,11 @@ STAND_INS = re.compile(
     r"|transports/http_client\.py:(_putrequest|_endheaders|_getresponse|_reads|_close)\.\w+"
     r"|capture/entries/botocore\.py:_(sync|coroutine)\._make_api_call"
     r"|transports/aiohttp\.py:(_request\._request|_drained\.drained|_set_exception\.set_exception)"
-    r"|transports/aiohttp\.py:_TappedDeque\.append"
+    r"|transports/aiohttp\.py:TappedDeque\.append"
     r"|transports/websockets\.py:_a?(send|recv|recv_streaming|close|handshake)\.\w+"
     r"|transports/websockets\.py:_a?gathered"
+    r"|transports/(httpx|requests|aiohttp)_asking\.py:Question\.a?send"
+    r"|transports/httpx_asking\.py:(Sync|Async)Pieces\..*|transports/aiohttp_asking\.py:HidingDeque\.append"
     r"|capture/entries/logical\.py:(sync|coroutine)\.request"
     r"|capture/hooks\.py:_Finder\.(find_spec|_watched)"
     # What a finaliser raises reaches nobody; it holds calls of guards alone.

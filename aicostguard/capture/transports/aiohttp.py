@@ -46,9 +46,13 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, self, method, str_or_url, kwargs)
         if call is None:
             return await original(self, method, str_or_url, **kwargs)
+        asked = _question(hook, call, self, str_or_url, kwargs) if state.ask else None
         context.inside.set(True)
         try:
-            response = await original(self, method, str_or_url, **kwargs)
+            if asked is None:
+                response = await original(self, method, str_or_url, **kwargs)
+            else:
+                response = await asked.send(original, self, (method, str_or_url), kwargs)
         except BaseException:
             call.interrupted()
             raise
@@ -103,6 +107,17 @@ def _begin(hook: Hook, session: Any, method: str, target: Any, kwargs: Any) -> O
         return None
 
 
+def _question(hook: Hook, call: Call, session: Any, target: Any, kwargs: Any) -> Any:
+    """`AICG_STREAM_USAGE=request`: how the request is sent so that it asks; None when it stays as it is."""
+    try:
+        from aicostguard.capture.transports import aiohttp_asking
+
+        return aiohttp_asking.question(hook, call, session, target, kwargs)
+    except Exception as error:
+        hook.failed("question", error)
+        return None
+
+
 def _body(kwargs: Any) -> Optional[bytes]:
     data = kwargs.get("data")
     if isinstance(data, str):
@@ -130,13 +145,19 @@ def _tap(call: Call, session: Any, response: Any, kwargs: Any) -> None:
         if not hasattr(content, "_buffer"):  # a response without a body
             call.end(True)
             return
-        content._buffer = _TappedDeque(tap, content._buffer)
+        if call.hide is not None:
+            from aicostguard.capture.transports.aiohttp_asking import HidingDeque
+
+            content._buffer = HidingDeque(tap, content, call.hide)
+            content.on_eof(content._buffer.end)
+        else:
+            content._buffer = TappedDeque(tap, content._buffer)
         content.on_eof(functools.partial(tap.end, True))
     except Exception as error:
         call.hook.failed("tap", error)
 
 
-class _TappedDeque(collections.deque):  # type: ignore[type-arg]
+class TappedDeque(collections.deque):  # type: ignore[type-arg]
     """The reader's buffer. Only what arrives is told; what is read, in whatever pieces, is not looked at."""
 
     __slots__ = ("tap",)

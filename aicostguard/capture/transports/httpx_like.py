@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional, Tuple
 from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
 from aicostguard.health import debug
 
@@ -35,9 +36,13 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
         call = _begin(hook, request, False)
         if call is None:
             return original(self, request, *args, **kwargs)
+        asked = _question(hook, tapper, call, request) if state.ask else None
         context.inside.set(True)
         try:
-            response = original(self, request, *args, **kwargs)
+            if asked is None:
+                response = original(self, request, *args, **kwargs)
+            else:
+                response = asked.send(original, self, request, args, kwargs)
         except BaseException:
             call.interrupted()
             raise
@@ -56,9 +61,13 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
         call = _begin(hook, request, True)
         if call is None:
             return await original(self, request, *args, **kwargs)
+        asked = _question(hook, tapper, call, request) if state.ask else None
         context.inside.set(True)
         try:
-            response = await original(self, request, *args, **kwargs)
+            if asked is None:
+                response = await original(self, request, *args, **kwargs)
+            else:
+                response = await asked.asend(original, self, request, args, kwargs)
         except BaseException:
             call.interrupted()
             raise
@@ -82,10 +91,32 @@ def _begin(hook: Hook, request: Any, asynchronous: bool) -> Optional[Call]:
         return None
 
 
+def _question(hook: Hook, tapper: _Tapper, call: Call, request: Any) -> Any:
+    """`AICG_STREAM_USAGE=request`: what is put into the request while it is sent; None when it stays as it is."""
+    try:
+        from aicostguard.capture.transports import httpx_asking
+
+        return httpx_asking.question(hook, tapper.module, call, request)
+    except Exception as error:
+        hook.failed("question", error)
+        return None
+
+
 def _body(request: Any) -> Optional[bytes]:
     # `_content` is there when the body was given as bytes, text, JSON or a form; a stream is never consumed.
     content = getattr(request, "_content", None)
     return content if isinstance(content, bytes) else None
+
+
+def _shown_whole(hide: Any, response: Any) -> None:
+    """A response that was read inside `send`: the caller finds it without the chunk that we asked for."""
+    content = response._content
+    shown = hide.show(content) + hide.rest()
+    if shown != content:
+        response._content = shown
+        response.__dict__.pop("_text", None)
+        if "content-length" in response.headers:
+            response.headers["content-length"] = str(len(shown))
 
 
 class _Tapper:
@@ -94,6 +125,7 @@ class _Tapper:
     def __init__(self, module: ModuleType) -> None:
         #: does `decode` of a content decoder give pieces (httpx2) or bytes (httpx)?
         self._pieces = False
+        self.module = module
         self._sync_stream, self._async_stream = _streams(module)
         self.inner = self._works(module)
 
@@ -106,6 +138,8 @@ class _Tapper:
                 # A JSON object is one, whatever the header says; looking the header up costs more than a glance.
                 content_type = "" if content[:1] == b"{" else header("content-type") or ""
                 call.read(response.status_code, content_type, header, content)
+                if call.hide is not None:
+                    _shown_whole(call.hide, response)
             elif call.open(response.status_code, header("content-type") or "", header):
                 self.tap(response, Tap(call, header("content-encoding")))
         except Exception as error:
@@ -162,6 +196,7 @@ class _Probe:
         self.idle = False
         self.seen: Any = []
         self.call = self
+        self.hide = None
         self.asynchronous = False
         self.outbox: Tuple[()] = ()
 
@@ -191,11 +226,13 @@ class _BytesDecoder:
         plain: bytes = self._inner.decode(data)
         if plain:
             self._plain(plain)
-        return plain
+        hide = self._tap.call.hide
+        return plain if hide is None else hide.show(plain)
 
     def flush(self) -> bytes:
         plain: bytes = self._inner.flush()  # comes after the last byte: the call has ended by then
-        return plain
+        hide = self._tap.call.hide
+        return plain if hide is None else hide.show(plain) + hide.rest()
 
 
 class _PiecesDecoder:
@@ -210,13 +247,17 @@ class _PiecesDecoder:
 
     def decode(self, data: bytes) -> Any:
         self._tap.decoding = True
+        hide = self._tap.call.hide
         for plain in self._inner.decode(data):
             if plain:
                 self._plain(plain)
-            yield plain
+            yield plain if hide is None else hide.show(plain)
 
     def flush(self) -> Any:
-        return self._inner.flush()
+        hide = self._tap.call.hide
+        if hide is None:
+            return self._inner.flush()
+        return [*map(hide.show, self._inner.flush()), hide.rest()]
 
 
 class _SyncIterator:
@@ -297,6 +338,19 @@ class _AsyncIterator:
             await close()
 
 
+def _shown(pieces: Any, tap: Tap) -> Any:
+    """The pieces, without the chunk that we asked for. Compressed ones are shown by the decoder."""
+    try:
+        if tap.call.hide is None or not tap.identity:
+            return pieces
+        from aicostguard.capture.transports import httpx_asking
+
+        return (httpx_asking.AsyncPieces if tap.call.asynchronous else httpx_asking.SyncPieces)(pieces, tap.call.hide)
+    except Exception as error:
+        tap.call.hook.failed("shown", error)
+        return pieces
+
+
 def _streams(module: ModuleType) -> Tuple[Any, Any]:
     """Byte streams of this library around its own, telling the tap what passes and when it ends."""
 
@@ -306,7 +360,7 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
             self._tap = tap
 
         def __iter__(self) -> Any:
-            return _SyncIterator(self._inner, self._tap)
+            return _shown(_SyncIterator(self._inner, self._tap), self._tap)
 
         def close(self) -> None:
             try:
@@ -325,7 +379,7 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
             self._tap = tap
 
         def __aiter__(self) -> Any:
-            return _AsyncIterator(self._inner, self._tap)
+            return _shown(_AsyncIterator(self._inner, self._tap), self._tap)
 
         async def aclose(self) -> None:
             try:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import TAP, Tap
 from aicostguard.capture.transports import urllib3
 
@@ -29,9 +30,13 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, request)
         if call is None:
             return original(self, request, **kwargs)
+        asked = _question(call, request) if state.ask else None
         context.inside.set(True)
         try:
-            response = original(self, request, **kwargs)
+            if asked is None:
+                response = original(self, request, **kwargs)
+            else:
+                response = asked.send(original, self, request, kwargs)
         except BaseException:
             call.interrupted()
             raise
@@ -52,6 +57,17 @@ def _begin(hook: Hook, request: Any) -> Optional[Call]:
         return None
 
 
+def _question(call: Call, request: Any) -> Any:
+    """`AICG_STREAM_USAGE=request`: what is put into the request while it is sent; None when it stays as it is."""
+    try:
+        from aicostguard.capture.transports import requests_asking
+
+        return requests_asking.question(call, request, _body(request))
+    except Exception as error:
+        call.hook.failed("question", error)
+        return None
+
+
 def _body(request: Any) -> Optional[bytes]:
     body = request.body
     if isinstance(body, str):
@@ -66,6 +82,8 @@ def _response(call: Call, response: Any) -> None:
         content = response._content
         if content is not False:  # read inside `send`; None stands for an empty body
             call.read(response.status_code, content_type, header, content or b"")
+            if call.hide is not None and content:
+                response._content = call.hide.show(content) + call.hide.rest()
         elif call.open(response.status_code, content_type, header):
             tap = Tap(call, header("content-encoding"))
             if not urllib3.tap(response.raw, tap):
@@ -100,6 +118,8 @@ def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
     try:
         for piece in pieces:
             tap.plain(piece if isinstance(piece, bytes) else str(piece).encode("utf-8", "replace"))
+            if tap.call.hide is not None and isinstance(piece, bytes):
+                piece = tap.call.hide.show(piece)
             yield piece
     except Exception:
         tap.end(False)

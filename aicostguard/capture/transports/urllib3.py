@@ -107,6 +107,8 @@ def tap(raw: Any, tapped: Tap) -> bool:
     if not all(hasattr(raw, name) for name in ("_decode", "_handle_chunk", "release_conn", "__dict__")):
         return False
     watch(tapped.call.hook, type(raw), _RAW if hasattr(raw, "_fp_read") else _BEFORE_FP_READ)
+    if tapped.call.hide is not None and tapped.identity:
+        tapped.decoding = False  # what comes is what is read: nothing has to wait for the decoder
     raw.__dict__[TAP] = tapped
     return True
 
@@ -118,15 +120,52 @@ def _fp_read(original: Callable[..., Any]) -> Callable[..., Any]:
         tap: Optional[Tap] = self.__dict__.get(TAP)
         if tap is None:
             return original(self, *args, **kwargs)
-        try:
-            data = original(self, *args, **kwargs)
-        except BaseException:
-            tap.end(False)
-            raise
-        _arrived(self, tap, data, args[0] if args else kwargs.get("amt"), kwargs.get("read1"))
-        return data
+        amount, read1 = args[0] if args else kwargs.get("amt"), kwargs.get("read1")
+        while True:
+            hide = tap.call.hide
+            if hide is not None and hide.left:
+                return _given(self, tap, hide.left, 0, amount)
+            try:
+                data = original(self, *args, **kwargs)
+            except BaseException:
+                tap.end(False)
+                raise
+            _arrived(self, tap, data, amount, read1)
+            if hide is None or not tap.identity:
+                return data
+            shown = _shown(self, tap, data, amount, amount is None and not read1)
+            if shown or not data:  # nothing would be the end of the body
+                return shown
 
     return _fp_read
+
+
+def _shown(raw: Any, tap: Tap, data: bytes, amount: Optional[int], all_of_it: bool) -> bytes:
+    """The bytes without the chunk that we asked for."""
+    try:
+        hide = tap.call.hide
+        shown = hide.show(data) if data and hide is not None else b""
+        if hide is not None and (all_of_it or not data):
+            shown += hide.rest()
+        return _given(raw, tap, shown, len(data), amount)
+    except Exception as error:
+        tap.call.lost("shown", error)
+        return data
+
+
+def _given(raw: Any, tap: Tap, shown: bytes, told: int, amount: Optional[int]) -> bytes:
+    """No more than was asked for, while more can be read; what urllib3 still expects counts what it is given."""
+    try:
+        hide = tap.call.hide
+        if hide is not None:
+            hide.left = b""
+            if amount and len(shown) > amount and not raw._fp.isclosed():
+                shown, hide.left = shown[:amount], shown[amount:]
+        if raw.length_remaining is not None:
+            raw.length_remaining += len(shown) - told
+    except Exception as error:
+        tap.call.lost("given", error)
+    return shown
 
 
 def _arrived(raw: Any, tap: Tap, data: bytes, amount: Optional[int], read1: Any) -> None:
@@ -194,7 +233,8 @@ def _handle_chunk(original: Callable[..., Any]) -> Callable[..., Any]:
             raise
         if hasattr(self, "_fp_read"):
             tap.raw(data)
-        return data
+        hide = tap.call.hide
+        return data if hide is None or not tap.identity else hide.show(data)
 
     return _handle_chunk
 
@@ -219,11 +259,14 @@ def _decode(original: Callable[..., Any]) -> Callable[..., Any]:
         tap: Optional[Tap] = self.__dict__.get(TAP)
         if tap is None:
             return original(self, data, decode_content, *args, **kwargs)
+        hide = tap.call.hide
+        if hide is not None and tap.identity:  # seen, and shown, before
+            return original(self, data, decode_content, *args, **kwargs)
         if decode_content:
             tap.decoding = True
         plain = original(self, data, decode_content, *args, **kwargs)
         _decoded(self, tap, plain, decode_content)
-        return plain
+        return hide.show(plain) if hide is not None and decode_content else plain
 
     return _decode
 
