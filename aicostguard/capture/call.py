@@ -254,6 +254,9 @@ class Call:
             state.deliver(made)
 
 
+_NONE = Endpoint("", "", bills=False)
+
+
 class Unrecognised(Call):
     """A request to an AI host on a path that nobody knows. Counted when it was met; nothing of it is looked at."""
 
@@ -261,7 +264,8 @@ class Unrecognised(Call):
 
     def __init__(self, hook: Hook) -> None:
         self.hook = hook
-        self.logical = None
+        self.endpoint = _NONE
+        self.logical = self.hide = None
         self.complete = self.asynchronous = False
         self._meter = []
         self.outbox = []

@@ -391,6 +391,15 @@ def test_signed_requests_are_not_touched(agent: Agent, headers: Dict[str, str]) 
     assert health.notes["not_asked: signed or encoded"] == 1
 
 
+def test_an_unrecognised_path_is_passed_by(agent: Agent) -> None:
+    httpx = pytest.importorskip("httpx")
+    requests = pytest.importorskip("requests")
+    httpx.post(agent.url("openai") + "/v1/nobody/knows", json=PLAIN)
+    requests.post(agent.url("openai") + "/v1/nobody/knows", json=PLAIN).close()
+    assert asked(agent) == [False, False]
+    assert health.counters["unrecognised"] == 2
+
+
 @pytest.mark.ids("A15")
 def test_an_auth_flow_signs_what_goes_out(agent: Agent) -> None:
     """What signs inside the send sees the body that is sent."""
