@@ -70,9 +70,9 @@ def counts(usage: Mapping[str, Optional[int]]) -> Tuple[Tuple[str, int], ...]:
 def key_of_billed(row: Billed) -> Any:
     """What must agree, from the simulator's side. Embeddings bill no output; their receipts say 0."""
     usage: Dict[str, Optional[int]] = {} if row.usage is None else dict(row.usage._asdict())
-    if usage and usage.get("output_tokens") is None:
+    if usage and usage.get("output_tokens") is None and usage.get("input_tokens") is not None:
         usage["output_tokens"] = 0
-    return (row.provider, row.model, counts(usage))
+    return (row.provider, row.model or "unknown", counts(usage))
 
 
 def key_of_receipt(receipt: Receipt) -> Any:

@@ -76,6 +76,7 @@ NATIVE: Tuple[Provider, ...] = (
         paths=(
             Path(r"/v1/(models|deployments)/(?P<model>[^/]+/[^/]+)/predictions\Z", "replicate"),
             Path(r"/v1/predictions\Z", "replicate"),
+            Path(r"/v1/streams/(?P<id>[^/]+)\Z", "replicate_stream", "GET"),
             Path(r"/v1/predictions/(?P<id>[^/]+)\Z", "replicate_get", "GET"),
             Path(r"/v1/predictions/(?P<id>[^/]+)/cancel\Z", "replicate_get"),
             Path(r"/v1/(trainings|deployments|models|webhooks)\b", ""),

@@ -53,6 +53,17 @@ def read_prediction(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     return []
 
 
+def read_order(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
+    """The answer to an order.
+
+    One that was waited for (`Prefer: wait`) says `processing` though its output is there, and is not fetched again:
+    Replicate's own SDK takes it for finished.
+    """
+    if body.get("status") == "processing" and body.get("output"):
+        body = {**body, "status": "succeeded"}
+    return read_prediction(body, facts)
+
+
 class StreamFold(Fold):
     """The events of a prediction's own stream: text, and at the end `done`. They name nothing that could be counted.
 
@@ -128,7 +139,7 @@ def _nothing(event: Mapping[str, Any], facts: Facts) -> Optional[Reading]:
 
 
 REPLICATE = Format(
-    "replicate", None, "metrics", ("id", "model", "status", "error", "urls"), (), read_prediction,
+    "replicate", None, "metrics", ("id", "model", "status", "error", "urls", "output"), (), read_order,
     (), None, single(_nothing), 1, "https://replicate.com/docs/topics/predictions/lifecycle",
 )  # fmt: skip
 STREAM = REPLICATE._replace(
@@ -146,7 +157,7 @@ ZAI = REPLICATE._replace(
 
 FORMATS = (
     REPLICATE,
-    REPLICATE._replace(name="replicate_get"),
+    REPLICATE._replace(name="replicate_get", members=REPLICATE.members[:-1], read=read_prediction),
     STREAM,
     DASHSCOPE,
     DASHSCOPE._replace(name="dashscope_task_get"),

@@ -16,8 +16,12 @@ from aicostguard.simulator.formats import (
     bedrock,
     bedrock_agents,
     chat,
+    cohere,
     gemini,
     misc,
+    ollama,
+    others,
+    replicate,
     responses,
     vectors,
 )
@@ -38,7 +42,7 @@ class Route(NamedTuple):
 #: provider → the prefixes of its OpenAI-style API; the first is the usual one
 PREFIXES: Dict[str, Tuple[str, ...]] = {
     "openai": ("/v1",),
-    "azure": ("/openai/v1", "/openai/deployments/{deployment}", "/openai"),
+    "azure": ("/openai/v1", "/openai/deployments/{deployment}", "/openai", "/models"),
     "anthropic": ("/v1",),
     "google": ("/v1beta/openai",),
     "vertex": (),
@@ -54,6 +58,15 @@ PREFIXES: Dict[str, Tuple[str, ...]] = {
     "openrouter": ("/api/v1",),
     "vercel": ("/v1",),
     "cerebras": ("/v1",),
+    "huggingface": ("/v1",),
+    "ollama": ("/v1",),
+    "replicate": (),
+    "watsonx": (),
+    "writer": ("/v1",),
+    "voyage": ("/v1",),
+    "ai21": ("/studio/v1",),
+    "dashscope": ("/compatible-mode/v1",),
+    "zai": ("/api/paas/v4",),
     "custom": ("/v1", "", "/api/v1", "/openai/v1"),
 }
 ALL: Tuple[str, ...] = tuple(PREFIXES)
@@ -76,6 +89,16 @@ HOSTS: Dict[str, str] = {
     "openrouter.ai": "openrouter",
     "ai-gateway.vercel.sh": "vercel",
     "api.cerebras.ai": "cerebras",
+    "router.huggingface.co": "huggingface",
+    "ollama.com": "ollama",
+    "api.replicate.com": "replicate",
+    "api.writer.com": "writer",
+    "api.voyageai.com": "voyage",
+    "api.ai21.com": "ai21",
+    "dashscope.aliyuncs.com": "dashscope",
+    "dashscope-intl.aliyuncs.com": "dashscope",
+    "api.z.ai": "zai",
+    "open.bigmodel.cn": "zai",
 }
 #: the hosts that carry a region or a customer's name
 _HOST_PATTERNS: Tuple[Tuple[Pattern[str], str], ...] = (
@@ -143,6 +166,27 @@ _WHOLE: List[Route] = [
     _rows("POST", _VERTEX % "google" + r":predict", "embeddings", gemini.predict, "vertex"),
     _rows("POST", _GOOGLE_PREFIX + "/chat/completions", "chat", chat.chat, "vertex"),
     _rows("GET", r"/v1beta/models", "models", misc.models, "google"),
+    _rows("POST", r"/v1/chat", "cohere_v1", cohere.chat_v1, "cohere"),
+    _rows("POST", r"/v2/chat", "cohere_v2", cohere.chat_v2, "cohere"),
+    _rows("POST", r"/v(?P<version>[12])/embed", "embeddings", cohere.embed, "cohere"),
+    _rows("POST", r"/v[12]/rerank", "rerank", cohere.rerank, "cohere"),
+    _rows("POST", r"/api/chat", "ollama", ollama.chat, "ollama"),
+    _rows("POST", r"/api/generate", "ollama", ollama.generate, "ollama"),
+    _rows("POST", r"/api/embed", "embeddings", ollama.embed, "ollama"),
+    _rows("POST", r"/api/embeddings", "embeddings", ollama.embeddings, "ollama"),
+    _rows("POST", r"/|/generate|/generate_stream|/models/(?P<model>[^/]+/[^/]+)", "tgi", others.tgi, "huggingface"),
+    _rows("POST", r"/hf-inference/models/(?P<model>[^/]+/[^/]+)/pipeline/feature-extraction", "embeddings",
+          others.features, "huggingface"),
+    _rows("POST", r"/v1/(models|deployments)/(?P<model>[^/]+/[^/]+)/predictions|/v1/predictions", "replicate",
+          replicate.create, "replicate"),
+    _rows("GET", r"/v1/predictions/(?P<id>[^/]+)", "replicate", replicate.retrieve, "replicate"),
+    _rows("GET", r"/v1/streams/(?P<id>[^/]+)", "replicate", replicate.stream, "replicate"),
+    _rows("POST", r"/ml/v1/(deployments/(?P<model>[^/]+)/)?text/generation(?P<stream>_stream)?", "watsonx",
+          others.watsonx, "watsonx"),
+    _rows("POST", r"/v1/chat", "chat", chat.chat, "writer"),
+    _rows("POST", r"/v1/rerank", "rerank", others.rerank, "voyage"),
+    _rows("POST", r"/api/v1/services/aigc/(text|multimodal)-generation/generation", "dashscope", others.dashscope,
+          "dashscope"),
 ]  # fmt: skip
 for _provider, _path in _BOTH:
     _WHOLE += [

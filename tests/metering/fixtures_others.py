@@ -314,6 +314,14 @@ add(
     says("replicate", (9, 30), **C1),
 )
 add(
+    "replicate prediction, waited for but not closed yet",
+    REPLICATE,
+    "/v1/predictions",
+    whole({**PREDICTION, "status": "processing", "output": "a"}),
+    JSON,
+    says("replicate", None, **C1),
+)
+add(
     "replicate prediction, fetched",
     REPLICATE,
     "/v1/predictions/c1",

@@ -181,6 +181,25 @@ CHAT: Dict[str, Shape] = {
         ALWAYS,
         costed=True,
     ),
+    "huggingface": _PLAIN,
+    "ollama": _PLAIN,
+    "voyage": _PLAIN,
+    "dashscope": _PLAIN,
+    # https://docs.ai21.com/reference/jamba-1-6-api-ref
+    "ai21": _PLAIN._replace(stream=LAST),
+    # https://docs.z.ai/api-reference/llm/chat-completion
+    "zai": Shape((_IN, _OUT, _cached(False), _reasoning(False)), _total, LAST),
+    # https://dev.writer.com/api-reference/completion-api/chat-completion
+    "writer": Shape(
+        (
+            _IN,
+            _OUT,
+            Row("cache_read_input_tokens", "prompt_token_details.cached_tokens", False),
+            _reasoning(False),
+        ),
+        _total,
+        ALWAYS,
+    ),
     # https://docs.perplexity.ai/api-reference/chat-completions-post
     "perplexity": Shape((_IN, _OUT, Row("web_searches", "num_search_queries", False)), _perplexity, EACH, True, True),
 }

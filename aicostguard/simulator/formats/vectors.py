@@ -61,5 +61,8 @@ def embeddings(call: Call) -> Reply:
             usage = usage._replace(output_tokens=0)
     parts = [dumps(head)[:-1], b',"data":[' + items + b"]"]
     if usage is not None:
-        parts.append(b',"usage":' + dumps(shape.render(usage)))
+        stated = shape.render(usage)
+        if call.provider == "voyage":  # https://docs.voyageai.com/reference/embeddings-api
+            stated = {"total_tokens": stated["total_tokens"]}
+        parts.append(b',"usage":' + dumps(stated))
     return Reply(body=b"".join(parts) + b"}", bills=[call.bill(usage, model)])
