@@ -64,6 +64,11 @@ def _aws(package: str, first: Version, end: Version) -> Instrument:
     return _sdk(package, "client", "botocore", package, first, end)._replace(version=package + ":__version__")
 
 
+def _named(package: str, module: str, installer: str, distribution: str, first: Version, end: Version) -> Instrument:
+    """An SDK whose package itself says its version."""
+    return _sdk(package, module, installer, distribution, first, end)._replace(version=package + ":__version__")
+
+
 INSTRUMENTS: Tuple[Instrument, ...] = (
     _transport("httpx", "httpx_like", (0, 23), (1,)),
     _transport("httpx2", "httpx_like", (2,), (3,)),
@@ -84,6 +89,20 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     ),
     _sdk("mistralai", "basesdk", "speakeasy", "mistralai", (1,), (2,)),
     _sdk("mistralai.client", "basesdk", "speakeasy", "mistralai", (2,), (4,)),
+    _stainless("writerai", "writer-sdk", (2,), (4,)),
+    _stainless("fireworks", "fireworks-ai", (1,), (2,)),
+    _named("cohere", "core.http_client", "cohere", "cohere", (5,), (8,)),
+    _named("ollama", "_client", "ollama", "ollama", (0, 4), (1,)),
+    _named("huggingface_hub", "inference._client", "methods", "huggingface-hub", (0, 30), (3,)),
+    _named("huggingface_hub", "inference._generated._async_client", "methods", "huggingface-hub", (0, 30), (3,)),
+    _named("replicate", "client", "methods", "replicate", (1,), (2,)),
+    _named("ai21", "http_client.http_client", "methods", "ai21", (4,), (5,)),
+    _named("ai21", "http_client.async_http_client", "methods", "ai21", (4,), (5,)),
+    _named("voyageai", "client", "methods", "voyageai", (0, 3), (1,)),
+    _named("voyageai", "client_async", "methods", "voyageai", (0, 3), (1,)),
+    _named("zhipuai", "core._http_client", "methods", "zhipuai", (2,), (3,)),
+    _named("azure.ai.inference", "_patch", "methods", "azure-ai-inference", (1,), (2,)),
+    _named("azure.ai.inference", "aio._patch", "methods", "azure-ai-inference", (1,), (2,)),
     _sdk("openrouter", "basesdk", "speakeasy", "openrouter", (1,), (2,)),
     _aws("botocore", (1, 34), (2,)),
     _aws("aiobotocore", (2, 12), (4,)),

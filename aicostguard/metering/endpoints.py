@@ -231,6 +231,9 @@ def _at_custom_host(method: str, path: str, provider: Optional[str], sdk: Option
     if own is not None:
         return own
     if not provider:
+        theirs = UNRECOGNISED if row is CUSTOM else _by_path(row, row.name, method, path)
+        if isinstance(theirs, Endpoint) and theirs.bills:
+            return theirs
         row = CUSTOM
         for owner, entry in _ANYWHERE:
             own = _at(owner, entry, method, path)

@@ -47,7 +47,8 @@ NATIVE: Tuple[Provider, ...] = (
         "huggingface",
         ("*.endpoints.huggingface.cloud",),
         paths=(
-            Path(r"\A/?\Z|/(generate|generate_stream|invocations)\Z", "tgi"),
+            Path(r"\A/?\Z|/invocations\Z", "tgi"),
+            Path(r"(?<!/api)(?<!/v1)/(generate|generate_stream)\Z", "tgi", anywhere=True),
             Path(r"/embed(_all|_sparse)?\Z", "unmeasured_embeddings"),
             Path(r"/rerank\Z", "unmeasured_rerank"),
         ),
@@ -76,7 +77,6 @@ NATIVE: Tuple[Provider, ...] = (
         paths=(
             Path(r"/v1/(models|deployments)/(?P<model>[^/]+/[^/]+)/predictions\Z", "replicate"),
             Path(r"/v1/predictions\Z", "replicate"),
-            Path(r"/v1/streams/(?P<id>[^/]+)\Z", "replicate_stream", "GET"),
             Path(r"/v1/predictions/(?P<id>[^/]+)\Z", "replicate_get", "GET"),
             Path(r"/v1/predictions/(?P<id>[^/]+)/cancel\Z", "replicate_get"),
             Path(r"/v1/(trainings|deployments|models|webhooks)\b", ""),

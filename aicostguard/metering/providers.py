@@ -150,11 +150,15 @@ BY_FORMAT: Dict[str, str] = {
 #: a host that nobody described may leave reasoning out of the completion; its total tells
 CUSTOM = Provider("custom", (), formats=(*OPENAI_FORMATS, "messages", "rerank"), reasoning=BY_TOTAL)
 
-#: a provider with several rows is known by its first
-BY_NAME: Dict[str, Provider] = {row.name: row for row in reversed(PROVIDERS)}
+BY_NAME: Dict[str, Provider] = {}
+for _row in PROVIDERS:
+    # A provider with several rows is known by its first, and by the paths of all.
+    _first = BY_NAME.setdefault(_row.name, _row)
+    if _first is not _row:
+        BY_NAME[_row.name] = _first._replace(paths=(*_first.paths, *_row.paths))
 
 #: family of an SDK → its provider's row
-BY_SDK: Dict[str, Provider] = {sdk: row for row in reversed(PROVIDERS) for sdk in row.sdks}
+BY_SDK: Dict[str, Provider] = {sdk: BY_NAME[row.name] for row in PROVIDERS for sdk in row.sdks}
 
 
 def rules(name: str) -> Provider:

@@ -273,6 +273,8 @@ SELF_HOSTED = (("gw.example", None, None),)
         ("cohere.corp", 443, "/v1/chat", "cohere", ("cohere", "cohere_v1")),
         ("cohere.corp", 443, "/v1/rerank", "cohere", ("cohere", "cohere_rerank")),
         ("writer.corp", 443, "/v1/chat", "writerai", ("writer", "chat")),
+        ("voyage.corp", 443, "/v1/embeddings", "voyageai", ("voyage", "embeddings")),
+        ("cohere.corp", 443, "/v1/completions", "cohere", ("custom", "completions")),
         ("any.corp", 443, "/v1/chat", "openai", None),
         ("any.corp", 443, "/api/chat/completions", "openai", ("custom", "chat")),
         # A known host is its own provider's, whoever calls.

@@ -24,7 +24,7 @@ def sync(original: Callable[..., Any], hook: Hook, look: Optional[Look] = None) 
     def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not hook.on:
             return original(self, *args, **kwargs)
-        previous = _enter(hook, self, look)
+        previous = enter(hook, self, look)
         try:
             return original(self, *args, **kwargs)
         finally:
@@ -39,7 +39,7 @@ def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = N
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not hook.on:
             return await original(self, *args, **kwargs)
-        previous = _enter(hook, self, look)
+        previous = enter(hook, self, look)
         try:
             return await original(self, *args, **kwargs)
         finally:
@@ -48,7 +48,8 @@ def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = N
     return request
 
 
-def _enter(hook: Hook, client: Any, look: Optional[Look]) -> Optional[context.Logical]:
+def enter(hook: Hook, client: Any = None, look: Optional[Look] = None) -> Optional[context.Logical]:
+    """Begin a logical call; returns what has to be set again when it ends. Call it from the wrapper itself."""
     previous = context.logical.get()
     try:
         # Here and not where the request is sent: the user's frame is near, and nothing of the SDK's is above it.

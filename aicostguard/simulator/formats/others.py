@@ -111,6 +111,15 @@ def dashscope(call: Call) -> Reply:
     return Reply(content_type=SSE, events=events(), bills=[bill])
 
 
+def writer(call: Call) -> Reply:
+    """POST /v1/completions of Writer, which never counts: https://dev.writer.com/api-reference/completion-api"""
+    bill = call.bill(None, call.model(), call.streamed)
+    if call.streamed:
+        return Reply(content_type=SSE, events=(sse({"value": piece}) for piece in call.pieces()), bills=[bill])
+    choices = [{"text": call.text(), "log_probs": None}]
+    return Reply(body=dumps({"choices": choices, "model": call.model()}), bills=[bill])
+
+
 def rerank(call: Call) -> Reply:
     """POST …/rerank, counted in tokens: https://docs.voyageai.com/reference/reranker-api"""
     usage = call.usage(("input_tokens",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.matrix.case import HI, Url, adrain, both, case, drain, environment, is_async
+from tests.matrix.case import HI, USAGE, Url, adrain, both, case, drain, environment, is_async
 
 PROMPT = "hi"
 
@@ -106,7 +106,7 @@ def hub_client(url: Url, mode: str) -> Any:
 
 @case("huggingface_hub", hub_client)
 def hub_chat(client: Any, mode: str) -> Any:
-    return both(client, mode, client.chat_completion, {"stream": True}, model="meta-llama/Llama-3.3-70B", messages=HI)
+    return both(client, mode, client.chat_completion, USAGE, model="meta-llama/Llama-3.3-70B", messages=HI)
 
 
 def hub_endpoint(url: Url, mode: str) -> Any:
@@ -197,7 +197,7 @@ def ai21_client(url: Url, mode: str) -> Any:
     import ai21
 
     kind = ai21.AsyncAI21Client if is_async(mode) else ai21.AI21Client
-    return kind(api_key="x", api_host=url("ai21"), num_retries=0)
+    return kind(api_key="x", api_host=url("ai21") + "/studio/v1", num_retries=0)
 
 
 @case("ai21", ai21_client)
@@ -317,7 +317,7 @@ environment("replicate-1.0.7", ("replicate==1.0.7",), ("replicate", "replicate.p
 environment("writer-sdk-3.0.0", ("writer-sdk==3.0.0",), ("writer-sdk", "writer-sdk.completions"))
 environment("fireworks-ai-1.2.28", ("fireworks-ai==1.2.28",), ("fireworks-ai",))
 environment("ai21-4.3.0", ("ai21==4.3.0",), ("ai21",))
-environment("zhipuai-2.1.5", ("zhipuai==2.1.5.20250825",), ("zhipuai",))
+environment("zhipuai-2.1.5", ("zhipuai==2.1.5.20250825", "sniffio"), ("zhipuai",))
 environment("voyageai-0.5.0", ("voyageai==0.5.0",), ("voyageai", "voyageai.rerank"))
 environment("dashscope-2.0.2", ("dashscope==2.0.2",), ("dashscope",))
 environment("azure-ai-inference-1.0.0b9", ("azure-ai-inference==1.0.0b9", "aiohttp"), ("azure-ai-inference",))
