@@ -16,7 +16,7 @@ from aicostguard.simulator.routes import PREFIXES, provider_of
 from aicostguard.usage import Usage, inconsistent
 from tests.simulator.raw import ask, events
 
-CHATTING = [name for name in ALL if name not in ("vertex", "anthropic")]
+CHATTING = [name for name in ALL if name not in ("vertex", "anthropic", "replicate", "watsonx")]
 ASKING = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -73,7 +73,9 @@ def test_where_a_chat_stream_carries_usage(provider: str, sim: Simulator) -> Non
         "openrouter": ([own], [own]),
         "perplexity": ([each], [each]),
         "groq": ([hidden], [hidden, own]),
-        **dict.fromkeys(("mistral", "together", "fireworks", "cerebras", "deepseek", "xai"), ([finish], [finish])),
+        **dict.fromkeys(
+            ("mistral", "together", "fireworks", "cerebras", "deepseek", "xai", "ai21", "zai"), ([finish], [finish])
+        ),
     }[provider]
     for body, wanted in (({"stream": True}, expected[0]), (ASKING, expected[1])):
         seen = events(chat(sim, provider, body).body)

@@ -198,7 +198,6 @@ CHAT: Dict[str, Shape] = {
             _reasoning(False),
         ),
         _total,
-        ALWAYS,
     ),
     # https://docs.perplexity.ai/api-reference/chat-completions-post
     "perplexity": Shape((_IN, _OUT, Row("web_searches", "num_search_queries", False)), _perplexity, EACH, True, True),

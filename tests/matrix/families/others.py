@@ -172,7 +172,7 @@ def writer_client(url: Url, mode: str) -> Any:
 
 @case("writer-sdk", writer_client, imports="writerai")
 def writer_chat(client: Any, mode: str) -> Any:
-    return both(client, mode, client.chat.chat, {"stream": True}, model="palmyra-x5", messages=HI)
+    return both(client, mode, client.chat.chat, USAGE, model="palmyra-x5", messages=HI)
 
 
 @case("writer-sdk.completions", writer_client, imports="writerai")
