@@ -35,7 +35,7 @@ class Meter:
 
     __slots__ = (
         "done", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body", "_first",
-        "_head", "_quiet", "_needles", "_sentinel", "_end", "_facts", "_finished", "_gap", "_gap_size", "_data",
+        "_head", "_quiet", "_needles", "_sentinel", "_watched", "_facts", "_finished", "_gap", "_gap_size", "_data",
         "_perhaps_lines",
     )  # fmt: skip
 
@@ -60,11 +60,11 @@ class Meter:
         self._quiet = False
         self._needles = self._format.needles if self._format else ()
         self._sentinel = self._format.sentinel if self._format else None
+        self._watched = self._needles if self._sentinel is None else (*self._needles, self._sentinel)
         #: what ends an event of this stream, and how its data is got out of it
         self._gap = b"\n\n"
         self._gap_size = 2
         self._data = data_of
-        self._end = (self._sentinel or b"") + self._gap
         #: a body that could still turn out to be lines
         self._perhaps_lines = False
         if not self._finished and content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM:
@@ -73,18 +73,14 @@ class Meter:
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Near-free for whole events that cannot matter."""
         if self._quiet and data.endswith(self._gap):
-            # One event on one line, or several lines? A search for one byte is the cheapest way to know.
-            single = data.find(b"\n") == len(data) - self._gap_size
-            for needle in self._needles:
+            for bytes_that_matter in self._watched:
                 # `find` and not `in`, which takes half as long again
-                if data.find(needle) >= 0:
+                if data.find(bytes_that_matter) >= 0:
                     break
             else:
-                if self._sentinel is None:
-                    return
-                if not data.endswith(self._end) if single else data.find(self._sentinel) < 0:
-                    return
-            if single and not self.done and not self._finished:
+                return
+            # One event on one line needs no look for its end.
+            if data.find(b"\n") == len(data) - self._gap_size and not self.done and not self._finished:
                 self._event(self._data(data[: -self._gap_size]))
                 return
         if not self._finished and not self.done and data:
@@ -174,7 +170,6 @@ class Meter:
         self._body = None
         self._events = Lines()
         self._gap, self._gap_size, self._data = b"\n", 1, line_of
-        self._end = (self._sentinel or b"") + self._gap
         self._stream()
         self._take(held)
 
