@@ -125,6 +125,15 @@ def own_function(work: Any, rule: Rule) -> bool:
     return kind == _USER and _name(code) is not None
 
 
+def passes_on(callback: Any) -> bool:
+    """Whether a callback is asyncio's own and only tells a loop of a result: it calls nobody's code.
+
+    Not so the one by which `run_coroutine_threadsafe` has its task made, which asyncio names `callback`.
+    """
+    code = getattr(callback, "__code__", None)
+    return type(code) is CodeType and code.co_filename.startswith(_ASYNCIO) and code.co_name != "callback"
+
+
 def _name(code: CodeType) -> Optional[str]:
     name = code.co_name
     if name[0] != "<":

@@ -120,7 +120,6 @@ class Handover(NamedTuple):
 HANDOVERS: Tuple[Handover, ...] = (
     Handover("threading", "threads:install"),
     Handover("concurrent.futures.thread", "pools:install"),
-    Handover("asyncio", "tasks:install_threadsafe"),
     Handover("asyncio.base_events", "tasks:install"),
     Handover("uvloop", "uvloop:install"),
     Handover("anyio._backends._asyncio", "anyio:install"),

@@ -159,8 +159,8 @@ def by_another_threads_loop(make: Any) -> None:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    for _ in range(2):
-        asyncio.run_coroutine_threadsafe(make(), loop).result()
+    asyncio.run_coroutine_threadsafe(make(), loop).result()
+    library["have_made"](loop, make())  # as a library does it that has a blocking face
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -189,11 +189,23 @@ def by_uvloop(make: Any) -> None:
 
 
 #: a library's coroutine function: an SDK's coroutine in it stands on no frame of the user's own
-library: Dict[str, Any] = {"__name__": "library"}
+library: Dict[str, Any] = {
+    "__name__": "library",
+    "Future": concurrent.futures.Future,
+    "copy_context": contextvars.copy_context,
+    "version_info": sys.version_info,
+}
 exec(
     compile(
         "async def close_after(client, work):\n    async with client:\n        return await work\n"
-        "def call(function, *args):\n    return function(*args)\n",
+        "def call(function, *args):\n    return function(*args)\n"
+        "def have_made(loop, work):\n"
+        "    done, context = Future(), copy_context()\n"
+        "    def schedule():\n"
+        "        task = loop.create_task(work, **({'context': context} if version_info >= (3, 11) else {}))\n"
+        "        task.add_done_callback(lambda task: done.set_result(task.result()))\n"
+        "    loop.call_soon_threadsafe(schedule)\n"
+        "    return done.result()\n",
         "/x/site-packages/library.py",
         "exec",
     ),
@@ -373,6 +385,9 @@ def what_is_seen() -> List[Any]:
         loop.set_debug(True)
         task = loop.create_task(library["close_after"](Closes(), fails_later()), name="task")
         seen.extend([type(task), task.get_name(), [(row.filename, row.name) for row in task._source_traceback[-2:]]])  # type: ignore[attr-defined]
+        handle = loop.call_soon_threadsafe(library["call"], print)
+        seen.append([(row.filename, row.name) for row in handle._source_traceback[-2:]])  # type: ignore[attr-defined]
+        handle.cancel()
         seen.append(told((await asyncio.gather(task, return_exceptions=True))[0]))
         seen.append(await asyncio.to_thread(mine.get))
         seen.append(await loop.run_in_executor(None, mine.get))
@@ -475,7 +490,7 @@ def test_a_program_without_ai_keeps_its_threads_and_tasks_as_they_were(tmp_path:
         import asyncio, threading, concurrent.futures.thread as pools
         import aicostguard.auto
         def ours(): return [hasattr(f, "__aicostguard__") for f in (threading.Thread.start, pools._WorkItem.run,
-            asyncio.BaseEventLoop.create_task, asyncio.run_coroutine_threadsafe)]
+            asyncio.BaseEventLoop.create_task, asyncio.BaseEventLoop.call_soon_threadsafe)]
         print(ours())
         import httpx
         print(ours())

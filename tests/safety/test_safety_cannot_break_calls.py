@@ -52,6 +52,12 @@ STAND_INS = re.compile(
     r"|transports/(httpx|requests|aiohttp)_asking\.py:Question\.a?send"
     r"|transports/httpx_asking\.py:(Sync|Async)Pieces\..*|transports/aiohttp_asking\.py:HidingDeque\.append"
     r"|capture/entries/logical\.py:(sync|coroutine)\.request"
+    r"|capture/handover/parcel\.py:deliver"
+    r"|capture/handover/pools\.py:(_made\.made|_run\.run)"
+    r"|capture/handover/threads\.py:(_start\.start|_bootstrap\._bootstrap)"
+    r"|capture/handover/tasks\.py:.*\.(create_task|call_soon_threadsafe)"
+    r"|capture/handover/anyio\.py:.*\.run_sync_in_worker_thread"
+    r"|capture/handover/uvloop\.py:.*\.(run_forever|run_until_complete)"
     r"|capture/hooks\.py:_Finder\.(find_spec|_watched)"
     # What a finaliser raises reaches nobody; it holds calls of guards alone.
     r"|.*\.__del__"

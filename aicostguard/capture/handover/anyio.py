@@ -21,11 +21,8 @@ def install(module: ModuleType, hook: Hook) -> None:
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         async def run_sync_in_worker_thread(cls: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
             previous = context.origin.get()
-            try:
-                if hook.on and not caller.own_function(func, state.rule):
-                    context.origin.set(caller.infer(state.rule))
-            except Exception as error:
-                hook.failed("origin", error)
+            if hook.on:
+                _name(func, hook)
             try:
                 return await original(cls, func, *args, **kwargs)
             finally:
@@ -34,3 +31,11 @@ def install(module: ModuleType, hook: Hook) -> None:
         return run_sync_in_worker_thread
 
     replace(hook, module.AsyncIOBackend, "run_sync_in_worker_thread", make)
+
+
+def _name(function: Any, hook: Hook) -> None:
+    try:
+        if not caller.own_function(function, state.rule):
+            context.origin.set(caller.infer(state.rule))
+    except Exception as error:
+        hook.failed("origin", error)

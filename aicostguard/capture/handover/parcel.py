@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional
 from aicostguard import context
 from aicostguard.capture import caller
 from aicostguard.capture.state import state
+from aicostguard.health import fault
 
 
 class Parcel:
@@ -39,11 +40,22 @@ def pack(function: Any, firm: bool) -> Optional[Parcel]:
 
 def deliver(parcel: Parcel, function: Callable[..., Any], *args: Any) -> Any:
     """Call `function` with the parcel in force."""
-    previous = context.marks()
-    context.put(parcel.marks)
+    previous = _exchanged(parcel.marks)
     try:
         return function(*args)
     finally:
-        context.put(previous)
+        if previous is not None:
+            _exchanged(previous)
         # Before CPython 3.11 an exception's traceback keeps this frame; what it was called with must not stay with it.
         del args, function
+
+
+def _exchanged(marks: context.Marks) -> Optional[context.Marks]:
+    """Put these values in force and give back those that were."""
+    try:
+        previous = context.marks()
+        context.put(marks)
+        return previous
+    except Exception as error:
+        fault("handover", error)
+        return None

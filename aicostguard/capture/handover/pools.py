@@ -29,16 +29,19 @@ def _made(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def made(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         if hook.on:
-            try:
-                # The function itself up to 3.13, then a tuple that begins with it.
-                work = self.fn if hasattr(self, "fn") else self.task[0]
-                parcel = pack(work, firm=True)
-                if parcel is not None:
-                    setattr(self, _MARK, parcel)
-            except Exception as error:
-                hook.failed("pack", error)
+            _pack(self, hook)
 
     return made
+
+
+def _pack(item: Any, hook: Hook) -> None:
+    try:
+        # The function itself up to 3.13, then a tuple that begins with it.
+        parcel = pack(item.fn if hasattr(item, "fn") else item.task[0], firm=True)
+        if parcel is not None:
+            setattr(item, _MARK, parcel)
+    except Exception as error:
+        hook.failed("pack", error)
 
 
 def _run(original: Callable[..., Any]) -> Callable[..., Any]:

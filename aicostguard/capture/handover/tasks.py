@@ -4,8 +4,9 @@
 of the user stands. Labels need no help: a task copies the context it is made in. So the name of the function that makes
 the task is put into that context for the moment of copying. The user's own coroutines cost one look at their file.
 
-The hook stands on the loop's `create_task`, through which `gather`, `ensure_future`, `wait_for`, task groups and
-`asyncio.run` all go, and on `run_coroutine_threadsafe`, which makes its task from within the other loop.
+The hooks stand on the loop's `create_task`, through which `gather`, `ensure_future`, `wait_for`, task groups and
+`asyncio.run` all go, and on its `call_soon_threadsafe`, by which another thread has a task made there
+(`run_coroutine_threadsafe`, the blocking faces of asynchronous libraries).
 """
 
 from __future__ import annotations
@@ -25,51 +26,39 @@ def install(module: ModuleType, hook: Hook) -> None:
     hook_loop(module.BaseEventLoop, module.events._get_running_loop, hook)
 
 
-def install_threadsafe(module: ModuleType, hook: Hook) -> None:
-    """Hook `run_coroutine_threadsafe` of the package asyncio."""
-    running = module._get_running_loop
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def run_coroutine_threadsafe(coro: Any, *args: Any, **kwargs: Any) -> Any:
-            name = _maker(hook, coro, running, None)
-            if name is None:
-                return original(coro, *args, **kwargs)
-            previous = context.origin.get()
-            context.origin.set(name)
-            try:
-                return original(coro, *args, **kwargs)
-            finally:
-                context.origin.set(previous)
-
-        return run_coroutine_threadsafe
-
-    replace(hook, module, "run_coroutine_threadsafe", make)
-
-
 def hook_loop(loop: Any, running: Callable[[], Any], hook: Hook) -> None:
     """Hook one class of loops. `running` gives the loop that runs in this thread, or None."""
 
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+    def tasks(original: Callable[..., Any]) -> Callable[..., Any]:
         def create_task(self: Any, coro: Any, *args: Any, **kwargs: Any) -> Any:
             name = _maker(hook, coro, running, kwargs.get("context"))
             if name is None:
-                task = original(self, coro, *args, **kwargs)
-            else:
-                previous = context.origin.get()
-                context.origin.set(name)
-                try:
-                    task = original(self, coro, *args, **kwargs)
-                finally:
-                    context.origin.set(previous)
-            # In debug mode a task knows where it was made; the original takes its own line off that list, too.
-            trace = getattr(task, "_source_traceback", None)
-            while trace and trace[-1].filename == __file__:
-                del trace[-1]
-            return task
+                return _untraced(original(self, coro, *args, **kwargs))
+            previous = context.origin.get()
+            context.origin.set(name)
+            try:
+                return _untraced(original(self, coro, *args, **kwargs))
+            finally:
+                context.origin.set(previous)
 
         return create_task
 
-    replace(hook, loop, "create_task", make)
+    def callbacks(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call_soon_threadsafe(self: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
+            name = _caller(hook, callback, running)
+            if name is None:
+                return _untraced(original(self, callback, *args, **kwargs))
+            previous = context.origin.get()
+            context.origin.set(name)
+            try:
+                return _untraced(original(self, callback, *args, **kwargs))
+            finally:
+                context.origin.set(previous)
+
+        return call_soon_threadsafe
+
+    replace(hook, loop, "create_task", tasks)
+    replace(hook, loop, "call_soon_threadsafe", callbacks)
 
 
 def _maker(hook: Hook, coro: Any, running: Callable[[], Any], chosen: Optional[Context]) -> Optional[str]:
@@ -88,3 +77,22 @@ def _maker(hook: Hook, coro: Any, running: Callable[[], Any], chosen: Optional[C
     except Exception as error:
         hook.failed("origin", error)
     return None
+
+
+def _caller(hook: Hook, callback: Any, running: Callable[[], Any]) -> Optional[str]:
+    """Who asks another thread's loop for something, when it may be a task. None when that is of no use."""
+    try:
+        if not hook.on or caller.passes_on(callback) or caller.own_function(callback, state.rule):
+            return None
+        return caller.infer(state.rule, loop=running() is not None)
+    except Exception as error:
+        hook.failed("origin", error)
+        return None
+
+
+def _untraced(made: Any) -> Any:
+    """In debug mode a task knows where it was made; asyncio takes its own line off that list, and so do we."""
+    trace = getattr(made, "_source_traceback", None)
+    while trace and trace[-1].filename == __file__:
+        del trace[-1]
+    return made

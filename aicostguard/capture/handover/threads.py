@@ -29,17 +29,7 @@ def install(module: ModuleType, hook: Hook) -> None:
 def _start(original: Callable[..., Any], hook: Hook, plain: Callable[..., Any]) -> Callable[..., Any]:
     def start(self: Any) -> Any:
         if hook.on:
-            try:
-                work = type(self).run
-                if work is plain:
-                    work = getattr(self, "_target", None)
-                code = getattr(work, "__code__", None)
-                if work is not None and (code is None or not code.co_filename.startswith(_POOLS)):
-                    parcel = pack(work, firm=False)
-                    if parcel is not None:
-                        self.__dict__[_MARK] = parcel
-            except Exception as error:
-                hook.failed("pack", error)
+            _pack(self, hook, plain)
         try:
             return original(self)
         except BaseException:  # not started: nothing of ours stays on the object
@@ -47,6 +37,20 @@ def _start(original: Callable[..., Any], hook: Hook, plain: Callable[..., Any]) 
             raise
 
     return start
+
+
+def _pack(thread: Any, hook: Hook, plain: Callable[..., Any]) -> None:
+    try:
+        work = type(thread).run
+        if work is plain:
+            work = getattr(thread, "_target", None)
+        code = getattr(work, "__code__", None)
+        if work is not None and (code is None or not code.co_filename.startswith(_POOLS)):
+            parcel = pack(work, firm=False)
+            if parcel is not None:
+                thread.__dict__[_MARK] = parcel
+    except Exception as error:
+        hook.failed("pack", error)
 
 
 def _bootstrap(original: Callable[..., Any]) -> Callable[..., Any]:
