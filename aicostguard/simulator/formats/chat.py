@@ -27,6 +27,8 @@ def chat(call: Call) -> Reply:
     tier = call.behaviour.service_tier
     if call.provider in ("openai", "azure", "openrouter", "groq") and tier:
         head["service_tier"] = tier
+    elif call.provider == "groq" and not call.streamed:
+        head["service_tier"] = "on_demand"  # Groq always names one, and its clients count on that
     head["system_fingerprint"] = "fp_simulator"
     bill = call.bill(
         None if call.behaviour.no_usage else usage, model, call.streamed, service_tier=tier, response_id=head["id"]
