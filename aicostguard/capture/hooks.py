@@ -78,6 +78,8 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     _socket("websockets.sync.client", "websockets", "websockets", "websockets.version:version", (13,), (18,)),
     _transport("urllib3", "urllib3", (1, 26), (3,)),
     Instrument("http.client", "http.client", _TRANSPORTS + "http_client", "", ((3, 9), (4,)), "sys:version", False),
+    _socket("grpc._channel", "grpc", "grpcio", "grpc._grpcio_metadata:__version__", (1, 60), (2,)),
+    _socket("grpc.aio._channel", "grpc", "grpcio", "grpc._grpcio_metadata:__version__", (1, 60), (2,)),
     _stainless("openai", "openai", (1, 30), (4,)),
     _stainless("anthropic", "anthropic", (0, 40), (3,)),
     _stainless("groq", "groq", (0, 9), (2,)),

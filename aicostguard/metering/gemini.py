@@ -38,7 +38,7 @@ _TRAFFIC: Dict[str, str] = {
 }
 #: tiers with prices of their own, in `serviceTier` or the header: https://ai.google.dev/gemini-api/docs/priority-inference
 _TIERS = ("flex", "priority")
-_TRAFFIC_NUMBERS = {2: "PROVISIONED_THROUGHPUT"}
+_TRAFFIC_NUMBERS = {2: "PROVISIONED_THROUGHPUT", 3: "ON_DEMAND_PRIORITY", 4: "ON_DEMAND_FLEX"}
 
 
 def _count(value: object) -> Optional[int]:

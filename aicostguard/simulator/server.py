@@ -35,6 +35,7 @@ class Simulator:
         self._thread: Optional[threading.Thread] = None
         self._servers: List[asyncio.AbstractServer] = []
         self._connections: Set[Any] = set()
+        self._rpc: Any = None
 
     def __enter__(self) -> Simulator:
         return self.start()
@@ -59,6 +60,9 @@ class Simulator:
 
     def stop(self) -> None:
         """Close every port and connection. The count stays readable."""
+        rpc, self._rpc = self._rpc, None
+        if rpc is not None:
+            rpc.stop()
         thread, loop = self._thread, self._loop
         if thread is None or loop is None:
             return
@@ -67,6 +71,18 @@ class Simulator:
         thread.join(10)
         self._thread = self._loop = None
         self.urls = {}
+
+    def grpc_target(self) -> str:
+        """Where the providers that speak gRPC listen, "127.0.0.1:PORT"; opened when first asked for. Needs grpcio."""
+        if self._rpc is None:
+            from aicostguard.simulator.rpc import RpcServer
+
+            self._rpc = RpcServer(self._app).start()
+        return str(self._rpc.target)
+
+    def url(self, name: str) -> str:
+        """Where a provider listens; "grpc" is the target of those that speak gRPC."""
+        return self.grpc_target() if name == "grpc" else self.urls[name]
 
     def hosts_setting(self) -> str:
         """The value of `AICG_HOSTS` that makes the agent take each port for its provider."""

@@ -112,7 +112,7 @@ def main() -> None:
             activate(simulator, got, folder)
         clients = {}
         for name, mode in wanted:
-            clients[name, mode] = CASES[name].build(simulator.urls.__getitem__, mode)
+            clients[name, mode] = CASES[name].build(simulator.url, mode)
         if options.order == "late":
             activate(simulator, got, folder)
         for name, mode in wanted:

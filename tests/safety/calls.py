@@ -8,6 +8,7 @@ compared. A library that is not installed has no row.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import re
@@ -407,6 +408,47 @@ def socket_mistral(clients: Clients) -> Any:
         while not found or '"transcription.done"' not in found[-1]:
             found.append(seen(socket.recv(timeout=20)))
     return found
+
+
+@_needs("grpc")
+def rpc_threads(clients: Clients) -> Any:
+    """Every way of calling, a stream that is left, and a service that is no business of ours."""
+    import grpc
+
+    found: List[Any] = []
+    with grpc.insecure_channel(clients.simulator.grpc_target()) as channel:
+        unary, stream = channel.unary_unary("/xai_api.Chat/GetCompletion"), channel.unary_stream(_CHUNKS)
+        found += [seen(unary(_ASK)), seen(unary.with_call(_ASK)[0]), seen(unary.future(_ASK).result())]
+        found.append(seen(list(stream(_ASK))))
+        left = stream(_ASK)
+        found.append(seen(next(left)))
+        left.cancel()
+        found.append(seen(channel.unary_unary("/shop.Orders/Get")(b"abc")))
+        found.append(seen(channel.unary_unary(_GEMINI)(b"\x0a\x0fmodels/gemini-x")))
+        with contextlib.suppress(grpc.RpcError):
+            unary(_ASK, timeout=0.000001)
+    return found
+
+
+@_needs("grpc")
+def rpc_async(clients: Clients) -> Any:
+    async def ask() -> Any:
+        import grpc
+
+        async with grpc.aio.insecure_channel(clients.simulator.grpc_target()) as channel:
+            found = [seen(await channel.unary_unary("/xai_api.Chat/GetCompletion")(_ASK))]
+            found += [seen(message) async for message in channel.unary_stream(_CHUNKS)(_ASK)]
+            left = channel.unary_stream(_CHUNKS)(_ASK)
+            found.append(seen(await left.read()))
+            left.cancel()
+        return found
+
+    return clients.run(ask())
+
+
+_ASK = b"\x0a\x01x\x12\x06grok-4"
+_CHUNKS = "/xai_api.Chat/GetCompletionChunk"
+_GEMINI = "/google.ai.generativelanguage.v1beta.GenerativeService/GenerateContent"
 
 
 def post(clients: Clients, stream: bool = False, **behaviour: Any) -> Dict[str, Any]:
