@@ -11,7 +11,6 @@ import atexit
 import itertools
 import os
 import sys
-import threading
 import time
 import weakref
 from typing import Any, Dict, List, Optional, Sequence
@@ -22,6 +21,7 @@ from aicostguard.delivery.courier import BACK, Courier
 from aicostguard.delivery.epoch import new_epoch
 from aicostguard.delivery.queue import SPILL_AT, Entry, Queue
 from aicostguard.delivery.status import Status, describe
+from aicostguard.delivery.threads import get_ident, start_new_thread
 from aicostguard.delivery.worker import Request, Worker
 from aicostguard.health import health
 from aicostguard.receipt import Receipt
@@ -121,11 +121,9 @@ class Delivery:
 
     def _spill(self) -> None:
         """The worker is stuck in a slow exchange: empty the queue into the spool beside it."""
-        import _thread
-
         self._spilling = True
         try:
-            _thread.start_new_thread(self._spill_here, ())
+            start_new_thread(self._spill_here, ())
         except RuntimeError:
             self._spilling = False
 
@@ -210,7 +208,7 @@ class Delivery:
     def _ask(self, request: Request, seconds: float) -> bool:
         """Put a request to the worker and wait. False when it has not served it."""
         worker = self._start()
-        if worker is None or worker.ident == threading.get_ident():
+        if worker is None or worker.ident == get_ident():
             return False  # the latter: a finaliser on our own thread, which cannot wait for itself
         limit = time.monotonic() + seconds
         self._queue.signal(request)

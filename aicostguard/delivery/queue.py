@@ -8,9 +8,9 @@ blocked, the host program would hang.
 from __future__ import annotations
 
 from collections import deque
-from queue import Empty, SimpleQueue
 from typing import Any, Deque, Iterable, List, Optional, Tuple, Union
 
+from aicostguard.delivery.threads import Empty, SimpleQueue
 from aicostguard.receipt import Receipt
 
 #: receipts in memory at most: about 16 MB of full receipts, 10 s of a ledger that hangs at 1,600 calls a second

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import threading
 import time
 import zlib
 from typing import List, NamedTuple, Optional, Set, Tuple
@@ -20,6 +19,7 @@ from typing import List, NamedTuple, Optional, Set, Tuple
 from aicostguard.config import Settings
 from aicostguard.delivery import files
 from aicostguard.delivery.envelope import Batch, parse
+from aicostguard.delivery.threads import RLock
 from aicostguard.health import health
 
 try:
@@ -159,7 +159,7 @@ class Spool:
         self._held: Set[str] = set()
         self._total = 0
         # An RLock: a signal handler may end the process, and thus flush, while this thread writes.
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def append(self, batch: Batch) -> bool:
         """Store a batch; False when the folder is full. Part of a line never stays: the segment is cut back."""

@@ -6,7 +6,6 @@ holds a lock that a caller could need. If it dies, the next receipt or flush sta
 
 from __future__ import annotations
 
-import _thread
 import threading
 import time
 from typing import Optional
@@ -16,6 +15,7 @@ from aicostguard.context import inside
 from aicostguard.delivery.courier import Courier
 from aicostguard.delivery.queue import BATCH
 from aicostguard.delivery.status import EVERY, Status
+from aicostguard.delivery.threads import Flag, get_ident, start_new_thread
 
 #: seconds from the first waiting receipt to its batch: at first short, so that a newcomer sees it come in
 FIRST_LINGER, LINGER = 0.1, 0.5
@@ -31,7 +31,7 @@ class Request:
         #: try even while our own backoff runs
         self.force = force
         self.ok = False
-        self.done = threading.Event()
+        self.done = Flag()
 
 
 class Worker:
@@ -52,10 +52,10 @@ class Worker:
         Not through `threading.Thread`: its `start` takes a lock of the module, and a finaliser that submits a
         receipt may run while this very thread holds it.
         """
-        self.ident = _thread.start_new_thread(self._run, ())
+        self.ident = start_new_thread(self._run, ())
 
     def _run(self) -> None:
-        self.ident = threading.get_ident()
+        self.ident = get_ident()
         request: Optional[Request] = None
         try:
             inside.set(True)  # this thread's traffic is ours: never metered
