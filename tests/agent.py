@@ -17,6 +17,8 @@ from aicostguard.receipt import Receipt
 from aicostguard.simulator import Billed, Simulator
 from aicostguard.usage import Usage
 
+#: formats of the simulator whose rows are answers of a batch
+BATCHES = ("batch", "batches")
 #: Usage fields whose 0 a receipt keeps
 WHOLES = ("input_tokens", "output_tokens", "reported_cost_nanousd")
 
@@ -57,9 +59,28 @@ class Agent:
 
     def balance(self) -> None:
         """One receipt per billed response, with the same provider, model and counts. Raises AssertionError."""
-        billed = self.simulator.billed()
+        billed = as_delivered(self.simulator.billed())
         receipts = self.settled(len(billed))
         assert sorted(map(key_of_receipt, receipts)) == sorted(map(key_of_billed, billed))
+
+
+def as_delivered(rows: List[Billed]) -> List[Billed]:
+    """The rows as receipts tell them: answers of a batch are added up by model."""
+    kept = [row for row in rows if row.format not in BATCHES]
+    sums: Dict[Any, List[Billed]] = {}
+    for row in rows:
+        if row.format in BATCHES:
+            sums.setdefault((row.provider, row.format, row.model), []).append(row)
+    for same in sums.values():
+        total: Dict[str, int] = {}
+        for row in same:
+            for name, value in (row.usage or Usage())._asdict().items():
+                if value is not None:
+                    total[name] = total.get(name, 0) + value
+        if len(same) > 1:
+            total["requests_billed"] = len(same)
+        kept.append(same[0]._replace(usage=Usage(**total)))
+    return kept
 
 
 def counts(usage: Mapping[str, Optional[int]]) -> Tuple[Tuple[str, int], ...]:

@@ -12,28 +12,22 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from aicostguard import context, receipt
-from aicostguard.capture import caller
+from aicostguard.capture import caller, once
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
 from aicostguard.health import health
 from aicostguard.metering import UNRECOGNISED, Endpoint, Meter, read_body, recognise
-from aicostguard.metering.table import RETRIEVALS
+from aicostguard.metering.table import RESULTS, RETRIEVALS
 from aicostguard.usage import Reading
 
 if TYPE_CHECKING:
     from aicostguard.capture.asking import Answer
 
-#: ids of background responses that are not finished yet
-MAX_PENDING = 10_000
 #: recognised endpoints that are remembered
 MAX_ENDPOINTS = 512
 
 Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
-
-#: id → the one ticket of that response, which holds its model: whoever takes the model out bills it. A response that
-#: can be met under two ids has one ticket under both.
-_pending: Dict[str, List[Optional[str]]] = {}
 
 
 class Call:
@@ -89,6 +83,12 @@ class Call:
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
         """The whole decoded body is here."""
         try:
+            if self.endpoint.id is not None and self.endpoint.format in RESULTS:
+                # The meter has to know how much of it was billed before.
+                if self.open(status, content_type, header):
+                    self.feed(body)
+                    self.end(True)
+                return
             if 200 <= status < 300:
                 now = perf_counter()
                 self._settle(read_body(self.endpoint, status, content_type, body, self._request, header), now)
@@ -101,7 +101,8 @@ class Call:
         try:
             if not 200 <= status < 300:
                 return False
-            self._meter.append(Meter(self.endpoint, status, content_type, self._request, header))
+            skip = once.lines_billed(self.endpoint) if self.endpoint.format in RESULTS else 0
+            self._meter.append(Meter(self.endpoint, status, content_type, self._request, header, skip))
             return True
         except Exception as error:
             self.lost("open", error)
@@ -131,7 +132,11 @@ class Call:
         except IndexError:
             return
         try:
-            self._settle(meter.finish(complete or self.complete), perf_counter())
+            now = perf_counter()
+            readings = meter.finish(complete or self.complete)
+            if self.endpoint.format in RESULTS:
+                readings = once.due(self.endpoint, readings, meter.skip, meter.lines)
+            self._settle(readings, now)
             self.hook.worked()
         except Exception as error:
             self.lost("end", error)
@@ -195,10 +200,12 @@ class Call:
 
     def _settle(self, readings: List[Reading], now: float) -> None:
         if self.endpoint.format in RETRIEVALS:
-            readings = _first_sight(readings)
+            readings = once.finished(readings)
+        elif once.pending:
+            once.forget(readings)
         for reading in readings:
             if reading.pending:
-                _remember(reading)
+                once.remember(reading)
             else:
                 self._emit(self._receipt(reading, now))
 
@@ -314,29 +321,3 @@ def begin(
             state.endpoints.clear()
         endpoint = state.endpoints[key] = found
     return Call(hook, endpoint, logical, request, asynchronous) if endpoint.bills else None
-
-
-def _remember(reading: Reading) -> None:
-    ticket = [reading.model]
-    for name in (reading.response_id, reading.also):
-        if name and name not in _pending:  # an id that is polled keeps its ticket
-            while len(_pending) >= MAX_PENDING:
-                lost = _pending.pop(next(iter(_pending)), None)
-                if lost:
-                    health.count("unmetered")
-            _pending[name] = ticket
-
-
-def _first_sight(readings: List[Reading]) -> List[Reading]:
-    """A fetched response is billed once: when it was pending here and is finished now.
-
-    The readings of one response share its id. Taking the model out of the ticket is one step, so that of two threads
-    that poll the same response one bills it. The answer that has no model has the order's.
-    """
-    if not readings or readings[0].response_id is None or readings[0].pending:
-        return []
-    try:
-        model = _pending.pop(readings[0].response_id, []).pop()
-    except IndexError:
-        return []
-    return [reading._replace(model=reading.model or model) for reading in readings]

@@ -142,10 +142,47 @@ class MessageFold(Fold):
         return readings_of(self._message, self._usage)
 
 
+class CompleteFold(Fold):
+    """The events of a streamed text completion. The last one has a `stop_reason`."""
+
+    __slots__ = ("_model", "_id", "_content", "_over")
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._model: Optional[str] = None
+        self._id: Optional[str] = None
+        self._content = False
+        self._over = False
+
+    def event(self, data: bytes) -> bool:
+        if self._content and b'"stop_reason":null' in data:
+            return False
+        event = mapping(parse(data))
+        if text(event.get("model")) is not None:
+            self._content = True
+            self._model, self._id = text(event.get("model")), text(event.get("id"))
+            self._over = text(event.get("stop_reason")) is not None
+        return self._over
+
+    def unfinished(self) -> bool:
+        return not self._over
+
+    def readings(self) -> List[Reading]:
+        return [Reading(self._model, None, response_id=self._id)] if self._content else []
+
+
 MESSAGES = Format(
     "messages", None, "usage", ("model", "id", "type"), (), read_message,
     (b'"message_', b'"error"'), None, MessageFold, 1,
     "https://platform.claude.com/docs/en/api/messages",
 )  # fmt: skip
 
-FORMATS = (MESSAGES,)
+#: the text completions of Claude 2, which never named a usage: https://platform.claude.com/docs/en/api/completions
+COMPLETE = MESSAGES._replace(
+    name="complete",
+    needles=(b'"completion"', b'"error"'),
+    fold=CompleteFold,
+    docs="https://platform.claude.com/docs/en/api/completions",
+)
+
+FORMATS = (MESSAGES, COMPLETE)

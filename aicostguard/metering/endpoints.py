@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Union
 
+from aicostguard.metering.job_rows import OPENAI_JOBS
 from aicostguard.metering.provider import Path, Provider
 from aicostguard.metering.providers import BY_FORMAT, BY_SDK, CUSTOM, PROVIDERS, HostTable, rules
 
@@ -19,7 +20,8 @@ class Endpoint(NamedTuple):
 
     `format` is a row of `table.MODULES`, or "" for an endpoint that never bills. A format of
     `table.RETRIEVALS` is an answer that is fetched: its readings are billable only when their
-    `response_id` was seen `pending` before and has not been billed since; otherwise they have to be dropped.
+    `response_id` was seen `pending` before and has not been billed since; otherwise they have to be dropped. One of
+    `table.RESULTS` is billable when its `id` is fetched here for the first time.
     """
 
     #: value of `provider` on the receipt
@@ -31,7 +33,7 @@ class Endpoint(NamedTuple):
     bills: bool = True
     #: location named by host or path
     region: Optional[str] = None
-    #: id of a response that is fetched, where only the URL names it
+    #: id of what is fetched, where only the URL names it
     id: Optional[str] = None
 
 
@@ -61,6 +63,13 @@ _ENDS: Tuple[Tuple[str, str], ...] = (
     ("/messages", "messages"),
     ("/v1/sonar", "chat"),
     ("/rerank", "rerank"),
+    ("/decisions", "responses"),
+    ("/images/generations", "images"),
+    ("/images/edits", "images"),
+    ("/images/variations", "images"),
+    ("/audio/transcriptions", "transcription"),
+    ("/audio/translations", "transcription"),
+    ("/audio/speech", "speech"),
 )
 _FORMAT_OF_LAST: Dict[str, Tuple[Tuple[str, str], ...]] = {}
 for _end, _format in _ENDS:
@@ -85,8 +94,7 @@ _SOCKETS: Tuple[Tuple[str, str], ...] = (
     (r"[./]BidiGenerateContent(Constrained)?\Z", "bidi"),
 )
 #: answers to a GET that can carry usage which no table reads yet
-_LATER_GET = r"/messages/batches/[^/]+/results\Z|/deferred-completion/|/async/|/predictions/"
-_RESPONSE = r"/responses/[^/]+(/cancel)?\Z"
+_LATER_GET = r"/async/|/predictions/"
 _DEPLOYMENT = r"/deployments/([^/]+)/"
 _GOOGLE = r"/(?:models|tunedModels|endpoints)/([^/:]+):(\w+)\Z"
 _PUBLISHER = r"/publishers/([^/]+)/models/"
@@ -104,7 +112,6 @@ _VERBS: Dict[str, Optional[str]] = {
     "computeTokens": None,
     "batchGenerateContent": None,
     "asyncBatchEmbedContent": None,
-    "fetchPredictOperation": None,
 }
 #: publisher of a Vertex `rawPredict` or `streamRawPredict` → format
 _RAW_PREDICT: Dict[str, str] = {"anthropic": "messages", "mistralai": "chat"}
@@ -162,15 +169,17 @@ def _is(host: str, pattern: str) -> bool:
 def _at_row(row: Provider, method: str, host: str, path: str) -> Found:
     if row.within and not path.startswith(row.within):
         return None
-    native = _NATIVE.get(row.name) if method != SOCKET else None
-    if native is not None:
-        found = native(row.name, method, host, path)
-        if found is not None:
-            return found
+    found: Found = None
     if method == SOCKET:
         found = _by_socket(row.name, host, path)
     else:
-        found = _by_table(row, method, path) or _by_path(row, row.name, method, path)
+        found = _by_table(row, method, path)
+        native = _NATIVE.get(row.name)
+        if native is not None and found is None:
+            found = native(row.name, method, host, path)
+            if found is not None:
+                return found
+        found = found or _by_path(row, row.name, method, path)
     if row.region is not None and isinstance(found, Endpoint) and found.bills:
         return found._replace(region=_host_region(host, row.region))
     return found
@@ -209,8 +218,8 @@ def _at(row: Provider, entry: Path, method: str, path: str) -> Optional[Endpoint
     if match is None:
         return None
     named = match.groupdict()
-    model = named.get("model")
-    return Endpoint(row.name, entry.format, _plain(model) if model else None, bool(entry.format), None, named.get("id"))
+    model = _plain(named["model"]) if named.get("model") else _deployment(path)
+    return Endpoint(row.name, entry.format, model, bool(entry.format), _location(path), named.get("id"))
 
 
 def _at_custom_host(method: str, path: str, provider: Optional[str], sdk: Optional[str]) -> Found:
@@ -257,16 +266,16 @@ def _by_path(row: Provider, name: str, method: str, path: str) -> Found:
         for end, form in _FORMAT_OF_LAST.get(path[path.rfind("/") + 1 :], ()):
             if path.endswith(end) and form in row.formats and "/threads/" not in path:
                 return Endpoint(name, form, _deployment(path))
+    for entry in OPENAI_JOBS if "responses" in row.formats else ():
+        job = _at(row, entry, method, path)
+        if job is not None:
+            return job._replace(provider=name)
+    if method == "POST":
         if re.search(_FREE, path) or (row.free and path.endswith(row.free)):
             return Endpoint(name, "", None, False)
-        if "responses" in row.formats and re.search(_RESPONSE, path):
-            return Endpoint(name, "responses_get", _deployment(path))
         return UNRECOGNISED
-    if method == "GET":
-        if "responses" in row.formats and re.search(_RESPONSE, path):
-            return Endpoint(name, "responses_get", _deployment(path))
-        if re.search(_LATER_GET, path):
-            return UNRECOGNISED
+    if method == "GET" and re.search(_LATER_GET, path):
+        return UNRECOGNISED
     return Endpoint(name, "", None, False)
 
 

@@ -28,6 +28,8 @@ class Facts(NamedTuple):
     rules: Provider
     #: value of a response header, or None
     header: Callable[[str], Optional[str]]
+    #: the request's body where it is at hand, or None
+    request: RequestBody = lambda: None
 
 
 class Fold:
@@ -89,6 +91,12 @@ class Format(NamedTuple):
     model: Optional[Callable[[Optional[str], Optional[str], RequestBody], Optional[str]]] = None
     #: True when the headers of this response tell all, so that its body need not be parsed
     bodiless: Optional[Callable[[Facts], bool]] = None
+    #: lines of JSON are those of a file of results: each is whole, and they may be fetched again
+    file: bool = False
+    #: bytes that are neither JSON nor events may come (sound, plain text): they are not even looked at
+    opaque: bool = False
+    #: bytes of a whole body that are held, where large ones say what matters at their ends
+    most: Optional[int] = None
 
 
 def tier(value: object) -> Optional[str]:

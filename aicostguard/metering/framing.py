@@ -70,10 +70,11 @@ class Events:
 class Lines:
     """Lines, each a JSON text (NDJSON), from bytes that may be split anywhere. The face of `Events`."""
 
-    __slots__ = ("_pieces",)
+    __slots__ = ("_pieces", "_size")
 
     def __init__(self) -> None:
         self._pieces: List[bytes] = []
+        self._size = 0
 
     @property
     def empty(self) -> bool:
@@ -81,10 +82,14 @@ class Lines:
         return not self._pieces
 
     def feed(self, data: bytes) -> List[bytes]:
-        """The lines completed by `data`."""
+        """The lines completed by `data`. Of a line longer than `MOST` nothing is left that could be read."""
         self._pieces.append(data)
         if b"\n" not in data:
+            self._size += len(data)
+            if self._size > MOST:
+                self._pieces, self._size = [b"\0"], 0
             return []
+        self._size = 0
         lines = b"".join(self._pieces).split(b"\n")
         rest = lines.pop()
         self._pieces = [rest] if rest else []
@@ -115,13 +120,14 @@ def data_of(block: bytes) -> bytes:
 
 
 class Body:
-    """A whole body, from pieces. A body beyond `MOST` keeps its two ends."""
+    """A whole body, from pieces. A body beyond `most` bytes (`MOST`) keeps its two ends."""
 
-    __slots__ = ("_pieces", "_size", "_head", "cut")
+    __slots__ = ("_pieces", "_size", "_head", "_most", "cut")
 
-    def __init__(self) -> None:
+    def __init__(self, most: Optional[int] = None) -> None:
         self._pieces: List[bytes] = []
         self._size = 0
+        self._most = MOST if most is None else most
         self._head: Optional[bytes] = None
         #: True when the middle was let go
         self.cut = False
@@ -130,7 +136,7 @@ class Body:
         """Add a piece."""
         self._pieces.append(data)
         self._size += len(data)
-        if self._size > MOST:
+        if self._size > self._most:
             held = b"".join(self._pieces)
             if self._head is None:
                 self._head = held[:_END]

@@ -190,18 +190,21 @@ def read_embeddings(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
 
 
 def read_predict(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
-    """Vertex `:predict`, which serves text embeddings: every prediction names its own tokens.
+    """`:predict`: text embeddings, each of which names its own tokens, and images, which bill by the image.
 
-    https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api
+    https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api, …/imagen-api (an
+    image that was filtered stands there without its bytes, and is free)
     """
     if is_error(body, "predictions"):
         return []
     predictions = body.get("predictions")
     tokens: Optional[int] = None
     embeddings = False
+    images = 0
     for prediction in predictions if type(predictions) is list else []:
         row = mapping(prediction).get("embeddings")
         embeddings = embeddings or type(row) is dict
+        images += any(mapping(prediction).get(key) for key in ("bytesBase64Encoded", "gcsUri"))
         number = _count(mapping(mapping(row).get("statistics")).get("token_count"))
         if number is not None:
             tokens = (tokens or 0) + number
@@ -209,6 +212,8 @@ def read_predict(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     characters = _count(mapping(body.get("metadata")).get("billableCharacterCount"))
     if usage is not None and characters is not None:
         usage = usage._replace(characters=characters)
+    if images and usage is None:
+        return [Reading(model=None, usage=Usage(images=images), operation="image")]
     return [Reading(model=None, usage=usage, operation="embeddings" if embeddings else None)]
 
 

@@ -7,6 +7,7 @@ breaks, a call has no receipt, or a stream becomes slow.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from aicostguard.metering.endpoints import Endpoint
@@ -22,7 +23,13 @@ from aicostguard.usage import Reading
 Headers = Callable[[str], Optional[str]]
 
 _EVENTSTREAM = "application/vnd.amazon.eventstream"
+#: how server-sent events begin; only asked where something else may come, too
+_EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_LONGEST_START = 6
 _BOM = b"\xef\xbb\xbf"
+#: bytes of each end of a multipart form that are looked at, and its field (https://www.rfc-editor.org/rfc/rfc7578)
+_FORM = 8192
+_MODEL_FIELD = rb'name="?model"?(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]{1,200})\r\n'
 
 
 class Meter:
@@ -30,25 +37,34 @@ class Meter:
 
     `feed` takes decoded bytes, split anywhere. `done` turns true at the terminal event; `finish` may be called
     then, or at the end of the bytes, and gives what the response bills. `request_body` is called only when the
-    response names no model.
+    response names no model, or where the request says what is billed. `skip` is how many lines of a file of results
+    were billed before; `lines` is how many of them have come.
     """
 
     __slots__ = (
-        "done", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body", "_first",
-        "_head", "_quiet", "_needles", "_sentinel", "_watched", "_facts", "_finished", "_gap", "_gap_size", "_data",
-        "_perhaps_lines",
+        "done", "lines", "skip", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body",
+        "_first", "_head", "_quiet", "_needles", "_sentinel", "_watched", "_facts", "_finished", "_gap", "_gap_size",
+        "_data", "_perhaps_lines", "_file", "_opaque",
     )  # fmt: skip
 
     def __init__(
-        self, endpoint: Endpoint, status: int, content_type: str, request_body: RequestBody, headers: Headers
+        self,
+        endpoint: Endpoint,
+        status: int,
+        content_type: str,
+        request_body: RequestBody,
+        headers: Headers,
+        skip: int = 0,
     ) -> None:
         self.done = False
+        self.lines = 0
+        self.skip = skip
         self._endpoint = endpoint
         self._request_body = request_body
         self._format: Optional[Format] = form(endpoint.format) if endpoint.bills else None
         # Only a 2xx is billed.
         self._finished = self._format is None or not 200 <= status < 300
-        self._facts = Facts(endpoint.format, rules(endpoint.provider), headers)
+        self._facts = Facts(endpoint.format, rules(endpoint.provider), headers, request_body)
         self._fold: Optional[Fold] = None
         self._events: Optional[Union[Events, Lines]] = None
         self._messages: Optional[Messages] = None
@@ -67,6 +83,10 @@ class Meter:
         self._data = data_of
         #: a body that could still turn out to be lines
         self._perhaps_lines = False
+        #: the lines of a file of results
+        self._file: Optional[Lines] = None
+        #: the bytes are neither JSON nor events: none of them is held
+        self._opaque = False
         if not self._finished and content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM:
             self._frames()
 
@@ -83,7 +103,7 @@ class Meter:
             if data.find(b"\n") == len(data) - self._gap_size and not self.done and not self._finished:
                 self._event(self._data(data[: -self._gap_size]))
                 return
-        if not self._finished and not self.done and data:
+        if not self._finished and not self.done and data and not self._opaque:
             if self._messages is not None:
                 self._framed(data)
             else:
@@ -126,6 +146,9 @@ class Meter:
                 if self.done:
                     break
             self._quiet = self._head == 0 and self._events.empty
+        elif self._file is not None:
+            for line in self._file.feed(data):
+                self._line(line)
         else:
             self._sniff(data)
 
@@ -138,9 +161,15 @@ class Meter:
         start = (start[3:] if start.startswith(_BOM) else start).lstrip()
         if not start:
             return
-        if start[0] in b"{[":
-            self._body = Body()
-            self._perhaps_lines = start[:1] == b"{" and self._format is not None and self._format.lines
+        row = self._format
+        assert row is not None
+        if row.file:
+            self._opaque = start[0] != 0x7B
+            self._stream()
+            self._file = Lines()
+        elif start[0] in b"{[":
+            self._body = Body(row.most)
+            self._perhaps_lines = start[:1] == b"{" and row.lines
         elif start[0] < 2 and self._messages is None and self._may_be_framed():
             # No text begins so: the length of an AWS message, whose CRC proves it.
             if len(self._first) < PRELUDE:
@@ -151,11 +180,16 @@ class Meter:
                 self._framed(data)
                 return
             self._body = Body()
+        elif row.opaque and not start.startswith(_EVENT_STARTS):
+            if len(start) < _LONGEST_START and any(head.startswith(start) for head in _EVENT_STARTS):
+                return
+            self._opaque = True
         else:
             self._stream()
             self._events = Events()
         data, self._first = self._first, b""
-        self._take(data)
+        if not self._opaque:
+            self._take(data)
 
     def _second_line(self) -> None:
         """A line behind one that is an object by itself: lines of JSON, whatever the content type says."""
@@ -192,6 +226,13 @@ class Meter:
                 return True
         return self._sentinel is not None and self._sentinel in data
 
+    def _line(self, line: bytes) -> None:
+        """One line of a file of results."""
+        if line.strip():
+            self.lines += 1
+            if self.lines > self.skip:
+                self._event(line)
+
     def _event(self, data: bytes) -> None:
         assert self._fold is not None
         if data == self._sentinel or (data and self._fold.event(data)):
@@ -213,6 +254,9 @@ class Meter:
                 rest = self._events.rest()
                 if rest:
                     self._block(rest)
+            if self._file is not None and complete:
+                # An unfinished line is no line yet: it must not be skipped when the file is fetched again.
+                self._line(self._file.rest())
             found = self._fold.readings()
         else:
             found, streamed = self._whole(complete)
@@ -220,6 +264,9 @@ class Meter:
         if self._messages is not None and not self._messages.empty:
             cut = True
         partial = (cut or not complete) and not self.done
+        if self._file is not None:
+            # The lines that have come are billed whole, and the others when the file is fetched again.
+            streamed = partial = False
         return [self._complete(reading, streamed, partial) for reading in found]
 
     def _whole(self, complete: bool) -> Tuple[List[Reading], bool]:
@@ -274,10 +321,21 @@ def _completed(
     )
 
 
+def _in_form(*parts: bytes) -> Optional[str]:
+    """The field `model` of a multipart form, near one of its ends: between them is a file."""
+    for part in parts:
+        found = re.search(_MODEL_FIELD, part)
+        if found is not None:
+            return found.group(1).decode("utf-8", "replace")
+    return None
+
+
 def _requested(request_body: RequestBody) -> Optional[str]:
     body = request_body()
     if not isinstance(body, (bytes, bytearray)) or not body:
         return None
+    if body[:2] == b"--":
+        return _in_form(bytes(body[:_FORM]), bytes(body[-_FORM:]))
     found = members(bytes(body), "model", ("model_id",)) or {}
     return text(found.get("model")) or text(found.get("model_id"))
 
@@ -296,9 +354,9 @@ def read_body(
         row = form(endpoint.format) if endpoint.bills else None
         if row is None or not 200 <= status < 300:
             return []
-        if row.lines:
+        if row.lines or row.file:
             return _metered(endpoint, status, content_type, body, request_body, headers)
-        facts = Facts(endpoint.format, rules(endpoint.provider), headers)
+        facts = Facts(endpoint.format, rules(endpoint.provider), headers, request_body)
         found: Mapping[str, Any] = {}
         if row.bodiless is None or not row.bodiless(facts):
             found = members(body, row.usage, row.members, row.marks) or {}

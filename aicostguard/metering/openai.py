@@ -55,11 +55,13 @@ _OUTPUT_DETAILS: Dict[str, str] = {
 _DETAILS: Dict[str, Dict[str, str]] = {
     "prompt_tokens_details": _INPUT_DETAILS,
     "input_tokens_details": _INPUT_DETAILS,
-    # https://dev.writer.com/api-reference/completion-api/chat-completion
+    # https://dev.writer.com/api-reference/completion-api/chat-completion; also OpenAI's runs of assistants,
+    # https://developers.openai.com/api/reference/resources/beta/subresources/threads
     "prompt_token_details": _INPUT_DETAILS,
     "completion_tokens_details": _OUTPUT_DETAILS,
     "output_tokens_details": _OUTPUT_DETAILS,
-    # Realtime: https://developers.openai.com/api/reference/resources/realtime (RealtimeResponseUsage)
+    # Realtime: https://developers.openai.com/api/reference/resources/realtime (RealtimeResponseUsage); transcripts:
+    # …/resources/audio/subresources/transcriptions
     "input_token_details": _INPUT_DETAILS,
     "output_token_details": _OUTPUT_DETAILS,
     # https://openrouter.ai/docs/use-cases/usage-accounting
@@ -221,7 +223,8 @@ def _models_of(body: Mapping[str, Any], facts: Facts, main: Reading) -> List[Rea
 def read_completion(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     """Chat completion, completion or embeddings, whole."""
     raw = body.get("usage")
-    if is_error(body, "usage", "choices", "data"):
+    if is_error(body, "usage", "choices", "data") or ("request_id" in body and "choices" not in body and raw is None):
+        # The second: xAI has put the completion off, https://docs.x.ai/docs/guides/deferred-chat-completions
         return []
     reading = _reading(body, raw, facts)
     return _models_of(body, facts, reading) if "usage_breakdown" in body else [reading]

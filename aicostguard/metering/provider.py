@@ -13,7 +13,8 @@ BY_TOTAL = "by_total"  # no, when the provider's own total is prompt + completio
 REMAINDER = "remainder"  # no, and they are not named: what the total has beyond prompt + completion
 SEPARATE = "separate"  # no, and the total leaves them out
 
-OPENAI_FORMATS = ("chat", "completions", "embeddings", "responses")
+#: what a host has of which no more is known than that it follows OpenAI
+OPENAI_FORMATS = ("chat", "completions", "embeddings", "responses", "images", "transcription", "speech")
 
 
 class Path(NamedTuple):

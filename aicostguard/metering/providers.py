@@ -12,6 +12,7 @@ from typing import Dict, List, Optional, Tuple
 
 from aicostguard.metering.bedrock_rows import BEDROCK
 from aicostguard.metering.compatible_rows import COMPATIBLE
+from aicostguard.metering.job_rows import ANTHROPIC_JOBS, FIREWORKS_PATHS, GOOGLE_JOBS, MISTRAL_PATHS, XAI_PATHS
 from aicostguard.metering.native_rows import NATIVE
 from aicostguard.metering.provider import (
     BY_TOTAL,
@@ -59,6 +60,7 @@ PROVIDERS: Tuple[Provider, ...] = (
         ("api.anthropic.com",),
         # /v1/chat/completions is Anthropic's own OpenAI-compatible endpoint
         formats=("messages", "chat"),
+        paths=ANTHROPIC_JOBS,
         docs="https://platform.claude.com/docs/en/api/messages",
     ),
     Provider(
@@ -66,16 +68,22 @@ PROVIDERS: Tuple[Provider, ...] = (
         ("generativelanguage.googleapis.com",),
         # Thinking is in total_tokens and in nothing else: https://ai.google.dev/gemini-api/docs/openai
         reasoning=REMAINDER,
+        paths=GOOGLE_JOBS,
         docs="https://ai.google.dev/api/generate-content#UsageMetadata",
     ),
     Provider(
         "vertex",
         ("aiplatform.googleapis.com", "*-aiplatform.googleapis.com", "aiplatform.*.rep.googleapis.com"),
         reasoning=REMAINDER,
+        paths=GOOGLE_JOBS,
         docs="https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse",
     ),
     Provider(
-        "mistral", ("api.mistral.ai", "codestral.mistral.ai"), tells_usage=True, docs="https://docs.mistral.ai/api/"
+        "mistral",
+        ("api.mistral.ai", "codestral.mistral.ai"),
+        tells_usage=True,
+        paths=MISTRAL_PATHS,
+        docs="https://docs.mistral.ai/api/",
     ),
     Provider("groq", ("api.groq.com",), docs="https://console.groq.com/docs/api-reference"),
     Provider(
@@ -88,6 +96,7 @@ PROVIDERS: Tuple[Provider, ...] = (
         cost_units=10**10,
         free=("/tokenize-text",),
         tells_usage=True,
+        paths=XAI_PATHS,
         docs="https://docs.x.ai/developers/cost-tracking",
     ),
     Provider(
@@ -98,6 +107,7 @@ PROVIDERS: Tuple[Provider, ...] = (
         ("api.fireworks.ai",),
         formats=(*OPENAI_FORMATS, "messages"),
         tells_usage=True,
+        paths=FIREWORKS_PATHS,
         docs="https://docs.fireworks.ai/api-reference/post-chatcompletions",
     ),
     Provider(
@@ -148,7 +158,14 @@ BY_FORMAT: Dict[str, str] = {
 }
 
 #: a host that nobody described may leave reasoning out of the completion; its total tells
-CUSTOM = Provider("custom", (), formats=(*OPENAI_FORMATS, "messages", "rerank"), reasoning=BY_TOTAL)
+CUSTOM = Provider(
+    "custom",
+    (),
+    formats=(*OPENAI_FORMATS, "messages", "rerank"),
+    reasoning=BY_TOTAL,
+    # Where a gateway stands before OpenAI. Of who bills it, the host is known.
+    free=("/moderations",),
+)
 
 BY_NAME: Dict[str, Provider] = {}
 for _row in PROVIDERS:

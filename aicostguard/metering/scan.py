@@ -13,7 +13,7 @@ for bodies that are valid JSON; a body that is known to be cut is parsed whole, 
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 from aicostguard.metering.values import parse, parse_from
 
@@ -65,12 +65,32 @@ def members_of_ends(head: bytes, tail: bytes, main: str, others: Iterable[str]) 
     return found
 
 
+def members_within(body: bytes, path: Tuple[str, ...], main: str, others: Iterable[str]) -> Optional[Dict[str, Any]]:
+    """The members of an object inside objects, at the end of `body`; None when that cannot be proved.
+
+    The same proof one level deeper for each name of `path`: the text from the key to the end parses behind as many
+    opened objects only when the key stands at that depth and nothing but objects is open around it.
+    """
+    before = b"{" + b"".join(b'"%s":{' % name.encode() for name in path)
+    found: Dict[str, Any] = {}
+    for key in (main, *others):
+        if key in found:
+            continue
+        value: Any = _tail(body, key, before)
+        for name in path:
+            value = value.get(name) if type(value) is dict else None
+        if type(value) is not dict:
+            return None
+        found.update(value)
+    return found
+
+
 def _whole(body: bytes) -> Optional[Dict[str, Any]]:
     value = parse(body)
     return value if type(value) is dict else None
 
 
-def _tail(body: bytes, key: str) -> Optional[Dict[str, Any]]:
+def _tail(body: bytes, key: str, before: bytes = b"{") -> Optional[Dict[str, Any]]:
     """Every member from the last top-level `key` to the end of the body."""
     quoted = b'"%s"' % key.encode()
     at = len(body)
@@ -79,8 +99,8 @@ def _tail(body: bytes, key: str) -> Optional[Dict[str, Any]]:
         if at < 0:
             return None
         if body[max(0, at - 64) : at].rstrip()[-1:] in (b",", b"{"):
-            value = parse(b"{" + body[at:])
-            if type(value) is dict and key in value:
+            value = parse(before + body[at:])
+            if type(value) is dict and (key in value or len(before) > 1):
                 return value
     return None
 

@@ -21,6 +21,27 @@ MODULES: Dict[str, str] = {
     "generate": "gemini",
     "gemini_embeddings": "gemini",
     "vertex_predict": "gemini",
+    "complete": "anthropic",
+    "message_batch": "batches",
+    "batch_file": "batches",
+    "batch_job": "batches",
+    "run": "assistants",
+    "run_get": "assistants",
+    "images": "media",
+    "transcription": "media",
+    "speech": "media",
+    "video": "media",
+    "video_get": "media",
+    "interactions": "interactions",
+    "interactions_get": "interactions",
+    "video_job": "google_jobs",
+    "video_job_get": "google_jobs",
+    "gemini_batch": "google_jobs",
+    "gemini_batch_file": "google_jobs",
+    "ocr": "mistral",
+    "conversation": "mistral",
+    "moderation": "mistral",
+    "deferred": "mistral",
     "cohere_v1": "cohere",
     "cohere_v2": "cohere",
     "cohere_embeddings": "cohere",
@@ -62,7 +83,12 @@ MODULES: Dict[str, str] = {
 }
 
 #: formats of an answer that is fetched: its readings bill only if their id was seen pending, and once
-RETRIEVALS = ("responses_get", "replicate_get", "replicate_stream", "dashscope_task_get", "zai_task_get")
+RETRIEVALS = (
+    *("responses_get", "run_get", "video_get", "interactions_get", "video_job_get"),
+    *("replicate_get", "replicate_stream", "dashscope_task_get", "zai_task_get"),
+)
+#: formats of results that any process may fetch: they bill when this one fetches them first. `Endpoint.id` names them
+RESULTS = ("message_batch", "batch_file", "batch_job", "gemini_batch", "gemini_batch_file", "deferred")
 
 _rows: Dict[str, Format] = {}
 

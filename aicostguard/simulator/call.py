@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import time
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -85,7 +86,7 @@ class Store:
 class Call:
     """One request on its way through a format. `params` are the parts of the path that the route names."""
 
-    __slots__ = ("request", "behaviour", "params", "json", "store", "seed", "serial", "created", "format")
+    __slots__ = ("request", "behaviour", "params", "json", "file", "store", "seed", "serial", "created", "format")
 
     def __init__(
         self, request: Request, behaviour: Behaviour, params: Mapping[str, Optional[str]], fmt: str, store: Store
@@ -95,8 +96,18 @@ class Call:
         self.params = params
         self.format = fmt
         self.store = store
-        self.json: Dict[str, Any] = _object(request.body)
-        digest = hashlib.blake2b(request.body, digest_size=16, key=request.path.encode()[:64]).digest()
+        #: the members of the body, or the fields of a form
+        self.json: Dict[str, Any]
+        #: the last file of a form
+        self.file: Optional[bytes] = None
+        body = request.body
+        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+            boundary = body.split(b"\r\n", 1)[0]
+            self.json, self.file = _form(body, boundary)
+            body = body.replace(boundary, b"--")  # the boundary is another for every request
+        else:
+            self.json = _object(body)
+        digest = hashlib.blake2b(body, digest_size=16, key=request.path.encode()[:64]).digest()
         self.seed = int.from_bytes(digest, "big")
         self.serial = next(_serial)
         self.created = int(time.time())
@@ -174,6 +185,19 @@ class Call:
         """The row of the count for this call."""
         tag = self.request.headers.get("x-sim-tag")
         return Billed(self.provider, self.format, model, usage, tag, streamed, **more)
+
+
+def _form(body: bytes, boundary: bytes) -> Tuple[Dict[str, Any], Optional[bytes]]:
+    fields: Dict[str, Any] = {}
+    file: Optional[bytes] = None
+    for part in body.split(boundary)[1:-1]:
+        head, _, value = part[2:-2].partition(b"\r\n\r\n")  # a line end stands before each boundary, and behind it
+        named = re.search(rb'name="?([^";\r\n]+)"?', head)
+        if b"filename=" in head:
+            file = value
+        elif named is not None:
+            fields[named.group(1).decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+    return fields, file
 
 
 def _object(body: bytes) -> Dict[str, Any]:

@@ -18,6 +18,8 @@ from aicostguard.simulator.formats import (
     chat,
     cohere,
     gemini,
+    jobs,
+    media,
     misc,
     ollama,
     others,
@@ -126,6 +128,9 @@ def _rows(method: str, path: str, fmt: str, handler: Handler, *providers: str) -
 _CLAUDE = ("anthropic", "openrouter", "vercel", "custom")
 _RESPONSES = ("openai", "azure", "groq", "xai", "openrouter", "vercel", "fireworks", "bedrock", "mistral", "custom")
 
+_FILES = ("openai", "azure", "groq", "together", "custom")
+_THREADS = ("openai", "azure", "custom")
+
 #: behind a prefix of PREFIXES
 _PREFIXED: Sequence[Route] = (
     _rows("POST", "/chat/completions", "chat", chat.chat),
@@ -144,6 +149,18 @@ _PREFIXED: Sequence[Route] = (
     _rows("POST", "/messages/batches", "batches", batches.create, "anthropic", "custom"),
     _rows("GET", "/messages/batches/(?P<id>[^/]+)", "batches", batches.retrieve, "anthropic", "custom"),
     _rows("GET", "/messages/batches/(?P<id>[^/]+)/results", "batches", batches.results, "anthropic", "custom"),
+    _rows("POST", "/images/(generations|edits|variations)", "images", media.images),
+    _rows("POST", "/audio/(transcriptions|translations)", "transcription", media.transcription),
+    _rows("POST", "/audio/speech", "speech", media.speech),
+    _rows("POST", "/moderations", "moderation", media.moderation, "openai", "custom"),
+    _rows("POST", "/files", "files", jobs.upload, *_FILES),
+    _rows("GET", "/files/(?P<id>[^/]+)/content", "files", jobs.content, *_FILES),
+    _rows("POST", "/batches", "batch", jobs.batch, *_FILES),
+    _rows("GET", "/batches/(?P<id>[^/]+)", "batch", jobs.batch_state, *_FILES),
+    _rows("POST", "/threads", "run", jobs.thread, *_THREADS),
+    _rows("POST", "/threads/runs", "run", jobs.run, *_THREADS),
+    _rows("POST", "/threads/(?P<thread>[^/]+)/runs", "run", jobs.run, *_THREADS),
+    _rows("GET", "/threads/[^/]+/runs/(?P<id>[^/]+)", "run", jobs.run_state, *_THREADS),
 )
 _GOOGLE_PREFIX = r"/v1(beta\d?)?(/projects/[^/]+/locations/[^/]+/endpoints/openapi)?"
 _GEMINI = r"/v1(alpha|beta\d?)?/(models|tunedModels)/(?P<model>[^/:]+)"
@@ -188,6 +205,8 @@ _WHOLE: List[Route] = [
     _rows("POST", r"/v1/rerank", "rerank", others.rerank, "voyage"),
     _rows("POST", r"/api/v1/services/aigc/(text|multimodal)-generation/generation", "dashscope", others.dashscope,
           "dashscope"),
+    _rows("POST", r"/v1(beta\d?)?/interactions", "interactions", jobs.interaction, "google"),
+    _rows("GET", r"/v1(beta\d?)?/interactions/(?P<id>[^/]+)", "interactions", jobs.interaction_state, "google"),
 ]  # fmt: skip
 for _provider, _path in _BOTH:
     _WHOLE += [

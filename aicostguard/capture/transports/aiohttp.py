@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from aicostguard import context
 from aicostguard.capture.call import Call, begin
+from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
@@ -101,7 +102,10 @@ def _begin(hook: Hook, session: Any, method: str, target: Any, kwargs: Any) -> O
         else:
             url = session._build_url(target)
             host, port, path = url.raw_host or "", url.port, url.raw_path
-        return begin(hook, method.upper(), host, port, path, lambda: _body(kwargs), True)
+        fields = getattr(kwargs.get("data"), "_fields", None)
+        # Of a form with files, which is emptied when it is sent.
+        kept = list(fields) if isinstance(fields, list) else None
+        return begin(hook, method.upper(), host, port, path, lambda: _body(kwargs, kept, hook), True)
     except Exception as error:
         hook.failed("begin", error)
         return None
@@ -118,7 +122,9 @@ def _question(hook: Hook, call: Call, session: Any, target: Any, kwargs: Any) ->
         return None
 
 
-def _body(kwargs: Any) -> Optional[bytes]:
+def _body(kwargs: Any, fields: Any, hook: Hook) -> Optional[bytes]:
+    if fields is not None:
+        return form(((options.get("name"), value) for options, _, value in fields), hook)
     data = kwargs.get("data")
     if isinstance(data, str):
         return data.encode()

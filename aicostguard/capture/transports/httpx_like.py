@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional, Tuple
 
 from aicostguard import context
 from aicostguard.capture.call import Call, begin
+from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
@@ -85,7 +86,7 @@ def _begin(hook: Hook, request: Any, asynchronous: bool) -> Optional[Call]:
     try:
         url = request.url
         path = url.raw_path.partition(b"?")[0].decode("ascii")
-        return begin(hook, request.method, url.host, url.port, path, lambda: _body(request), asynchronous)
+        return begin(hook, request.method, url.host, url.port, path, lambda: _body(request, hook), asynchronous)
     except Exception as error:
         hook.failed("begin", error)
         return None
@@ -102,10 +103,13 @@ def _question(hook: Hook, tapper: _Tapper, call: Call, request: Any) -> Any:
         return None
 
 
-def _body(request: Any) -> Optional[bytes]:
+def _body(request: Any, hook: Hook) -> Optional[bytes]:
     # `_content` is there when the body was given as bytes, text, JSON or a form; a stream is never consumed.
     content = getattr(request, "_content", None)
-    return content if isinstance(content, bytes) else None
+    if isinstance(content, bytes):
+        return content
+    fields = getattr(request.stream, "fields", None)  # of a form with files
+    return form(((field.name, getattr(field, "value", None)) for field in fields), hook) if fields else None
 
 
 def _shown_whole(hide: Any, response: Any) -> None:

@@ -73,8 +73,31 @@ def anthropic_bedrock(client: Any, mode: str) -> Any:
     return both(client, mode, client.messages.create, {"stream": True}, **given)
 
 
+@case("anthropic.batches", anthropic_client, ("sync", "async"))
+def anthropic_batches(client: Any, mode: str) -> Any:
+    """A batch of two, its results fetched twice."""
+    batches = client.messages.batches
+    params: Any = [{"model": CLAUDE, "max_tokens": 50 + i, "messages": HI} for i in range(2)]
+    requests: Any = [{"custom_id": str(i), "params": row} for i, row in enumerate(params)]
+    if mode == "sync":
+        batch = batches.create(requests=requests)
+        batch = batches.retrieve(batch.id)
+        return [batch.processing_status, *batches.results(batch.id), *batches.results(batch.id)]
+
+    async def run() -> Any:
+        async with client:
+            batch = await batches.create(requests=requests)
+            batch = await batches.retrieve(batch.id)
+            found = []
+            for _ in range(2):
+                found += [row async for row in await batches.results(batch.id)]
+            return [batch.processing_status, *found]
+
+    return asyncio.run(run())
+
+
 _MESSAGES = ("anthropic.messages", "anthropic.stream_helper")
-_MORE = (*_MESSAGES, "anthropic.aiohttp", "anthropic.vertex", "anthropic.bedrock")
+_MORE = (*_MESSAGES, "anthropic.batches", "anthropic.aiohttp", "anthropic.vertex", "anthropic.bedrock")
 
 environment("anthropic-0.40.0", ("anthropic==0.40.0", "httpx<0.28"), _MESSAGES, True)
 environment("anthropic-0.125.0", ("anthropic[aiohttp,vertex,bedrock]==0.125.0",), _MORE)

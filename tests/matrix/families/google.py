@@ -69,6 +69,28 @@ def google_embed(client: Any, mode: str) -> Any:
     return client.models.embed_content(model="gemini-embedding-001", contents="hi")
 
 
+@case("google-genai.interactions", google_client, ("sync", "async", "stream", "astream"), "google.genai")
+def google_interactions(client: Any, mode: str) -> Any:
+    given: Any = {"model": "gemini-2.5-flash", "input": "hi"}
+    if mode == "sync":
+        begun = client.interactions.create(agent="deep-research-pro", input="hi", background=True)
+        polls = [client.interactions.get(begun.id) for _ in range(3)]
+        return [client.interactions.create(**given), begun, *polls]
+    if mode == "stream":
+        return list(client.interactions.create(**given, stream=True))
+
+    async def run() -> Any:
+        interactions = client.aio.interactions
+        try:
+            if mode == "async":
+                return await interactions.create(**given)
+            return [event async for event in await interactions.create(**given, stream=True)]
+        finally:
+            await client.aio.aclose()
+
+    return asyncio.run(run())
+
+
 _MORE = ("google-genai", "google-genai.vertex")
 
 environment("google-genai-1.75.0", ("google-genai[aiohttp]==1.75.0",), ("google-genai",))
@@ -76,7 +98,7 @@ environment("google-genai-2.34.0", ("google-genai[aiohttp]==2.34.0",), ("google-
 environment(
     "google-genai-3.4.0",
     ("google-genai==3.4.0", "httpx"),
-    (*_MORE, "google-genai.env_httpx", "google-genai.embed"),
+    (*_MORE, "google-genai.env_httpx", "google-genai.embed", "google-genai.interactions"),
 )
 environment(
     "google-genai-3.4.0-aiohttp", ("google-genai[aiohttp]==3.4.0",), (*_MORE, "google-genai.aiohttp_client"), True

@@ -183,8 +183,92 @@ def openai_stream_helpers(client: Any, mode: str) -> Any:
     return asyncio.run(run())
 
 
+#: a few bytes that stand for a picture, and for a recording
+PICTURE: Any = ("cat.png", b"not really a picture", "image/png")
+SOUND: Any = ("hi.mp3", b"not really a sound" * 99, "audio/mpeg")
+
+
+def in_turn(client: Any, mode: str, asks: Any) -> Any:
+    """What the generator asks for, one after the other; it is sent each answer."""
+    answers = []
+    if mode == "sync":
+        answer = None
+        while True:
+            try:
+                method, given = asks.send(answer)
+            except StopIteration:
+                return answers
+            answer = method(**given)
+            answers.append(answer)
+
+    async def run() -> Any:
+        async with client:
+            answer = None
+            while True:
+                try:
+                    method, given = asks.send(answer)
+                except StopIteration:
+                    return answers
+                answer = await method(**given)
+                answers.append(answer)
+
+    return asyncio.run(run())
+
+
+def jsonl(rows: Any) -> Any:
+    import json
+
+    return ("in.jsonl", b"\n".join(json.dumps(row).encode() for row in rows), "application/jsonl")
+
+
+@case("openai.other", openai_client, ("sync", "async"))
+def openai_other(client: Any, mode: str) -> Any:
+    """Pictures, sound, moderation, a batch, a run of an assistant."""
+
+    def asks() -> Any:
+        yield client.images.generate, {"model": "gpt-image-1", "prompt": "a cat"}
+        yield client.images.generate, {"model": "dall-e-2", "prompt": "a cat", "n": 2}
+        yield client.images.edit, {"model": "gpt-image-1", "prompt": "a cat", "image": PICTURE}
+        for form in ("json", "verbose_json", "text"):
+            yield client.audio.transcriptions.create, {"model": "whisper-1", "file": SOUND, "response_format": form}
+        yield client.audio.transcriptions.create, {"model": "gpt-4o-transcribe", "file": SOUND}
+        yield client.audio.translations.create, {"model": "whisper-1", "file": SOUND}
+        yield client.audio.speech.create, {"model": "tts-1", "voice": "alloy", "input": "hello"}
+        yield client.moderations.create, {"input": "hello"}
+        lines = [{"custom_id": str(i), "body": {"model": "gpt-4o", "messages": HI * (i + 1)}} for i in range(3)]
+        file = yield client.files.create, {"file": jsonl(lines), "purpose": "batch"}
+        where: Any = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch = yield client.batches.create, {"input_file_id": file.id, **where}
+        batch = yield client.batches.retrieve, {"batch_id": batch.id}
+        for _ in range(2):
+            yield client.files.content, {"file_id": batch.output_file_id}
+        threads = client.beta.threads
+        thread = yield threads.create, {}
+        run = yield threads.runs.create, {"thread_id": thread.id, "assistant_id": "asst_1", "model": "gpt-4o-mini"}
+        for _ in range(3):
+            yield threads.runs.retrieve, {"thread_id": thread.id, "run_id": run.id}
+
+    return in_turn(client, mode, asks())
+
+
+def bedrock_alias_client(url: Url, mode: str) -> Any:
+    """`httpx` is `httpx2` from here on, and the SDK speaks to Bedrock."""
+    import httpx2
+
+    httpx2.alias_httpx()
+    import openai
+
+    return openai.BedrockOpenAI(base_url=url("bedrock") + "/openai/v1", api_key="x", max_retries=0)
+
+
+@case("openai.bedrock_or_alias", bedrock_alias_client, ("sync",))
+def openai_bedrock_or_alias(client: Any, mode: str) -> Any:
+    answer = client.chat.completions.create(model="openai.gpt-oss-120b-1:0", messages=HI)
+    return [answer, client.responses.create(model="openai.gpt-oss-120b-1:0", input="hi")]
+
+
 _CHAT = ("openai.chat", "openai.azure", "openai.custom_http_client", "openai.embeddings", "openai.completions")
-_CHAT += ("openai.raw_response",)
+_CHAT += ("openai.raw_response", "openai.other")
 _NEWER = (*_CHAT, "openai.responses", "openai.stream_helpers", "openai.aiohttp")
 _CURRENT = ("openai.chat_stream_nousage", "openai.custom_transport", "openai.legacy_httpx_client")
 _CURRENT += ("openai.module_level", "openai.responses_background")
@@ -192,4 +276,5 @@ _CURRENT += ("openai.module_level", "openai.responses_background")
 environment("openai-1.30.5", ("openai==1.30.5", "httpx<0.28"), (*_CHAT, "openai.chat_stream_nousage"), True)
 environment("openai-1.109.1", ("openai[aiohttp]==1.109.1",), (*_NEWER, "openai.module_level"))
 environment("openai-2.54.0", ("openai[aiohttp]==2.54.0",), _NEWER)
+environment("openai-3.54.0-alias", ("openai==3.54.0",), ("openai.bedrock_or_alias",))
 environment("openai-3.54.0", ("openai[aiohttp]==3.54.0", "httpx"), (*_NEWER, *_CURRENT), True)
