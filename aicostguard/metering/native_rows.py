@@ -11,6 +11,12 @@ from typing import Tuple
 
 from aicostguard.metering.provider import OPENAI_FORMATS, Path, Provider
 
+_ZAI = (
+    Path(r"/(async/chat/completions|videos/generations|async/images/generations)\Z", "zai_task"),
+    Path(r"/async-result/(?P<id>[^/]+)\Z", "zai_task_get", "GET"),
+    Path(r"/tokenizer\Z", ""),
+)
+
 NATIVE: Tuple[Provider, ...] = (
     Provider(
         "cohere",
@@ -137,6 +143,7 @@ NATIVE: Tuple[Provider, ...] = (
         ("api.ai21.com",),
         formats=("chat",),
         sdks=("ai21",),
+        tells_usage=True,
         docs="https://docs.ai21.com/reference/jamba-1-6-api-ref",
     ),
     Provider(
@@ -163,15 +170,22 @@ NATIVE: Tuple[Provider, ...] = (
     ),
     Provider(
         "zai",
-        ("api.z.ai", "open.bigmodel.cn"),
+        ("api.z.ai",),
         formats=("chat", "embeddings", "messages", "rerank"),
-        paths=(
-            Path(r"/(async/chat/completions|videos/generations|async/images/generations)\Z", "zai_task"),
-            Path(r"/async-result/(?P<id>[^/]+)\Z", "zai_task_get", "GET"),
-            Path(r"/tokenizer\Z", ""),
-        ),
-        sdks=("zhipuai", "zai"),
+        paths=_ZAI,
+        sdks=("zai",),
+        tells_usage=True,
         docs="https://docs.z.ai/api-reference/llm/chat-completion",
+    ),
+    # The same house in China, with prices of its own.
+    Provider(
+        "zhipuai",
+        ("open.bigmodel.cn",),
+        formats=("chat", "embeddings", "messages", "rerank"),
+        paths=_ZAI,
+        sdks=("zhipuai",),
+        tells_usage=True,
+        docs="https://docs.bigmodel.cn/cn/guide/start/model-overview",
     ),
     Provider(
         "sagemaker",

@@ -100,12 +100,16 @@ PROVIDERS: Tuple[Provider, ...] = (
         docs="https://docs.x.ai/developers/cost-tracking",
     ),
     Provider(
-        "together", ("api.together.xyz", "api.together.ai"), tells_usage=True, docs="https://docs.together.ai/reference"
+        "together",
+        ("api.together.xyz", "api.together.ai"),
+        formats=(*OPENAI_FORMATS, "rerank"),
+        tells_usage=True,
+        docs="https://docs.together.ai/reference",
     ),
     Provider(
         "fireworks",
         ("api.fireworks.ai",),
-        formats=(*OPENAI_FORMATS, "messages"),
+        formats=(*OPENAI_FORMATS, "messages", "rerank"),
         tells_usage=True,
         paths=FIREWORKS_PATHS,
         docs="https://docs.fireworks.ai/api-reference/post-chatcompletions",
@@ -117,6 +121,11 @@ PROVIDERS: Tuple[Provider, ...] = (
         more_input=("citation_tokens",),
         cost=("cost", "total_cost"),
         tells_usage=True,
+        paths=(
+            Path(r"/async/(chat/completions|sonar)\Z", "perplexity_task"),
+            Path(r"/async/(chat/completions|sonar)/(?P<id>[^/]+)\Z", "perplexity_task_get", "GET"),
+            Path(r"/contextualizedembeddings\Z", "embeddings"),
+        ),
         docs="https://docs.perplexity.ai/getting-started/pricing",
     ),
     Provider(

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from aicostguard.metering.folds import single
 from aicostguard.metering.formats import Facts, Fold, Format
-from aicostguard.metering.openai import usage_of
+from aicostguard.metering.openai import read_completion, usage_of
 from aicostguard.metering.values import count, mapping, milliseconds, parse, text
 from aicostguard.usage import Reading, Usage
 
@@ -134,6 +134,18 @@ def read_zai(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     return [reading] if status == "SUCCESS" or usage is not None else []
 
 
+def read_perplexity(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
+    """An asynchronous chat: https://docs.perplexity.ai/api-reference/async-chat-completions-post"""
+    status = body.get("status")
+    name = text(body.get("id"))
+    if status in ("CREATED", "IN_PROGRESS"):
+        return [Reading(text(body.get("model")), None, response_id=name, pending=True)]
+    response = mapping(body.get("response"))
+    if status != "COMPLETED" or not response:
+        return []
+    return [reading._replace(response_id=name) for reading in read_completion(response, facts)]
+
+
 def _nothing(event: Mapping[str, Any], facts: Facts) -> Optional[Reading]:
     return None
 
@@ -150,6 +162,10 @@ DASHSCOPE = REPLICATE._replace(
     name="dashscope_task", usage="usage", members=("output", "request_id"), read=read_dashscope,
     docs="https://www.alibabacloud.com/help/en/model-studio/manage-asynchronous-tasks",
 )  # fmt: skip
+PERPLEXITY = REPLICATE._replace(
+    name="perplexity_task", usage="response", members=("id", "model", "status"), read=read_perplexity,
+    docs="https://docs.perplexity.ai/api-reference/async-chat-completions-post",
+)  # fmt: skip
 ZAI = REPLICATE._replace(
     name="zai_task", usage="usage", members=("id", "model", "task_status"), read=read_zai,
     docs="https://docs.z.ai/api-reference/video/get-video-status",
@@ -161,6 +177,8 @@ FORMATS = (
     STREAM,
     DASHSCOPE,
     DASHSCOPE._replace(name="dashscope_task_get"),
+    PERPLEXITY,
+    PERPLEXITY._replace(name="perplexity_task_get"),
     ZAI,
     ZAI._replace(name="zai_task_get"),
 )

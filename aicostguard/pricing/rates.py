@@ -80,6 +80,8 @@ FALLBACKS: Tuple[Tuple[str, str, Optional[FrozenSet[str]]], ...] = (
     ("output_audio", "output", frozenset(("google",))),
     ("output_image", "output", frozenset(("google", "openai"))),
 )
+#: Cohere has a price for the images of an embedding that its rows do not name: https://cohere.com/pricing
+APART = frozenset((("input_image", "cohere"),))
 #: (class, base class, numerator, denominator, book or None, part of the model's id, what a person reads)
 #: Anthropic: writes kept 5 minutes are 1.25 x input, an hour 2 x, on every Claude and every cloud
 #: (https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing).
@@ -194,7 +196,7 @@ def build(book: str, model: str, prices: Mapping[str, Any], above: Optional[int]
     if "input_audio" not in token and "cache_read" in token and book == "google":
         token.setdefault("cache_audio_read", token["cache_read"])
     for key, base, books in FALLBACKS:
-        if key not in token and base in token and (books is None or book in books):
+        if key not in token and base in token and (books is None or book in books) and (key, book) not in APART:
             token[key] = token[base]
     if token.get("input_audio") is token.get("input") and "cache_read" in token:
         token.setdefault("cache_audio_read", token["cache_read"])

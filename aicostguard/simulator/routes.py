@@ -69,6 +69,7 @@ PREFIXES: Dict[str, Tuple[str, ...]] = {
     "ai21": ("/studio/v1",),
     "dashscope": ("/compatible-mode/v1",),
     "zai": ("/api/paas/v4",),
+    "zhipuai": ("/api/paas/v4",),
     "custom": ("/v1", "", "/api/v1", "/openai/v1"),
 }
 ALL: Tuple[str, ...] = tuple(PREFIXES)
@@ -100,7 +101,7 @@ HOSTS: Dict[str, str] = {
     "dashscope.aliyuncs.com": "dashscope",
     "dashscope-intl.aliyuncs.com": "dashscope",
     "api.z.ai": "zai",
-    "open.bigmodel.cn": "zai",
+    "open.bigmodel.cn": "zhipuai",
 }
 #: the hosts that carry a region or a customer's name
 _HOST_PATTERNS: Tuple[Tuple[Pattern[str], str], ...] = (

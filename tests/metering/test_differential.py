@@ -41,6 +41,13 @@ THEIRS = {
     "openrouter": "openrouter",
     "cerebras": "cerebras",
     "zai": "zai",
+    "zhipuai": "zhipuai",
+    "cohere": "cohere",
+    "minimax": "minimax",
+    "moonshotai": "moonshotai",
+    "arcee": "arcee",
+    "baseten": "baseten",
+    "ovhcloud": "ovhcloud",
 }
 #: our format → their flavours, the first that they have
 FLAVOURS = {
@@ -52,6 +59,8 @@ FLAVOURS = {
     "messages": ("anthropic",),
     "generate": ("default",),
     "gemini_embeddings": ("default",),
+    "cohere_v2": ("default",),
+    "cohere_embeddings": ("embeddings",),
     "converse": ("default",),
     "bedrock_invoke": ("anthropic", "default"),
 }
@@ -92,6 +101,7 @@ DISAGREEMENTS: Tuple[Row, ...] = (
     Row("perplexity-citations", ("perplexity",), ("chat",), ("input_tokens", "output_tokens")),
     Row("deepseek-cache-hit", ("deepseek",), ("chat",), ("cache_read_input_tokens",)),
     Row("bedrock-nova-cache", ("bedrock",), ("bedrock_invoke",), ("input_tokens", *CACHES)),
+    Row("moonshot-cached", ("moonshotai",), ("chat",), ("cache_read_input_tokens",)),
     Row("gemini-openai-thinking", ("google",), ("chat",), ("output_tokens", "reasoning_output_tokens")),
 )
 

@@ -74,7 +74,8 @@ def test_where_a_chat_stream_carries_usage(provider: str, sim: Simulator) -> Non
         "perplexity": ([each], [each]),
         "groq": ([hidden], [hidden, own]),
         **dict.fromkeys(
-            ("mistral", "together", "fireworks", "cerebras", "deepseek", "xai", "ai21", "zai"), ([finish], [finish])
+            ("mistral", "together", "fireworks", "cerebras", "deepseek", "xai", "ai21", "zai", "zhipuai"),
+            ([finish], [finish]),
         ),
     }[provider]
     for body, wanted in (({"stream": True}, expected[0]), (ASKING, expected[1])):

@@ -189,6 +189,7 @@ CHAT: Dict[str, Shape] = {
     "ai21": _PLAIN._replace(stream=LAST),
     # https://docs.z.ai/api-reference/llm/chat-completion
     "zai": Shape((_IN, _OUT, _cached(False), _reasoning(False)), _total, LAST),
+    "zhipuai": Shape((_IN, _OUT, _cached(False), _reasoning(False)), _total, LAST),
     # https://dev.writer.com/api-reference/completion-api/chat-completion
     "writer": Shape(
         (

@@ -222,7 +222,7 @@ def ai21_chat(client: Any, mode: str) -> Any:
 def zhipuai_client(url: Url, mode: str) -> Any:
     import zhipuai
 
-    return zhipuai.ZhipuAI(api_key="a.b", base_url=url("zai") + "/api/paas/v4", max_retries=0)
+    return zhipuai.ZhipuAI(api_key="a.b", base_url=url("zhipuai") + "/api/paas/v4", max_retries=0)
 
 
 @case("zhipuai", zhipuai_client, ("sync", "stream"))
