@@ -184,6 +184,9 @@ def test_cached_audio_is_a_part_of_both_and_charged_once() -> None:
 def test_images_are_input_tokens_unless_the_row_says_otherwise() -> None:
     plain = price(receipt("gpt-4o", input_tokens=1000, input_image_tokens=900, output_tokens=0), NOW)
     assert plain.cost_nanousd == 2_500_000
+    embedded = receipt("embed-v4.0", "cohere", input_tokens=1000, output_tokens=0)
+    assert price(embedded, NOW).cost_nanousd == 120_000
+    assert price({**embedded, "input_image_tokens": 900}, NOW).reason == "no price for input image tokens"
     own = price(receipt("gpt-image-1.5", input_tokens=1000, input_image_tokens=900, output_tokens=0), NOW)
     assert own.cost_nanousd == 100 * 5000 + 900 * 8000
     made = price(
