@@ -64,6 +64,17 @@ def read_order(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     return read_prediction(body, facts)
 
 
+def read_fetched(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
+    """The answer to a poll.
+
+    One that still says `processing` beside its output may have been billed by `read_order`, and is not watched for its
+    end; an order that was not waited for is watched from its own answer on.
+    """
+    if body.get("status") in _REPLICATE_OPEN and body.get("output"):
+        return []
+    return read_prediction(body, facts)
+
+
 class StreamFold(Fold):
     """The events of a prediction's own stream: text, and at the end `done`. They name nothing that could be counted.
 
@@ -173,7 +184,7 @@ ZAI = REPLICATE._replace(
 
 FORMATS = (
     REPLICATE,
-    REPLICATE._replace(name="replicate_get", members=REPLICATE.members[:-1], read=read_prediction),
+    REPLICATE._replace(name="replicate_get", read=read_fetched),
     STREAM,
     DASHSCOPE,
     DASHSCOPE._replace(name="dashscope_task_get"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict
 
 import pytest
@@ -53,3 +54,16 @@ def test_a_prediction_and_its_stream_are_one_response(agent: Agent, stream_first
     (receipt,) = agent.receipts
     assert receipt["model"] == "org/m-1"
     assert receipt.get("usage_missing", False) is stream_first
+
+
+@pytest.mark.ids("B3")
+def test_a_prediction_that_was_waited_for_and_still_says_processing_is_billed_once(agent: Agent) -> None:
+    shown = {"id": "p-1", "model": "org/m-1", "status": "processing", "output": ["a"], "metrics": {}}
+    agent.simulator.set_default(body=json.dumps(shown).encode())
+    with httpx.Client(base_url=agent.url("replicate")) as client:
+        client.post(ORDER, json=BODY, headers={"prefer": "wait"})
+        client.get("/v1/predictions/p-1")
+        agent.simulator.set_default(body=json.dumps({**shown, "status": "succeeded"}).encode())
+        client.get("/v1/predictions/p-1")
+    (receipt,) = agent.settled(1)
+    assert receipt["usage_missing"] is True

@@ -314,6 +314,10 @@ add(
     says("replicate", (9, 30), **C1),
 )
 add(
+    "replicate prediction, fetched with a part of its output", REPLICATE, "/v1/predictions/c1",
+    whole({**PREDICTION, "status": "processing", "output": ["a"]}), JSON, (), method="GET",
+)  # fmt: skip
+add(
     "replicate prediction, waited for but not closed yet",
     REPLICATE,
     "/v1/predictions",

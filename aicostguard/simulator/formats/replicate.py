@@ -62,6 +62,7 @@ def create(call: Call) -> Reply:
     call.store.put(name, prediction)
     if call.request.headers.get("prefer", "").startswith("wait"):
         prediction.billed = True
+        prediction.polls = 0
         bill = call.bill(usage, model, response_id=name)
         return Reply(201, body=dumps(prediction.shown("succeeded")), bills=[bill])
     return Reply(201, body=dumps(prediction.shown("starting")))
