@@ -69,6 +69,23 @@ def _named(package: str, module: str, installer: str, distribution: str, first: 
     return _sdk(package, module, installer, distribution, first, end)._replace(version=package + ":__version__")
 
 
+def _tornado() -> Tuple[Instrument, Instrument]:
+    """Its two clients; the second needs pycurl."""
+    simple = Instrument(
+        "tornado", "tornado.simple_httpclient", _TRANSPORTS + "tornado", "tornado", ((6,), (7,)), "tornado:version"
+    )
+    return simple, simple._replace(module="tornado.curl_httpclient")
+
+
+def _lm15(package: str, distribution: str, first: Version, end: Version) -> Tuple[Instrument, Instrument]:
+    """lm15's own HTTP, blocking and not; `package` is where it is kept."""
+    version = "%s:__version__" % (distribution if distribution == "dspy" else package + "._version")
+    blocking = Instrument(
+        distribution, package + ".transports._sync", _TRANSPORTS + "lm15", distribution, (first, end), version
+    )
+    return blocking, blocking._replace(module=package + ".transports._async")
+
+
 INSTRUMENTS: Tuple[Instrument, ...] = (
     _transport("httpx", "httpx_like", (0, 23), (1,)),
     _transport("httpx2", "httpx_like", (2,), (3,)),
@@ -80,6 +97,11 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     Instrument("http.client", "http.client", _TRANSPORTS + "http_client", "", ((3, 9), (4,)), "sys:version", False),
     _socket("grpc._channel", "grpc", "grpcio", "grpc._grpcio_metadata:__version__", (1, 60), (2,)),
     _socket("grpc.aio._channel", "grpc", "grpcio", "grpc._grpcio_metadata:__version__", (1, 60), (2,)),
+    _transport("niquests", "niquests", (3, 7), (4,)),
+    _transport("curl_cffi", "curl_cffi", (0, 7), (1,))._replace(module="curl_cffi.requests.session"),
+    *_tornado(),
+    *_lm15("dspy._vendor.lm15", "dspy", (3, 4), (4,)),
+    *_lm15("lm15", "lm15", (1,), (2,)),
     _stainless("openai", "openai", (1, 30), (4,)),
     _stainless("anthropic", "anthropic", (0, 40), (3,)),
     _stainless("groq", "groq", (0, 9), (2,)),
@@ -183,7 +205,6 @@ def _hook(module: ModuleType, name: str) -> None:
     if isinstance(row, Handover):
         _hook_handover(row, module)
         return
-    first = not _hooks
     hook = _hooks[name] = Hook(row.label)
     try:
         if _ready is not None and row.ready:
@@ -200,7 +221,7 @@ def _hook(module: ModuleType, name: str) -> None:
             "counted. Run aicg-diagnose." % row.label,
         )
         health.fault("hooks.%s" % row.label, error)
-    if first:
+    if row.ready and not any(handover.module in _waiting or handover.module in _hooks for handover in HANDOVERS):
         _await(HANDOVERS)
 
 

@@ -157,6 +157,30 @@ def _bedrock(simulator: Simulator) -> Any:
     )
 
 
+def _curl(simulator: Simulator) -> Any:
+    from curl_cffi import requests
+
+    return requests.Session()
+
+
+def _niquests(simulator: Simulator) -> Any:
+    import niquests
+
+    return niquests.Session()
+
+
+def _lm15(simulator: Simulator) -> Any:
+    from lm15.transports import StdlibTransport
+
+    return StdlibTransport()
+
+
+def _lm15_async(simulator: Simulator) -> Any:
+    from lm15.transports import StdlibAsyncTransport
+
+    return StdlibAsyncTransport()
+
+
 _MAKERS: Dict[str, Callable[[Simulator], Any]] = {
     "google live": _google_live,
     "openai": _openai,
@@ -170,6 +194,10 @@ _MAKERS: Dict[str, Callable[[Simulator], Any]] = {
     "aiohttp": _aiohttp,
     "urllib3": _urllib3,
     "bedrock": _bedrock,
+    "curl_cffi": _curl,
+    "niquests": _niquests,
+    "lm15": _lm15,
+    "lm15 async": _lm15_async,
 }
 
 Ask = Callable[[Clients], Any]
@@ -630,3 +658,107 @@ def bedrock_stream(clients: Clients) -> Any:
         modelId="anthropic.claude-sonnet-4-5-20250929-v1:0", body=BEDROCK
     )
     return seen([event["chunk"]["bytes"] for event in answer["body"]])
+
+
+@_needs("curl_cffi")
+def curl_cffi_both(clients: Clients) -> Any:
+    streamed = clients["curl_cffi"].post(**post(clients, stream=True, encoding="gzip"), stream=True)
+    try:
+        return [
+            seen(clients["curl_cffi"].post(**post(clients)).content),
+            streamed.status_code,
+            seen(b"".join(streamed.iter_content())),
+        ]
+    finally:
+        streamed.close()
+
+
+@_needs("curl_cffi")
+def curl_cffi_async(clients: Clients) -> Any:
+    from curl_cffi import requests
+
+    async def ask() -> Any:
+        async with requests.AsyncSession() as session:
+            streamed = await session.post(**post(clients, stream=True), stream=True)
+            try:
+                return [
+                    seen((await session.post(**post(clients))).content),
+                    seen(b"".join([piece async for piece in streamed.aiter_content()])),
+                ]
+            finally:
+                await streamed.aclose()
+
+    return clients.run(ask())
+
+
+def _fetch(clients: Clients, client: str) -> Any:
+    from tornado.httpclient import AsyncHTTPClient
+
+    AsyncHTTPClient.configure(client)
+
+    async def ask() -> Any:
+        pieces: List[bytes] = []
+        http = AsyncHTTPClient(force_instance=True)
+        try:
+            plain, streamed = _for_urllib3(post(clients)), _for_urllib3(post(clients, stream=True))
+            answer = await http.fetch(plain.pop("url"), **plain)
+            await http.fetch(streamed.pop("url"), **streamed, streaming_callback=pieces.append)
+            return [answer.code, seen(answer.body), seen(b"".join(pieces))]
+        finally:
+            http.close()
+
+    return clients.run(ask())
+
+
+@_needs("tornado")
+def tornado_simple(clients: Clients) -> Any:
+    return _fetch(clients, "tornado.simple_httpclient.SimpleAsyncHTTPClient")
+
+
+@_needs("pycurl")
+def tornado_curl(clients: Clients) -> Any:
+    return _fetch(clients, "tornado.curl_httpclient.CurlAsyncHTTPClient")
+
+
+def _for_lm15(arguments: Dict[str, Any]) -> Any:
+    from lm15.transports import TransportRequest
+
+    return TransportRequest("POST", arguments["url"], list(arguments["headers"].items()), arguments["data"])
+
+
+@_needs("lm15")
+def lm15_stream(clients: Clients) -> Any:
+    with clients["lm15"].stream(_for_lm15(post(clients, stream=True))) as answer:
+        return [answer.status, seen(answer.read())]
+
+
+@_needs("lm15")
+def lm15_async_plain(clients: Clients) -> Any:
+    async def ask() -> Any:
+        async with clients["lm15 async"].stream(_for_lm15(post(clients))) as answer:
+            return [answer.status, seen(await answer.read())]
+
+    return clients.run(ask())
+
+
+@_needs("niquests")
+def niquests_both(clients: Clients) -> Any:
+    with clients["niquests"].post(**post(clients, stream=True, encoding="gzip"), stream=True) as streamed:
+        plain = clients["niquests"].post(**post(clients))
+        return [seen(plain.content), seen(b"".join(streamed.iter_content(50)))]
+
+
+@_needs("niquests")
+def niquests_async(clients: Clients) -> Any:
+    import niquests
+
+    async def ask() -> Any:
+        async with niquests.AsyncSession() as session:
+            plain = await session.post(**post(clients))
+            streamed = await session.post(**post(clients, stream=True), stream=True)
+            pieces = [piece async for piece in await streamed.iter_content(50)]
+            left = await session.post(**post(clients, stream=True), stream=True)
+            await left.close()
+            return [seen(plain.content), seen(b"".join(pieces))]
+
+    return clients.run(ask())

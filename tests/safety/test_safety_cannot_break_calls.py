@@ -37,13 +37,17 @@ from tests.safety.wiring import Wire
 #: stand-ins for a method of a library or of the import system, and what a user calls directly, by name
 STAND_INS = re.compile(
     r"transports/httpx_like\.py:_a?sync_send\.send"
-    r"|transports/httpx_like\.py:_(Sync|Async)Iterator\..*"
+    r"|capture/pieces\.py:(Sync|Async)Pieces\..*"
     r"|transports/httpx_like\.py:_(Bytes|Pieces)Decoder\.(decode|flush)"
     r"|transports/httpx_like\.py:_streams\.Tapped(Async)?Stream\.(__a?iter__|a?close|__getattr__)"
     r"|transports/requests\.py:_send\.send|transports/requests\.py:_told"
     r"|transports/requests\.py:(_close|_iter_content)\.\w+"
     r"|transports/urllib3\.py:(_urlopen|_fp_read|_handle_chunk|_update_chunk_length|_decode|_release_conn|_close)\.\w+"
     r"|transports/http_client\.py:(_putrequest|_endheaders|_getresponse|_reads|_close)\.\w+"
+    r"|transports/urllib3_future\.py:(_fp_read|_afp_read|_close|_aclose)\.\w+|transports/niquests\.py:_a?send\.send"
+    r"|transports/curl_cffi\.py:(_a?request|_a?iter_content|_aiter_content|_a?close|_a?told)(\.\w+)?"
+    r"|transports/tornado\.py:(_fetch_impl\.fetch_impl|_told\.streaming_callback|_finished\.finished)"
+    r"|transports/lm15\.py:(_stream\.stream|_do_stream\._do_stream|_released\.release|_areleased\.release)"
     r"|capture/entries/botocore\.py:_(sync|coroutine)\._make_api_call"
     r"|transports/aiohttp\.py:(_request\._request|_drained\.drained|_set_exception\.set_exception)"
     r"|transports/aiohttp\.py:TappedDeque\.append"

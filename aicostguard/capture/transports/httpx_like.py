@@ -16,6 +16,7 @@ from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.pieces import AsyncPieces, SyncPieces
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
 from aicostguard.health import debug
@@ -264,84 +265,6 @@ class _PiecesDecoder:
         return [*map(hide.show, self._inner.flush()), hide.rest()]
 
 
-class _SyncIterator:
-    # `close` is there because httpx2 delegates to this iterator, and closes the one below when it is closed itself.
-    __slots__ = ("_inner", "_next", "_see", "_tap")
-
-    def __init__(self, stream: Any, tap: Tap) -> None:
-        self._inner = iter(stream)
-        self._next = self._inner.__next__
-        self._see = tap.see or tap.raw
-        self._tap = tap
-
-    def __iter__(self) -> _SyncIterator:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            chunk: bytes = self._next()
-        except StopIteration:
-            self._tap.end(True)
-            raise
-        except BaseException:
-            self._tap.end(False)
-            raise
-        if not self._tap.idle:
-            try:
-                self._see(chunk)
-            except Exception as error:
-                self._tap.call.lost("tap", error)
-        return chunk
-
-    def close(self) -> None:
-        close = getattr(self._inner, "close", None)
-        if close is not None:
-            close()
-
-
-class _AsyncIterator:
-    # `asend`, `athrow` and `aclose` are there because httpx2 closes what looks like an asynchronous generator.
-    __slots__ = ("_inner", "_see", "_tap")
-
-    def __init__(self, stream: Any, tap: Tap) -> None:
-        self._inner = stream.__aiter__()
-        self._see = tap.see or tap.raw
-        self._tap = tap
-
-    def __aiter__(self) -> _AsyncIterator:
-        return self
-
-    async def __anext__(self) -> bytes:
-        tap = self._tap
-        try:
-            chunk: bytes = await self._inner.__anext__()
-        except StopAsyncIteration:
-            tap.end(True)
-            if tap.call.outbox:
-                await tap.call.drain()
-            raise
-        except BaseException:
-            tap.end(False)
-            raise
-        if not tap.idle:
-            try:
-                self._see(chunk)
-            except Exception as error:
-                tap.call.lost("tap", error)
-        return chunk
-
-    async def asend(self, value: Any) -> bytes:
-        return await self.__anext__()
-
-    async def athrow(self, *error: Any) -> Any:
-        return await self._inner.athrow(*error)
-
-    async def aclose(self) -> None:
-        close = getattr(self._inner, "aclose", None)
-        if close is not None:
-            await close()
-
-
 def _shown(pieces: Any, tap: Tap) -> Any:
     """The pieces, without the chunk that we asked for. Compressed ones are shown by the decoder."""
     try:
@@ -364,7 +287,7 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
             self._tap = tap
 
         def __iter__(self) -> Any:
-            return _shown(_SyncIterator(self._inner, self._tap), self._tap)
+            return _shown(SyncPieces(self._inner, self._tap), self._tap)
 
         def close(self) -> None:
             try:
@@ -383,7 +306,7 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
             self._tap = tap
 
         def __aiter__(self) -> Any:
-            return _shown(_AsyncIterator(self._inner, self._tap), self._tap)
+            return _shown(AsyncPieces(self._inner, self._tap), self._tap)
 
         async def aclose(self) -> None:
             try:

@@ -17,6 +17,7 @@ from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
 from aicostguard.capture.tap import TAP, Tap
+from aicostguard.capture.transports import urllib3_future
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -103,7 +104,9 @@ def _whole(call: Call, response: Any, content_type: str, body: bytes) -> None:
 
 
 def tap(raw: Any, tapped: Tap) -> bool:
-    """Put the tap into an unread response of urllib3. False when it is none."""
+    """Put the tap into an unread response of urllib3, or of what took its place. False when it is none."""
+    if urllib3_future.tap(raw, tapped):
+        return True
     if not all(hasattr(raw, name) for name in ("_decode", "_handle_chunk", "release_conn", "__dict__")):
         return False
     watch(tapped.call.hook, type(raw), _RAW if hasattr(raw, "_fp_read") else _BEFORE_FP_READ)

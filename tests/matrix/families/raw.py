@@ -114,6 +114,82 @@ def raw_httplib2(base: str, mode: str) -> Any:
     return json.loads(httplib2.Http().request(base + "/v1/chat/completions", "POST", json.dumps(BODY))[1])
 
 
+@case("raw.niquests", lambda url, mode: url("openai"), imports="niquests")
+def raw_niquests(base: str, mode: str) -> Any:
+    import niquests
+
+    url = base + "/v1/chat/completions"
+    if mode == "sync":
+        return niquests.post(url, json=BODY).json()
+    if mode == "stream":
+        with niquests.post(url, json={**BODY, **USAGE}, stream=True) as response:
+            return list(response.iter_lines())
+
+    async def run() -> Any:
+        async with niquests.AsyncSession() as session:
+            if mode == "async":
+                return (await session.post(url, json=BODY)).json()
+            response = await session.post(url, json={**BODY, **USAGE}, stream=True)
+            return b"".join([piece async for piece in await response.iter_content()])
+
+    return asyncio.run(run())
+
+
+@case("raw.curl_cffi", lambda url, mode: url("openai"), imports="curl_cffi")
+def raw_curl_cffi(base: str, mode: str) -> Any:
+    from curl_cffi import requests
+
+    url = base + "/v1/chat/completions"
+    if mode == "sync":
+        return requests.post(url, json=BODY).json()
+    if mode == "stream":
+        with requests.Session() as session:
+            response = session.post(url, json={**BODY, **USAGE}, stream=True)
+            try:
+                return list(response.iter_lines())
+            finally:
+                response.close()
+
+    async def run() -> Any:
+        async with requests.AsyncSession() as session:
+            if mode == "async":
+                return (await session.post(url, json=BODY)).json()
+            response = await session.post(url, json={**BODY, **USAGE}, stream=True)
+            try:
+                return [line async for line in response.aiter_lines()]
+            finally:
+                await response.aclose()
+
+    return asyncio.run(run())
+
+
+def fetched(client: str) -> Any:
+    """A fetch with tornado's default client, or another."""
+
+    def call(base: str, mode: str) -> Any:
+        from tornado.httpclient import AsyncHTTPClient
+
+        AsyncHTTPClient.configure(client)
+        chunks: Any = []
+
+        async def run() -> Any:
+            more = {"streaming_callback": chunks.append} if mode == "astream" else {}
+            body = json.dumps({**BODY, **USAGE} if mode == "astream" else BODY)
+            url = base + "/v1/chat/completions"
+            answer = await AsyncHTTPClient().fetch(url, method="POST", body=body, **more)
+            return [answer.code, answer.body, b"".join(chunks)]
+
+        return asyncio.run(run())
+
+    return call
+
+
+for _name, _client in (
+    ("raw.tornado", "tornado.simple_httpclient.SimpleAsyncHTTPClient"),
+    ("raw.tornado_curl", "tornado.curl_httpclient.CurlAsyncHTTPClient"),
+):
+    case(_name, lambda url, mode: url("openai"), ("async", "astream"), "tornado.httpclient")(fetched(_client))
+
 _STANDARD = ("raw.urllib", "raw.http.client")
 _ALL = ("raw.httpx", "raw.aiohttp", "raw.requests", "raw.urllib3", "raw.httplib2", *_STANDARD)
 
@@ -126,3 +202,11 @@ environment(
 )
 # before 1.26.10 urllib3 read in another way; long-lived Linux distributions ship 1.26.5
 environment("raw-early", ("requests==2.25.1", "urllib3==1.26.5"), ("raw.requests", "raw.urllib3", *_STANDARD))
+# urllib3-future, which comes with niquests, takes the place of urllib3 for requests, too
+_FUTURE = ("raw.niquests", "raw.requests", "raw.urllib3")
+environment("raw-niquests", ("niquests==3.21.2", "requests", "pytest"), _FUTURE)
+environment("raw-niquests-oldest", ("niquests==3.7.2", "requests==2.31.0"), _FUTURE)
+environment(
+    "raw-curl", ("curl_cffi==0.16.3", "tornado==6.6.1", "pycurl"), ("raw.curl_cffi", "raw.tornado", "raw.tornado_curl")
+)
+environment("raw-curl-oldest", ("curl_cffi==0.7.4", "tornado==6.1"), ("raw.curl_cffi", "raw.tornado"))

@@ -1,0 +1,103 @@
+"""tornado: `fetch_impl` of its two clients, through which every `AsyncHTTPClient.fetch` goes.
+
+It is given a request object that tornado has made for this one fetch, and a function to call with the response. Both
+are told apart from the user's own, so the user's request is not touched. The body of a response that was streamed to a
+`streaming_callback` is nowhere but there: its pieces are kept until the response says what they were.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Callable, List, Optional
+from urllib.parse import urlsplit
+
+from aicostguard import context
+from aicostguard.capture.call import Call, begin
+from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.tap import Tap
+
+
+def install(module: ModuleType, hook: Hook) -> None:
+    """Hook one of the two clients. Raises when `fetch_impl` is not where it was."""
+    curl = hasattr(module, "CurlAsyncHTTPClient")
+    owner = module.CurlAsyncHTTPClient if curl else module.SimpleAsyncHTTPClient
+    replace(hook, owner, "fetch_impl", lambda original: _fetch_impl(original, hook, curl))
+
+
+def _fetch_impl(original: Callable[..., Any], hook: Hook, curl: bool) -> Callable[..., Any]:
+    def fetch_impl(self: Any, request: Any, callback: Callable[[Any], None]) -> Any:
+        if hook.on and not context.inside.get():
+            callback = _watched(hook, request, callback, curl)
+        return original(self, request, callback)
+
+    return fetch_impl
+
+
+def _watched(hook: Hook, request: Any, callback: Callable[[Any], None], curl: bool) -> Callable[[Any], None]:
+    """What to call with the response: the same, or a function that also tells us."""
+    try:
+        if getattr(request.request, "original_request", None) is not None:
+            return callback  # a redirect is followed: the first request's function gets this response, too
+        call = _begin(hook, request)
+        if call is None:
+            return callback
+        pieces: List[bytes] = []
+        streaming = request.streaming_callback
+        if streaming is not None and not (curl and _is_coroutine_function(streaming)):  # curl's client refuses that
+            request.streaming_callback = _told(streaming, pieces)
+        return _finished(callback, call, pieces, curl and bool(request.decompress_response))
+    except Exception as error:
+        hook.failed("begin", error)
+        return callback
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & 0x80)
+
+
+def _begin(hook: Hook, request: Any) -> Optional[Call]:
+    parts = urlsplit(request.url)
+    body = request.body
+    return begin(
+        hook,
+        request.method.upper(),
+        parts.hostname or "",
+        parts.port,
+        parts.path,
+        lambda: body if isinstance(body, bytes) else None,
+    )
+
+
+def _told(streaming: Callable[[bytes], Any], pieces: List[bytes]) -> Callable[[bytes], Any]:
+    def streaming_callback(chunk: bytes) -> Any:
+        pieces.append(chunk)
+        return streaming(chunk)
+
+    return streaming_callback
+
+
+def _finished(callback: Callable[[Any], None], call: Call, pieces: List[bytes], decoded: bool) -> Callable[[Any], None]:
+    def finished(response: Any) -> None:
+        _response(call, response, pieces, decoded)
+        callback(response)
+
+    return finished
+
+
+def _response(call: Call, response: Any, pieces: List[bytes], decoded: bool) -> None:
+    try:
+        header = response.headers.get
+        code, content_type = response.code, header("Content-Type") or ""
+        if code == 599:  # tornado's own: no answer, or not all of it
+            if not pieces:
+                call.interrupted()
+                return
+            code, content_type = 200, "text/event-stream"
+        if call.open(code, content_type, header):
+            tap = Tap(call, None if decoded else header("Content-Encoding"))
+            tap.decoding = False
+            for piece in pieces or [response.body or b""]:
+                tap.raw(piece)
+            tap.end(response.code != 599)
+    except Exception as error:
+        call.hook.failed("response", error)

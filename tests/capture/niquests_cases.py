@@ -1,0 +1,118 @@
+"""niquests: ways to read a body and early ends, without and with the agent.
+
+Not collected with the rest: where niquests is installed urllib3-future takes the place of urllib3. `tests/matrix`
+runs this file in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Dict
+
+import niquests
+import pytest
+
+from aicostguard.health import health
+from tests.agent import Agent
+from tests.capture.tools import CHAT, STREAM, both, both_async, fixed, kind, only, shown
+
+PATH = "/v1/chat/completions"
+#: a stream that is still under way when its first piece has been read
+LONG = {"chunks": 400, "delay_ms": 5}
+GZIP = pytest.mark.parametrize("encoding", ["identity", "gzip"])
+
+
+NIQUESTS: Dict[str, Callable[[Any], Any]] = {
+    "content": lambda r: [r.content, r.text[:2]],
+    "iter_content": lambda r: b"".join(r.iter_content(11)),
+    "iter_raw": lambda r: len(b"".join(r.iter_raw(11))) > 100,
+    "iter_lines": lambda r: list(r.iter_lines()),
+    "raw": lambda r: r.raw.read(decode_content=True),
+    "json": lambda r: r.raw.data,
+}
+
+
+@pytest.mark.ids("A1", "A5", "G09")
+@GZIP
+@pytest.mark.parametrize("way", list(NIQUESTS))
+def test_niquests(agent: Agent, way: str, encoding: str) -> None:
+    for body in (STREAM, CHAT):
+        agent.simulator.set_default(**fixed(body is STREAM, encoding=encoding, chunk_size=11 if body is STREAM else 0))
+
+        def use(body: Any = body) -> Any:
+            with niquests.Session() as session:
+                response = session.post(agent.url("openai") + PATH, json=body, stream=True)
+                return [kind(response), kind(response.raw), shown(NIQUESTS[way](response)), response.status_code]
+
+        both(agent, use)
+        agent.balance()
+        assert "partial" not in only(agent)
+
+
+async def n_content(r: Any) -> Any:
+    return await r.content
+
+
+async def n_pieces(r: Any) -> Any:
+    return b"".join([piece async for piece in await r.iter_content(11)])
+
+
+async def n_raw(r: Any) -> Any:
+    return len(b"".join([piece async for piece in await r.iter_raw(11)])) > 100
+
+
+ANIQUESTS: Dict[str, Callable[[Any], Any]] = {"content": n_content, "iter_content": n_pieces, "iter_raw": n_raw}
+
+
+@pytest.mark.ids("A1", "A5", "G09")
+@GZIP
+@pytest.mark.parametrize("way", list(ANIQUESTS))
+def test_niquests_async(agent: Agent, way: str, encoding: str) -> None:
+    agent.simulator.set_default(**fixed(True, encoding=encoding, chunk_size=11))
+
+    async def use() -> Any:
+        async with niquests.AsyncSession() as session:
+            response = await session.post(agent.url("openai") + PATH, json=STREAM, stream=True)
+            return [kind(response), kind(response.raw), shown(await ANIQUESTS[way](response))]
+
+    both_async(agent, use)
+    agent.balance()
+    assert "partial" not in only(agent)
+
+
+@pytest.mark.ids("B10", "A4")
+@pytest.mark.parametrize("how", ["close", "cut", "async close"])
+def test_niquests_left(agent: Agent, how: str) -> None:
+    agent.simulator.set_default(**(fixed(True, cut_after=400) if how == "cut" else LONG))
+    if how == "async close":
+
+        async def use() -> None:
+            async with niquests.AsyncSession() as session:
+                response = await session.post(agent.url("openai") + PATH, json=STREAM, stream=True)
+                await (await response.iter_content(5)).__anext__()
+                await response.close()
+                assert len(agent.receipts) == 1
+
+        asyncio.run(use())
+    else:
+        with niquests.Session() as session:
+            response = session.post(agent.url("openai") + PATH, json=STREAM, stream=True)
+            if how == "cut":
+                with pytest.raises(niquests.exceptions.RequestException):
+                    list(response.iter_content(5))
+            else:
+                next(response.iter_content(5))
+                response.close()
+            assert len(agent.receipts) == 1
+    assert only(agent)["partial"] is True
+
+
+@pytest.mark.ids("B1", "G11")
+def test_niquests_multiplexed_is_counted_as_unmetered(agent: Agent) -> None:
+    with niquests.Session(multiplexed=True) as session:
+        response = session.post(agent.url("openai") + PATH, json=CHAT)
+        lazy = response.lazy
+        session.gather()
+        assert response.json()["usage"]
+    assert len(agent.receipts) + health.counters["unmetered"] == 1
+    assert health.counters["unmetered"] == lazy
