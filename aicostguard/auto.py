@@ -17,6 +17,9 @@ from aicostguard.receipt import Receipt
 if TYPE_CHECKING:
     from aicostguard.delivery import Delivery
 
+#: seconds that a flush may wait for estimates when it is not told
+FLUSH_SECONDS = 10.0
+
 _settings: Optional[config.Settings] = None
 _delivery: Optional[Delivery] = None
 _lock = threading.RLock()  # reentrant: a finaliser may deliver while the sender is made
@@ -53,12 +56,22 @@ def uninstrument() -> None:
 
 def flush(timeout: Optional[float] = None) -> bool:
     """Wait until every receipt made so far is delivered. False when that could not be done in `timeout` seconds."""
-    return True if _delivery is None else _delivery.flush(timeout)
+    return True if _delivery is None else _delivery.flush(_after_estimates(timeout))
 
 
 def shutdown(timeout: Optional[float] = None) -> bool:
     """Deliver what waits and stop the sender. False when something had to stay behind (it is in the spool)."""
-    return True if _delivery is None else _delivery.shutdown(timeout)
+    return True if _delivery is None else _delivery.shutdown(_after_estimates(timeout))
+
+
+def _after_estimates(timeout: Optional[float]) -> Optional[float]:
+    """Wait for the estimates under way; how much is left of `timeout` seconds."""
+    from aicostguard.capture.state import state
+
+    if state.estimates is None:
+        return timeout
+    left = state.estimates.flush(FLUSH_SECONDS if timeout is None else timeout)
+    return None if timeout is None else left
 
 
 def stats() -> Dict[str, Any]:
@@ -82,6 +95,16 @@ def _build() -> None:
 
             register_status(hooks.states)
             _delivery = Delivery(_settings)
+            if not _settings.inline and _settings.receipt == "full":
+                _estimate()
+
+
+def _estimate() -> None:
+    """Estimate where a provider tells no usage, if the extra is installed."""
+    from aicostguard.capture import estimating
+    from aicostguard.capture.state import state
+
+    state.estimates = estimating.make()
 
 
 def _deliver(receipt: Receipt) -> None:

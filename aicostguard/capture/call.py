@@ -22,6 +22,7 @@ from aicostguard.usage import Reading
 
 if TYPE_CHECKING:
     from aicostguard.capture.asking import Answer
+    from aicostguard.capture.estimating import Kept
 
 #: recognised endpoints that are remembered
 MAX_ENDPOINTS = 512
@@ -45,6 +46,7 @@ class Call:
         "asynchronous",
         "outbox",
         "hide",
+        "kept",
         "_request",
         "_meter",
     )
@@ -67,6 +69,8 @@ class Call:
         self.complete = False
         #: under `AICG_STREAM_USAGE=request`: what keeps the chunk that we asked for from the caller
         self.hide: Optional[Answer] = None
+        #: with the extra `estimate`: as much of the response as an estimate needs
+        self.kept: Optional[Kept] = None
         self._request = request
         # A list, because taking the meter out of it is one atomic step: the first of terminal event, close
         # and garbage collection wins, on whatever thread it happens.
@@ -91,6 +95,8 @@ class Call:
                 return
             if 200 <= status < 300:
                 now = perf_counter()
+                if state.estimates is not None:
+                    self.kept = state.estimates.keep(self.endpoint.format, body)
                 self._settle(read_body(self.endpoint, status, content_type, body, self._request, header), now)
             self.hook.worked()
         except Exception as error:
@@ -101,6 +107,8 @@ class Call:
         try:
             if not 200 <= status < 300:
                 return False
+            if state.estimates is not None:
+                self.kept = state.estimates.keep(self.endpoint.format)
             skip = once.lines_billed(self.endpoint) if self.endpoint.format in RESULTS else 0
             self._meter.append(Meter(self.endpoint, status, content_type, self._request, header, skip))
             return True
@@ -117,6 +125,8 @@ class Call:
             if self.first is None:
                 self.first = perf_counter()
             meter = meters[0]
+            if self.kept is not None:
+                self.kept.add(data)
             meter.feed(data)
             if meter.done:
                 self.end(True)
@@ -207,7 +217,9 @@ class Call:
             if reading.pending:
                 once.remember(reading)
             else:
-                self._emit(self._receipt(reading, now))
+                made = self._receipt(reading, now)
+                if self.kept is None or not self._estimated(reading, made, len(readings)):
+                    self._emit(made)
 
     def _receipt(self, reading: Reading, now: float) -> receipt.Receipt:
         more: Dict[str, Any] = {
@@ -254,6 +266,13 @@ class Call:
                 % (self.endpoint.provider, site, " (which could not ask here)" if state.ask else ""),
             )
 
+    def _estimated(self, reading: Reading, made: receipt.Receipt, of: int) -> bool:
+        """True when the receipt comes later, with an estimate of what the provider has not told."""
+        estimates, kept, self.kept = state.estimates, self.kept, None
+        if estimates is None or kept is None or of > 1 or state.inline or state.core or not state.deliver:
+            return False
+        return estimates.wanted(reading, self.endpoint.format) and estimates.put(made, kept, self._request)
+
     def _emit(self, made: receipt.Receipt) -> None:
         if state.inline and self.asynchronous:
             self.outbox.append(made)
@@ -272,7 +291,7 @@ class Unrecognised(Call):
     def __init__(self, hook: Hook) -> None:
         self.hook = hook
         self.endpoint = _NONE
-        self.logical = self.hide = None
+        self.logical = self.hide = self.kept = None
         self.complete = self.asynchronous = False
         self._meter = []
         self.outbox = []

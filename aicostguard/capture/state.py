@@ -5,10 +5,13 @@ Owns one process-wide value that `auto` fills in, so that capture never imports 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from aicostguard.capture.caller import Rule
 from aicostguard.receipt import Receipt
+
+if TYPE_CHECKING:
+    from aicostguard.capture.estimating import Estimates
 
 
 class State:
@@ -22,6 +25,8 @@ class State:
         self.core = False
         #: ask for usage on chat streams that did not (`AICG_STREAM_USAGE=request`)
         self.ask = False
+        #: what estimates where the provider has told no usage (extra `estimate`)
+        self.estimates: Optional[Estimates] = None
         self.hosts = ()
         self.rule = Rule()
         #: the feature when there is no other
