@@ -111,6 +111,8 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     _sdk("google.genai", "_api_client", "google_genai", "google-genai", (1,), (4,))._replace(
         version="google.genai.version:__version__"
     ),
+    _sdk("claude_agent_sdk", "_internal.query", "claude_agent", "claude-agent-sdk", (0, 1), (1,)),
+    _sdk("claude_agent_sdk", "client", "claude_agent", "claude-agent-sdk", (0, 1), (1,)),
     _sdk("mistralai", "basesdk", "speakeasy", "mistralai", (1,), (2,)),
     _sdk("mistralai.client", "basesdk", "speakeasy", "mistralai", (2,), (4,)),
     _stainless("writerai", "writer-sdk", (2,), (4,)),

@@ -23,6 +23,8 @@ from tests.matrix.case import CASES, Case
 
 #: headers that differ from run to run, or from client to client
 _VOLATILE = re.compile(r"(idempotency|date|timing|authorization|amz|user-agent|stainless|cookie|host)", re.IGNORECASE)
+#: programs of their own, whose requests hold ids and folders that are new in every run
+_PROCESSES = ("claude-cli",)
 _IDS = re.compile(
     r"((chatcmpl|cmpl|resp|msg|rs|gen|req|fc|call)[-_][A-Za-z0-9-]{4,}|\b1[67]\d{8}(\.\d+)?\b|0x[0-9a-f]{6,})"
 )
@@ -51,7 +53,7 @@ def requests_of(simulator: Simulator) -> List[Any]:
         [
             row.method,
             row.path,
-            unbounded(row.body).decode("latin-1"),
+            "" if (row.header("user-agent") or "").startswith(_PROCESSES) else unbounded(row.body).decode("latin-1"),
             sorted(n.lower() for n, _ in row.headers if not _VOLATILE.search(n)),
         ]
         for row in simulator.exchanges
@@ -90,6 +92,9 @@ def run_case(case: Case, mode: str, simulator: Simulator, got: List[Any], client
             time.sleep(0.02)
     result["requests"] = requests_of(simulator)
     billed = as_delivered(simulator.billed())
+    if not any(row.usage and row.usage.reported_cost_nanousd is not None for row in billed):
+        # Nothing on the wire states a cost: what a receipt has of it is the SDK's own sum.
+        got[:] = [{key: value for key, value in row.items() if key != "reported_cost_nanousd"} for row in got]
     result["billed"] = sorted(map(repr, map(key_of_billed, billed)))
     result["receipts"] = sorted(map(repr, map(key_of_receipt, got)))
     result["missing_expected"] = any(row.usage is None for row in billed)

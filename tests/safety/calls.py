@@ -474,6 +474,27 @@ def rpc_async(clients: Clients) -> Any:
     return clients.run(ask())
 
 
+@_needs("aicostguard")
+def claude_agent(clients: Clients) -> Any:
+    """Two turns of a process, and one that is ended in a turn; a stand-in for the package (see tests/claude.py)."""
+    from tests import claude
+
+    claude.stand_in()
+
+    async def ask() -> Any:
+        turns = [claude.assistant(), claude.result(a=claude.sums(10, 20)), claude.assistant()]
+        query = claude.Query(turns, resume="s")
+        await query.start()
+        client = claude.ClaudeSDKClient(query)
+        await client.query("hi")
+        found = [seen(json.dumps(message)) async for message in client.receive_response()]
+        found += [seen(json.dumps(message)) async for message in query.receive_messages()]
+        await query.close()
+        return found
+
+    return clients.run(ask())
+
+
 _ASK = b"\x0a\x01x\x12\x06grok-4"
 _CHUNKS = "/xai_api.Chat/GetCompletionChunk"
 _GEMINI = "/google.ai.generativelanguage.v1beta.GenerativeService/GenerateContent"

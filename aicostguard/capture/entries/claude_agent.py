@@ -1,0 +1,172 @@
+"""claude-agent-sdk: `Query`, through which every message of the Claude Code process comes.
+
+The HTTP happens in a child process that is no Python, so this entry meters, by the process's own results. A turn
+belongs to whoever sent its prompt (`ClaudeSDKClient.query`), else to whoever started the process; its latency is the
+duration that the result states.
+"""
+
+from __future__ import annotations
+
+import collections
+from time import perf_counter
+from types import ModuleType
+from typing import Any, AsyncIterator, Callable, Deque, Dict, List, Optional
+
+from aicostguard import context
+from aicostguard.capture.call import Call
+from aicostguard.capture.patch import Hook, replace
+from aicostguard.metering.claude_code import Results, Sums
+from aicostguard.metering.endpoints import Endpoint
+from aicostguard.usage import Reading
+
+#: where a `Query` keeps its run
+_RUN = "_aicostguard_run"
+_ENDPOINT = Endpoint("anthropic", "claude_code")
+MOST_ASKED = 64
+#: sessions whose sums are remembered, for when another process goes on with one
+MOST_SESSIONS = 1024
+_sessions: Dict[str, Sums] = {}
+
+
+def install(module: ModuleType, hook: Hook) -> None:
+    """Hook `claude_agent_sdk._internal.query` or `claude_agent_sdk.client`. Raises when a method is not there."""
+    if module.__name__.endswith("._internal.query"):
+        replace(hook, module.Query, "start", lambda original: _start(original, hook))
+        replace(hook, module.Query, "receive_messages", _receive_messages)
+        replace(hook, module.Query, "close", _close)
+    else:
+        replace(hook, module.ClaudeSDKClient, "query", lambda original: _query(original, hook))
+
+
+class Run:
+    """One process: its results, and who has asked."""
+
+    def __init__(self, hook: Hook, opened: Call, results: Results) -> None:
+        self.hook = hook
+        self.waiting: List[Call] = []
+        self._opened = opened
+        self._asked: Deque[Call] = collections.deque(maxlen=MOST_ASKED)
+        self._results = results  # the last one: see `__del__`
+
+    def asked(self) -> None:
+        """The user sends a prompt."""
+        try:
+            self._asked.append(_call(self.hook))
+        except Exception as error:
+            self.hook.failed("asked", error)
+
+    def seen(self, message: Any) -> None:
+        """A message of the process, before the user sees it."""
+        try:
+            if type(message) is dict:
+                readings = self._results.seen(message)
+                if message.get("type") == "result":
+                    asked = self._asked.popleft() if self._asked else self._opened
+                    self._take(asked, readings, message.get("duration_ms"))
+        except Exception as error:
+            self._opened.lost("seen", error)
+
+    def left(self) -> None:
+        """The process is over."""
+        try:
+            self._take(self._asked.popleft() if self._asked else self._opened, self._results.left(), None)
+        except Exception as error:
+            self._opened.lost("left", error)
+
+    async def drain(self) -> None:
+        """Deliver what waits, without blocking the loop."""
+        calls, self.waiting = self.waiting, []
+        for call in calls:
+            await call.drain()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_results"):
+            self.left()
+
+    def _take(self, call: Call, readings: List[Reading], duration: Any) -> None:
+        if not readings:
+            return
+        if type(duration) is int:
+            call.started = perf_counter() - duration / 1000
+        call.take(readings)
+        if call.outbox:
+            self.waiting.append(call)
+
+
+def _call(hook: Hook) -> Call:
+    return Call(hook, _ENDPOINT, context.logical.get(), _no_body, True)
+
+
+def _no_body() -> Optional[bytes]:
+    return None
+
+
+def _begin(hook: Hook, query: Any) -> None:
+    try:
+        while len(_sessions) > MOST_SESSIONS:
+            _sessions.pop(next(iter(_sessions)), None)
+        options = getattr(query.transport, "_options", None)
+        resume = getattr(options, "resume", None)
+        resumed = bool(resume or getattr(options, "continue_conversation", False))
+        results = Results(_sessions, resumed, resume if isinstance(resume, str) else None)
+        query.__dict__[_RUN] = Run(hook, _call(hook), results)
+    except Exception as error:
+        hook.failed("begin", error)
+
+
+def _ask(hook: Hook, client: Any) -> None:
+    try:
+        run: Optional[Run] = getattr(getattr(client, "_query", None), _RUN, None)
+        if run is not None:
+            run.asked()
+    except Exception as error:
+        hook.failed("ask", error)
+
+
+def _start(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if hook.on:
+            _begin(hook, self)
+        return await original(self, *args, **kwargs)
+
+    return start
+
+
+def _query(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    async def query(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if hook.on:
+            _ask(hook, self)
+        return await original(self, *args, **kwargs)
+
+    return query
+
+
+def _receive_messages(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def receive_messages(self: Any) -> AsyncIterator[Any]:
+        messages = original(self)
+        run: Optional[Run] = self.__dict__.get(_RUN)
+        try:
+            async for message in messages:
+                if run is not None:
+                    run.seen(message)
+                    if run.waiting:
+                        await run.drain()
+                yield message
+        finally:
+            await messages.aclose()
+
+    return receive_messages
+
+
+def _close(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            run: Optional[Run] = self.__dict__.get(_RUN)
+            if run is not None:
+                run.left()
+                if run.waiting:
+                    await run.drain()
+
+    return close
