@@ -39,6 +39,11 @@ _FLAT: Dict[str, str] = {
 }
 #: members that only a response with vectors has
 _VECTORS = ("embedding", "embeddings", "embeddingsByType")
+#: members of which an answer has one, whoever made the model; a body with an `error` and none of them is no answer
+_SUBSTANCE = (
+    "choices", "completion", "completions", "content", "generation", "generations", "images", "message", "output",
+    "outputs", "results", "text", *_VECTORS,
+)  # fmt: skip
 #: an event of an invocation's stream can matter only if one of these is in it …
 _NEEDLES = (b'"message_', b'"usage"', b"invocationMetrics", b'"error"')
 #: … or it is the last with one of these: Meta's models count up in every event
@@ -233,7 +238,7 @@ def _main(reading: Reading, told: Mapping[str, int], facts: Facts, alone: bool) 
     return reading._replace(
         usage=usage,
         service_tier=_tier_of(facts) or reading.service_tier,
-        mismatch=reading.mismatch or other,
+        mismatch=reading.mismatch or other or (usage is not None and inconsistent(usage)),
     )
 
 
@@ -249,7 +254,7 @@ def read_invoke(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     _completions(body, flat)
     usage, mismatch = _family(raw, flat, facts)
     usage = _filled(usage, told)
-    if usage is None and is_error(body, *(key for key in body if key != "error")):
+    if usage is None and is_error(body, *_SUBSTANCE):
         return []
     operation = None
     made = _pictures(body)
@@ -268,7 +273,9 @@ def _ranked(results: object) -> bool:
 
 
 def _no_output(usage: Optional[Usage]) -> Optional[Usage]:
-    return None if usage is None or usage.input_tokens is None else usage._replace(output_tokens=0)
+    if usage is None or usage.input_tokens is None or usage.output_tokens is not None:
+        return usage
+    return usage._replace(output_tokens=0)
 
 
 def read_vectors(body: Mapping[str, Any], facts: Facts) -> List[Reading]:

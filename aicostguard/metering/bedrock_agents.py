@@ -71,7 +71,9 @@ class AgentFold(Fold):
         return False
 
     def _part(self, part: Mapping[str, Any]) -> None:
-        for trace in mapping(part.get("trace")).values():
+        for kind, trace in mapping(part.get("trace")).items():
+            if not kind.endswith("Trace"):
+                continue
             asked = mapping(mapping(trace).get("modelInvocationInput"))
             name, step = text(asked.get("foundationModel")), text(asked.get("traceId"))
             if name is not None and step is not None:
@@ -108,7 +110,7 @@ class UntoldFold(Fold):
 
 def read_untold(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     """A response that never tells what it used."""
-    return [] if is_error(body, *(key for key in body if key != "error")) else [Reading(None, None)]
+    return [] if is_error(body, "output", "results", "queries", "invocationArn") else [Reading(None, None)]
 
 
 def read_guardrail(body: Mapping[str, Any], facts: Facts) -> List[Reading]:

@@ -27,10 +27,13 @@ class Events:
     unread, so that the work of `data_of` is done only for the few that matter.
     """
 
-    __slots__ = ("_pieces", "_edge", "_started")
+    __slots__ = ("_pieces", "_size", "_lost", "_edge", "_started")
 
     def __init__(self) -> None:
         self._pieces: List[bytes] = []
+        self._size = 0
+        #: the start of the event that is pending was let go: nothing is made of half an event
+        self._lost = False
         #: the last three bytes of what is pending: enough to see a blank line that a split cut in two
         self._edge = b""
         self._started = False
@@ -47,13 +50,19 @@ class Events:
             # No join here: a large event that comes in many pieces must not cost the square of its length.
             self._pieces.append(data)
             self._edge = edge[-3:]
+            self._size += len(data)
+            if self._size > MOST:
+                self._pieces, self._size, self._lost = [b":"], 1, True
             return []
         self._pieces.append(data)
         pending = b"".join(self._pieces)
         blocks = pending.split(b"\n\n") if b"\r" not in pending else re.split(BLANK, pending)
         rest = blocks.pop()
         self._pieces = [rest] if rest else []
+        self._size = len(rest)
         self._edge = rest[-3:]
+        if self._lost and blocks:
+            self._lost, blocks[0] = False, b":"
         if not self._started and blocks:
             self._started = True
             if blocks[0].startswith(_BOM):
@@ -62,7 +71,7 @@ class Events:
 
     def rest(self) -> bytes:
         """What is left at the end: some servers leave out the last blank line, and SDKs read it all the same."""
-        rest = b"".join(self._pieces)
+        rest = b"" if self._lost else b"".join(self._pieces)
         self._pieces = []
         return rest if self._started else rest[3:] if rest.startswith(_BOM) else rest
 
@@ -84,15 +93,16 @@ class Lines:
     def feed(self, data: bytes) -> List[bytes]:
         """The lines completed by `data`. Of a line longer than `MOST` nothing is left that could be read."""
         self._pieces.append(data)
+        self._size += len(data)
         if b"\n" not in data:
-            self._size += len(data)
             if self._size > MOST:
-                self._pieces, self._size = [b"\0"], 0
+                # No JSON begins so: nothing is made of half a line.
+                self._pieces, self._size = [b"\0"], 1
             return []
-        self._size = 0
         lines = b"".join(self._pieces).split(b"\n")
         rest = lines.pop()
         self._pieces = [rest] if rest else []
+        self._size = len(rest)
         return lines
 
     def rest(self) -> bytes:

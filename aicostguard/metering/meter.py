@@ -44,7 +44,8 @@ class Meter:
     __slots__ = (
         "done", "lines", "skip", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body",
         "_first", "_head", "_quiet", "_needles", "_sentinel", "_watched", "_facts", "_finished", "_gap", "_gap_size",
-        "_data", "_perhaps_lines", "_file", "_opaque",
+        "_data", "_perhaps_lines", "_broken_line", "_declared",
+        "_file", "_opaque",
     )  # fmt: skip
 
     def __init__(
@@ -83,12 +84,13 @@ class Meter:
         self._data = data_of
         #: a body that could still turn out to be lines
         self._perhaps_lines = False
+        self._broken_line = False
+        #: the response calls itself an AWS event stream
+        self._declared = content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM
         #: the lines of a file of results
         self._file: Optional[Lines] = None
         #: the bytes are neither JSON nor events: none of them is held
         self._opaque = False
-        if not self._finished and content_type[: len(_EVENTSTREAM)].lower() == _EVENTSTREAM:
-            self._frames()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Near-free for whole events that cannot matter."""
@@ -120,8 +122,10 @@ class Meter:
             self._stream()
         self._messages = Messages((b"",) if self._format.raw_payload else self._format.wanted)
 
-    def _may_be_framed(self) -> bool:
-        return self._format is not None and bool(self._format.wanted or self._format.raw_payload)
+    def _may_be_framed(self, first: int) -> bool:
+        if self._declared:
+            return True
+        return first < 2 and self._format is not None and bool(self._format.wanted or self._format.raw_payload)
 
     def _framed(self, data: bytes) -> None:
         """AWS messages: a fold's, or pieces of the answer as they are."""
@@ -137,7 +141,9 @@ class Meter:
     def _take(self, data: bytes) -> None:
         if self._body is not None:
             self._body.feed(data)
-            if self._perhaps_lines:
+            # No look at what is held before a line has ended: a body in many pieces must not cost their square.
+            if self._perhaps_lines and (self._broken_line or b"\n" in data):
+                self._broken_line = True
                 self._second_line()
         elif self._events is not None:
             blocks = self._events.feed(data)
@@ -160,6 +166,8 @@ class Meter:
             return
         start = (start[3:] if start.startswith(_BOM) else start).lstrip()
         if not start:
+            # Blanks that keep a connection alive, perhaps for hours
+            self._first = b""
             return
         row = self._format
         assert row is not None
@@ -170,11 +178,11 @@ class Meter:
         elif start[0] in b"{[":
             self._body = Body(row.most)
             self._perhaps_lines = start[:1] == b"{" and row.lines
-        elif start[0] < 2 and self._messages is None and self._may_be_framed():
-            # No text begins so: the length of an AWS message, whose CRC proves it.
-            if len(self._first) < PRELUDE:
+        elif self._messages is None and self._may_be_framed(start[0]):
+            # No text begins so: the length of an AWS message, whose CRC proves it where nothing else says it.
+            if not self._declared and len(self._first) < PRELUDE:
                 return
-            if is_prelude(self._first):
+            if self._declared or is_prelude(self._first):
                 self._frames()
                 data, self._first = self._first, b""
                 self._framed(data)

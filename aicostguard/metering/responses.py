@@ -127,7 +127,8 @@ class ResponsesFold(Fold):
 
 
 _MEMBERS = ("tool_usage", "status", "model", "id", "service_tier", "error")
-_MARKS = (b'_search_call"',)
+# The image tool's model is named among the tools.
+_MARKS = (b'_search_call"', b'"image_generation"')
 
 RESPONSES = Format(
     "responses", None, "usage", _MEMBERS, _MARKS, read_response, (b'"response":', b'"error"'), None, ResponsesFold, 1,
