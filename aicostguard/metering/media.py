@@ -199,7 +199,8 @@ def read_video(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
 
 
 IMAGES = Format(
-    "images", "image", "usage", ("model", "error", "svg_usage"), (), read_images,
+    # xAI's usage is the cost alone: then the images in the body are counted, too.
+    "images", "image", "usage", ("model", "error", "svg_usage"), (b'"cost_in_usd_ticks"',), read_images,
     (b'"usage"', b'"error"'), b"[DONE]", ImageFold, 1, _DOCS + "images", most=_MOST,
 )  # fmt: skip
 TRANSCRIPTION = Format(

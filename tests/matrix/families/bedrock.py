@@ -149,3 +149,35 @@ environment("boto3-1.44.5", ("boto3==1.44.5",), _BOTO3, True)
 environment("aioboto3-15.5.0", ("aioboto3==15.5.0",), (*_BOTO3, "aioboto3", "aioboto3.invoke_model"))
 environment("langchain-aws-1.9.1", ("langchain-aws==1.9.1",), ("langchain-aws",))
 environment("any-llm-bedrock-1.40.2", ("any-llm-sdk[bedrock]==1.40.2",), ("any-llm.bedrock",))
+
+
+def litellm_given(url: Url, mode: str) -> Any:
+    import os
+
+    os.environ.update(LITELLM_LOCAL_MODEL_COST_MAP="True", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x")
+    return {
+        "model": "bedrock/anthropic.claude-3-5-sonnet-20241022-v2:0",
+        "api_base": url("bedrock"),
+        "aws_region_name": "us-east-1",
+        "messages": HI,
+    }
+
+
+@case("litellm.bedrock", litellm_given, imports="litellm")
+def litellm_bedrock(given: Any, mode: str) -> Any:
+    import litellm
+
+    if mode == "sync":
+        return litellm.completion(**given).choices[0].message.content
+    if mode == "stream":
+        return [piece.choices[0].delta.content for piece in litellm.completion(stream=True, **given)]
+
+    async def run() -> Any:
+        if mode == "async":
+            return (await litellm.acompletion(**given)).choices[0].message.content
+        return [piece.choices[0].delta.content async for piece in await litellm.acompletion(stream=True, **given)]
+
+    return LOOP.run_until_complete(run())
+
+
+environment("litellm-bedrock-1.106.2", ("litellm==1.106.2", "boto3"), ("litellm.bedrock",))
