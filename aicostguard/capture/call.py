@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 #: recognised endpoints that are remembered
 MAX_ENDPOINTS = 512
 
+_ASK_FOR_IT = (
+    " OpenAI-style chat streams report it when asked: stream_options={'include_usage': True}, or "
+    "AICG_STREAM_USAGE=request%s."
+)
+
 Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
 
@@ -259,12 +264,16 @@ class Call:
         if reading.streamed and not reading.partial:
             # Cleaned, as on the receipt: a warning goes to logs and to the status file.
             site = receipt.clean_label(self.feature, state.salt)[0] or "this program"
+            # Other formats have nothing to ask with.
+            hint = _ASK_FOR_IT % (" (which could not ask here)" if state.ask else "") if self._could_ask() else ""
             health.warn(
                 "stream-without-usage:%s:%s" % (self.endpoint.provider, site),
-                "aicostguard: a stream from %s in %s carried no usage, so its cost is not known. OpenAI-style chat "
-                "streams report it when asked: stream_options={'include_usage': True}, or AICG_STREAM_USAGE=request%s."
-                % (self.endpoint.provider, site, " (which could not ask here)" if state.ask else ""),
+                "aicostguard: a stream from %s in %s carried no usage, so its cost is not known.%s"
+                % (self.endpoint.provider, site, hint),
             )
+
+    def _could_ask(self) -> bool:
+        return self.endpoint.format in ("chat", "completions", "watsonx_chat")
 
     def _estimated(self, reading: Reading, made: receipt.Receipt, of: int) -> bool:
         """True when the receipt comes later, with an estimate of what the provider has not told."""

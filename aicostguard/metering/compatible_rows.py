@@ -21,6 +21,12 @@ COMPATIBLE: Tuple[Provider, ...] = (
         docs="https://docs.baseten.co/inference/model-apis/overview",
     ),
     Provider("deepinfra", ("api.deepinfra.com",), docs="https://deepinfra.com/docs/advanced/openai_api"),
+    Provider(
+        "github",
+        ("models.github.ai", "models.inference.ai.azure.com"),
+        formats=("chat", "embeddings"),
+        docs="https://docs.github.com/en/rest/models/inference",
+    ),
     Provider("jina", ("api.jina.ai",), formats=("chat", "embeddings", "rerank"), docs="https://docs.jina.ai/"),
     Provider(
         "minimax",

@@ -11,6 +11,12 @@ from typing import Tuple
 
 from aicostguard.metering.provider import OPENAI_FORMATS, Path, Provider
 
+#: Cohere's second version, also at clouds that serve its models
+COHERE_V2 = (
+    Path(r"/v2/chat\Z", "cohere_v2"),
+    Path(r"/v[12]/embed\Z", "cohere_embeddings"),
+    Path(r"/v2/rerank\Z", "cohere_rerank"),
+)
 _ZAI = (
     Path(r"/(async/chat/completions|videos/generations|async/images/generations)\Z", "zai_task"),
     Path(r"/async-result/(?P<id>[^/]+)\Z", "zai_task_get", "GET"),
@@ -23,11 +29,9 @@ NATIVE: Tuple[Provider, ...] = (
         ("api.cohere.com", "api.cohere.ai", "*.api.cohere.com"),
         formats=("chat", "embeddings"),
         paths=(
-            Path(r"/v1/(chat|generate|summarize)\Z", "cohere_v1"),
-            Path(r"/v2/chat\Z", "cohere_v2", anywhere=True),
-            Path(r"/v[12]/embed\Z", "cohere_embeddings", anywhere=True),
+            *(path._replace(anywhere=True) for path in COHERE_V2),
+            Path(r"/v1/(chat|generate|summarize|classify)\Z", "cohere_v1"),
             Path(r"/v1/rerank\Z", "cohere_rerank"),
-            Path(r"/v2/rerank\Z", "cohere_rerank", anywhere=True),
             Path(r"/(detokenize|check-api-key|datasets|connectors(/.*)?)\Z", ""),
         ),
         sdks=("cohere",),
@@ -198,6 +202,22 @@ NATIVE: Tuple[Provider, ...] = (
         ),
         region=2,
         docs="https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html",
+    ),
+    Provider(
+        "cloudflare",
+        ("api.cloudflare.com",),
+        formats=(),
+        within=("/client/v4/accounts/",),
+        paths=(
+            Path(r"/ai/v1/chat/completions\Z", "chat"),
+            Path(r"/ai/v1/completions\Z", "completions"),
+            Path(r"/ai/v1/embeddings\Z", "embeddings"),
+            Path(r"/ai/v1/responses\Z", "responses"),
+            Path(r"/ai/run/(?P<model>@.+)\Z", "cloudflare"),
+            # The host serves all of Cloudflare.
+            Path("", ""),
+        ),
+        docs="https://developers.cloudflare.com/workers-ai/configuration/open-ai-compatibility/",
     ),
     Provider(
         "aleph-alpha",

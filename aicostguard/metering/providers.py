@@ -13,7 +13,7 @@ from typing import Dict, List, Optional, Tuple
 from aicostguard.metering.bedrock_rows import BEDROCK
 from aicostguard.metering.compatible_rows import COMPATIBLE
 from aicostguard.metering.job_rows import ANTHROPIC_JOBS, FIREWORKS_PATHS, GOOGLE_JOBS, MISTRAL_PATHS, XAI_PATHS
-from aicostguard.metering.native_rows import NATIVE
+from aicostguard.metering.native_rows import COHERE_V2, NATIVE
 from aicostguard.metering.provider import (
     BY_TOTAL,
     INCLUDED,
@@ -53,7 +53,16 @@ PROVIDERS: Tuple[Provider, ...] = (
         ("*.openai.azure.com", "*.openai.azure.us", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"),
         formats=(*OPENAI_FORMATS, "messages"),
         within=("/openai/", "/models/", "/anthropic/", "/providers/"),
+        paths=COHERE_V2,
         docs="https://learn.microsoft.com/azure/ai-foundry/openai/reference",
+    ),
+    # A model of the catalog, deployed without a server of one's own.
+    Provider(
+        "azure",
+        ("*.models.ai.azure.com",),
+        formats=(*OPENAI_FORMATS, "rerank"),
+        paths=(*COHERE_V2, Path(r"/v1/chat\Z", "cohere_v1")),
+        docs="https://learn.microsoft.com/azure/ai-foundry/reference/reference-model-inference-chat-completions",
     ),
     Provider(
         "anthropic",

@@ -66,6 +66,7 @@ MODULES: Dict[str, str] = {
     "dashscope_embeddings": "dashscope",
     "dashscope_rerank": "dashscope",
     "sagemaker": "sagemaker",
+    "cloudflare": "cloudflare",
     "aleph_alpha": "aleph_alpha",
     "aleph_alpha_embeddings": "aleph_alpha",
     "unmeasured": "unmeasured",

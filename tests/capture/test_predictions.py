@@ -7,6 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
+from aicostguard.health import health
 from tests.agent import Agent
 
 httpx = pytest.importorskip("httpx")
@@ -54,6 +55,8 @@ def test_a_prediction_and_its_stream_are_one_response(agent: Agent, stream_first
     (receipt,) = agent.receipts
     assert receipt["model"] == "org/m-1"
     assert receipt.get("usage_missing", False) is stream_first
+    # Its streams never tell: there is nothing to advise.
+    assert "stream_options" not in str(health.snapshot().get("warnings"))
 
 
 @pytest.mark.ids("B3")

@@ -11,6 +11,9 @@ HOSTS: Tuple[Tuple[str, str, str, Dict[str, Any], Dict[str, int]], ...] = (
     ("arcee", "api.arcee.ai", "/v1/chat/completions", {}, {}),
     ("baseten", "inference.baseten.co", "/v1/chat/completions", {}, {}),
     ("deepinfra", "api.deepinfra.com", "/v1/openai/chat/completions", {"estimated_cost": 0.0000268}, {}),
+    ("github", "models.github.ai", "/orgs/o/inference/chat/completions", {}, {}),
+    ("azure", "m.eastus2.models.ai.azure.com", "/v1/chat/completions", {}, {}),
+    ("cloudflare", "api.cloudflare.com", "/client/v4/accounts/a/ai/v1/chat/completions", {}, {}),
     ("jina", "api.jina.ai", "/v1/chat/completions", {}, {}),
     (
         "minimax", "api.minimax.io", "/v1/chat/completions",
@@ -56,3 +59,21 @@ add("perplexity task that failed", SONAR, "/v1/async/sonar/c1", whole({**ORDERED
 add("perplexity embeddings", SONAR, "/v1/contextualizedembeddings",
     whole({"object": "list", "data": [], "model": "m-1", "usage": {"prompt_tokens": 8, "total_tokens": 8}}), JSON,
     says("perplexity", (8, 0), operation="embeddings"))  # fmt: skip
+
+# --- Cohere at Azure, Workers AI ---------------------------------------------------------------------------------
+UNITS = {
+    "billed_units": {"input_tokens": 12, "output_tokens": 47},
+    "tokens": {"input_tokens": 212, "output_tokens": 47},
+}
+ANSWER = {"id": "c1", "message": {"role": "assistant", "content": []}, "finish_reason": "COMPLETE", "usage": UNITS}
+add("cohere at azure", "a.services.ai.azure.com", "/providers/cohere/v2/chat", whole(ANSWER), JSON,
+    says("azure", (12, 47), **C1), {"model": "m-1"})  # fmt: skip
+WORKERS = "/client/v4/accounts/a/ai/run/@cf/meta/m-1"
+add("workers ai", "api.cloudflare.com", WORKERS,
+    whole({"result": {"response": "a", "usage": counts(15, 16)}, "success": True, "errors": [], "messages": []}), JSON,
+    says("cloudflare", (15, 16), "@cf/meta/m-1"))  # fmt: skip
+add("workers ai stream", "api.cloudflare.com", WORKERS,
+    sse({"response": "a"}, {"response": "b"}, {"response": "", "usage": counts(15, 16)}, done=True), SSE,
+    says("cloudflare", (15, 16), "@cf/meta/m-1", streamed=True), done=True)  # fmt: skip
+add("workers ai without counts", "api.cloudflare.com", WORKERS, whole({"result": {"data": [[0.1]]}, "success": True}),
+    JSON, says("cloudflare", None, "@cf/meta/m-1"))  # fmt: skip

@@ -385,6 +385,11 @@ add(
     says("watsonx", (7, 2), **US),
 )
 add(
+    "watsonx generation stream, input in two events", WATSONX, "/ml/v1/text/generation_stream",
+    sse(generated("", 0, 8), generated(WORDS, 1, 5), generated("", 2, 0, "eos_token")), SSE,
+    says("watsonx", (13, 2), streamed=True, **US),
+)  # fmt: skip
+add(
     "watsonx generation stream", WATSONX, "/ml/v1/text/generation_stream",
     sse(generated("", 0, 8), *(generated(WORDS, n, 0) for n in (1, 2, 3)), generated("", 4, 0, "eos_token")), SSE,
     says("watsonx", (8, 4), streamed=True, **US),

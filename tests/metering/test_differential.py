@@ -131,7 +131,8 @@ def shapes(body: bytes, form: str) -> Optional[Dict[str, Any]]:
         if data[:1] != b"{":
             continue
         value = json.loads(data)
-        value = value.get("response", value)
+        inner = value.get("response")
+        value = inner if isinstance(inner, dict) else value
         if value.get("usage") or value.get("usageMetadata"):
             last = value
     return last

@@ -86,6 +86,7 @@ def test_a_billed_request_is_known(host: str, path: str, expected: Tuple[Any, ..
         ("POST", "api.openai.com", "/v1/files"),
         ("POST", "api.openai.com", "/v1/batches"),
         ("POST", "api.openai.com", "/v1/moderations"),
+        ("POST", "api.cloudflare.com", "/client/v4/accounts/a/workers/scripts"),
         ("POST", "api.openai.com", "/v1/vector_stores/v/search"),
         ("POST", "api.openai.com", "/v1/threads/thread_1/messages"),
         ("POST", "a.openai.azure.com", "/openai/v1/files"),
