@@ -9,7 +9,7 @@ middle of the user's own sending and receiving, so none of them raises. If this 
 from __future__ import annotations
 
 import collections
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook
@@ -136,6 +136,30 @@ def open_session(
         return None if opened is None or reader is None else Session(opened, reader)
     except Exception as error:
         hook.failed("session.open", error)
+        return None
+
+
+#: where a connection keeps its session, or None
+KEPT = "_aicostguard_session"
+_UNSEEN = object()
+
+#: host, port, path with query
+Address = Tuple[str, Optional[int], str]
+
+
+def session_of(
+    connection: Any, hook: Hook, asynchronous: bool, address: Callable[[Any], Optional[Address]]
+) -> Optional[Session]:
+    """The session that hangs on a connection, or None; looked up once. Never raises."""
+    try:
+        session: Any = connection.__dict__.get(KEPT, _UNSEEN)
+        if session is _UNSEEN:
+            where = address(connection)
+            session = None if where is None else open_session(hook, *where, asynchronous)
+            connection.__dict__[KEPT] = session
+        return session  # type: ignore[no-any-return]
+    except Exception as error:
+        hook.failed("session", error)
         return None
 
 

@@ -250,6 +250,82 @@ def test_the_library_alone(way: str, agent: Agent) -> None:
     assert [r["feature"] for r in agent.settled(1)] == ["looped"]
 
 
+@pytest.mark.ids("B16", "A1")
+def test_websocket_client(agent: Agent) -> None:
+    websocket = pytest.importorskip("websocket")
+
+    def talk() -> Any:
+        socket = websocket.create_connection(address(agent))
+        seen = []
+        for send, receive in ((socket.send, socket.recv), (socket.send_binary, lambda: socket.recv_data()[1])):
+            send(json.dumps(ASK) if send == socket.send else json.dumps(ASK).encode())
+            while not seen or seen[-1][0] != "response.done":
+                message = receive()
+                seen.append((json.loads(message)["type"], type(message)))
+            seen.append(("", None))
+        socket.close()
+        return seen
+
+    both(agent, talk)
+    agent.balance()
+    assert [receipt["feature"] for receipt in agent.settled(2)] == ["talk", "talk"]
+
+
+@pytest.mark.ids("B10", "B16")
+def test_websocket_client_leaves_in_a_turn(agent: Agent) -> None:
+    websocket = pytest.importorskip("websocket")
+    agent.simulator.script([{"cut_after": 4}, {"delay_ms": 50}])
+    for _ in range(2):
+        socket = websocket.create_connection(address(agent))
+        socket.send(json.dumps(ASK))
+        with contextlib.suppress(websocket.WebSocketConnectionClosedException):
+            for _ in range(4 if agent.receipts else 99):
+                socket.recv()
+        socket.close()
+    assert [receipt.get("partial") for receipt in agent.settled(2)] == [True, True]
+
+
+@pytest.mark.ids("B16", "A1")
+@pytest.mark.parametrize("way", ["receive", "receive_json", "iterate"])
+def test_aiohttp_sockets(way: str, agent: Agent) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+
+    async def talk() -> Any:
+        seen: List[Any] = []
+        async with aiohttp.ClientSession() as client, client.ws_connect(address(agent)) as socket:
+            await socket.send_json(ASK)
+            while not seen or seen[-1][0] != "response.done":
+                if way == "receive_json":
+                    message = await socket.receive_json()
+                    seen.append((message["type"], type(message)))
+                else:
+                    message = await (socket.receive() if way == "receive" else socket.__anext__())
+                    seen.append((json.loads(message.data)["type"], type(message), message.type))
+        return seen
+
+    both_async(agent, talk)
+    agent.balance()
+    assert only(agent)["feature"] == "talk"
+
+
+@pytest.mark.ids("B10", "B16", "A7")
+def test_aiohttp_sockets_that_end_in_a_turn(agent: Agent) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    agent.simulator.script([{"cut_after": 4}, {"delay_ms": 50}])
+
+    async def talk(most: int) -> None:
+        async with aiohttp.ClientSession() as client, client.ws_connect(address(agent)) as socket:
+            await socket.send_str(json.dumps(ASK))
+            async for _ in socket:
+                most -= 1
+                if not most:
+                    break
+
+    for most in (99, 4):
+        asyncio.run(talk(most))
+    assert [receipt.get("partial") for receipt in agent.settled(2)] == [True, True]
+
+
 @pytest.mark.ids("B10", "B16")
 @pytest.mark.parametrize("how", ["close", "reset", "cut"])
 def test_a_session_that_ends_in_a_turn(how: str, agent: Agent) -> None:

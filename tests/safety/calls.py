@@ -409,6 +409,36 @@ def socket_fragments(clients: Clients) -> Any:
     return found
 
 
+@_needs("websocket")
+def socket_client(clients: Clients) -> Any:
+    import websocket
+
+    socket = websocket.create_connection(_address(clients))
+    found = [seen(socket.recv())]
+    for last in ("response.done", "response.created"):
+        socket.send(json.dumps({"type": "response.create"}))
+        while '"%s"' % last not in found[-1]:
+            found.append(seen(socket.recv()))
+    socket.close()
+    return found
+
+
+@_needs("aiohttp")
+def socket_aiohttp(clients: Clients) -> Any:
+    async def ask() -> Any:
+        found: List[str] = []
+        async with clients["aiohttp"].ws_connect(_address(clients)) as socket:
+            for last in ("response.done", "response.created"):
+                await socket.send_json({"type": "response.create"})
+                async for message in socket:
+                    found.append(seen(message.data))
+                    if '"%s"' % last in message.data:
+                        break
+        return found
+
+    return clients.run(ask())
+
+
 @_needs("google.genai")
 def socket_google(clients: Clients) -> Any:
     """Gemini Live, with a turn that is left."""

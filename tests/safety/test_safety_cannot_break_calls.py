@@ -53,6 +53,8 @@ STAND_INS = re.compile(
     r"|transports/aiohttp\.py:TappedDeque\.append"
     r"|transports/websockets\.py:_a?(send|recv|recv_streaming|close|handshake)\.\w+"
     r"|transports/websockets\.py:_a?gathered"
+    r"|transports/websocket_client\.py:_(connect|send|recv_data_frame|close)\.\w+"
+    r"|transports/aiohttp_ws\.py:_(send|receive|close)\.\w+"
     r"|transports/(httpx|requests|aiohttp)_asking\.py:Question\.a?send"
     r"|transports/httpx_asking\.py:(Sync|Async)Pieces\..*|transports/aiohttp_asking\.py:HidingDeque\.append"
     r"|capture/entries/claude_agent\.py:_(start|query|receive_messages|close)\.\w+"

@@ -13,11 +13,7 @@ from types import ModuleType
 from typing import Any, AsyncIterator, Callable, Iterator, List, Optional
 
 from aicostguard.capture.patch import Hook, replace
-from aicostguard.capture.session import Session, open_session
-
-#: where a connection keeps its session, or None
-_SESSION = "_aicostguard_session"
-_UNSEEN = object()
+from aicostguard.capture.session import KEPT, Address, Session, session_of
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -29,24 +25,10 @@ def install(module: ModuleType, hook: Hook) -> None:
         replace(hook, owner, name, lambda original, make=make: make(original, hook))  # type: ignore[misc]
 
 
-def _session(connection: Any, hook: Hook, asynchronous: bool) -> Optional[Session]:
-    """The session of a connection, or None. Never raises."""
-    try:
-        session: Any = connection.__dict__.get(_SESSION, _UNSEEN)
-        if session is _UNSEEN:
-            session = connection.__dict__[_SESSION] = _opened(connection, hook, asynchronous)
-        return session  # type: ignore[no-any-return]
-    except Exception as error:
-        hook.failed("session", error)
-        return None
-
-
-def _opened(connection: Any, hook: Hook, asynchronous: bool) -> Optional[Session]:
+def _address(connection: Any) -> Optional[Address]:
     protocol = connection.protocol
     uri = getattr(protocol, "uri", None) or getattr(protocol, "wsuri", None)  # the second: before websockets 15
-    if uri is None:  # a server's
-        return None
-    return open_session(hook, uri.host, uri.port, uri.resource_name, asynchronous)
+    return None if uri is None else (uri.host, uri.port, uri.resource_name)  # none: a server's
 
 
 def _closes(error: BaseException) -> bool:
@@ -58,7 +40,7 @@ def _ahandshake(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def handshake(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = await original(self, *args, **kwargs)
         if hook.on:
-            _session(self, hook, True)
+            session_of(self, hook, True, _address)
         return result
 
     return handshake
@@ -68,7 +50,7 @@ def _handshake(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def handshake(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         if hook.on:
-            _session(self, hook, False)
+            session_of(self, hook, False, _address)
         return result
 
     return handshake
@@ -76,7 +58,7 @@ def _handshake(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        session = _session(self, hook, True) if hook.on else None
+        session = session_of(self, hook, True, _address) if hook.on else None
         if session is not None:
             session.sent(message)
         return await original(self, message, *args, **kwargs)
@@ -86,7 +68,7 @@ def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        session = _session(self, hook, False) if hook.on else None
+        session = session_of(self, hook, False, _address) if hook.on else None
         if session is not None:
             session.sent(message)
         return original(self, message, *args, **kwargs)
@@ -96,7 +78,7 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _arecv(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
-        session = _session(self, hook, True) if hook.on else None
+        session = session_of(self, hook, True, _address) if hook.on else None
         if session is None:
             return await original(self, *args, **kwargs)
         if session.waiting:
@@ -115,7 +97,7 @@ def _arecv(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _recv(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
-        session = _session(self, hook, False) if hook.on else None
+        session = session_of(self, hook, False, _address) if hook.on else None
         if session is None:
             return original(self, *args, **kwargs)
         try:
@@ -135,7 +117,7 @@ def _arecv_streaming(original: Callable[..., Any], hook: Hook) -> Callable[..., 
 
     def recv_streaming(self: Any, *args: Any, **kwargs: Any) -> Any:
         frames = original(self, *args, **kwargs)
-        session = _session(self, hook, True) if hook.on else None
+        session = session_of(self, hook, True, _address) if hook.on else None
         return frames if session is None else _agathered(frames, session)
 
     return recv_streaming
@@ -144,7 +126,7 @@ def _arecv_streaming(original: Callable[..., Any], hook: Hook) -> Callable[..., 
 def _recv_streaming(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def recv_streaming(self: Any, *args: Any, **kwargs: Any) -> Any:
         frames = original(self, *args, **kwargs)
-        session = _session(self, hook, False) if hook.on else None
+        session = session_of(self, hook, False, _address) if hook.on else None
         return frames if session is None else _gathered(frames, session)
 
     return recv_streaming
@@ -185,7 +167,7 @@ def _aclose(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         try:
             return await original(self, *args, **kwargs)
         finally:
-            session = self.__dict__.get(_SESSION)
+            session = self.__dict__.get(KEPT)
             if session is not None:
                 session.end()
                 if session.waiting:
@@ -199,7 +181,7 @@ def _close(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         try:
             return original(self, *args, **kwargs)
         finally:
-            session = self.__dict__.get(_SESSION)
+            session = self.__dict__.get(KEPT)
             if session is not None:
                 session.end()
 

@@ -119,11 +119,62 @@ def raw_websockets(address: str, mode: str) -> Any:
     return asyncio.run(run())
 
 
+@case("raw.websocket_client", _address, ("sync",), "websocket")
+def raw_websocket_client(address: str, mode: str) -> Any:
+    import websocket
+
+    socket, seen = websocket.create_connection(address), []
+    socket.send(json.dumps(ASK))
+    while not seen or seen[-1] != "response.done":
+        seen.append(_kind(socket.recv()))
+    socket.close()
+    return seen
+
+
+@case("raw.aiohttp_ws", _address, ("async",), "aiohttp")
+def raw_aiohttp_ws(address: str, mode: str) -> Any:
+    import aiohttp
+
+    async def run() -> Any:
+        seen: List[str] = []
+        async with aiohttp.ClientSession() as session, session.ws_connect(address) as socket:
+            await socket.send_json(ASK)
+            while not seen or seen[-1] != "response.done":
+                seen.append(_kind(await socket.receive_str()))
+        return seen
+
+    return asyncio.run(run())
+
+
+@case("openai-agents.realtime", _address, ("async",), "agents")
+def openai_agents_realtime(address: str, mode: str) -> Any:
+    from agents.realtime import RealtimeAgent, RealtimeRunner
+
+    async def run() -> Any:
+        runner = RealtimeRunner(RealtimeAgent(name="helper", instructions="help"))
+        seen: List[str] = []
+        async with await runner.run(model_config={"api_key": "x", "url": address}) as session:
+            await session.send_message("hi")
+            async for event in session:
+                seen.append(event.type)
+                raw = getattr(event, "data", None)
+                if getattr(raw, "type", "") == "turn_ended":
+                    break
+        return sorted(set(seen))
+
+    return asyncio.run(run())
+
+
 environment("openai-realtime-1.109.1", ("openai[realtime]==1.109.1",), ("openai.realtime",))
 environment("openai-realtime-2.54.0", ("openai[realtime]==2.54.0",), ("openai.realtime", "openai.responses_ws"))
 environment("openai-realtime-3.54.0", ("openai[realtime]==3.54.0",), ("openai.realtime", "openai.responses_ws"))
 environment("google-live-1.75.0", ("google-genai==1.75.0",), ("google-genai.live",))
 environment("google-live-2.34.0", ("google-genai==2.34.0",), ("google-genai.live",))
 environment("google-live-3.4.0", ("google-genai==3.4.0",), ("google-genai.live",))
-environment("raw-sockets-current", ("websockets==17.4",), ("raw.websockets",))
+environment("openai-agents-realtime-0.24.0", ("openai-agents==0.24.0", "websockets"), ("openai-agents.realtime",))
+environment(
+    "raw-sockets-current",
+    ("websockets==17.4", "websocket-client==1.9.2", "aiohttp==3.14.5"),
+    ("raw.websockets", "raw.websocket_client", "raw.aiohttp_ws"),
+)
 environment("raw-sockets-oldest", ("websockets==13.0",), ("raw.websockets",), True)
