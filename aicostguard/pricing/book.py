@@ -209,11 +209,13 @@ class PriceBook:
         if isinstance(tiers, str):
             return Price(None, None, tiers)
         input_tokens = get("input_tokens")
-        rates = tiers.at(input_tokens) if tiers.starts else tiers.rates[0]
+        rates = tiers.at(_size(input_tokens, get("requests_billed"))) if tiers.starts else tiers.rates[0]
         if input_tokens is not None and charge.SPECIAL.isdisjoint(receipt):
             simple = charge.plain(rates, input_tokens, get("output_tokens"))
             if simple is not None:
                 return Price(simple[0], tiers.row, None, simple[1])
+        if plan.least_audio_ms and get("requests_billed", 1) > 1:
+            return Price(None, None, "the least length billed is that of each request, and their lengths are added up")
         result = charge.full(rates, receipt, plan.least_audio_ms)
         if isinstance(result, charge.Cannot):
             return Price(None, None, result.reason)
@@ -262,6 +264,17 @@ class PriceBook:
         if not known:
             return "no prices for provider %s" % provider
         return "no price for model %s of %s" % (model, provider)
+
+
+def _size(input_tokens: Optional[int], requests: Optional[int]) -> Optional[int]:
+    """The size that chooses the price: that of one request.
+
+    A receipt of several (`requests_billed`, a batch) holds only such as lie between the same two thresholds
+    (`metering.batches.BANDS`), so that their mean lies there, too.
+    """
+    if input_tokens is None or not requests or requests < 2:
+        return input_tokens
+    return -(-input_tokens // requests)
 
 
 def _check(books: Mapping[str, Any]) -> None:

@@ -110,7 +110,10 @@ def full(
     if rates.free:
         problem = _units(rates, receipt, charges, 0)
         return Cannot(problem) if problem else (0, ())
-    problem = _input(rates, receipt, charges) or _output(rates, receipt, charges)
+    # A row that charges by length or by character alone: tokens are another measure of the same.
+    problem = (
+        None if _by_measure(rates, receipt) else _input(rates, receipt, charges) or _output(rates, receipt, charges)
+    )
     if problem:
         return Cannot(problem)
     problem = _units(rates, receipt, charges, least_audio_ms)
@@ -125,6 +128,11 @@ def full(
         parts.append((name, count, rate.text, now - done))
         done = now
     return done, tuple(parts)
+
+
+def _by_measure(rates: Rates, receipt: Mapping[str, Any]) -> bool:
+    measures = (key for key, price, kind in _COUNTS if kind == "measure" and price in rates.unit)
+    return not rates.token and any(key in receipt for key in measures)
 
 
 def _input(rates: Rates, receipt: Mapping[str, Any], charges: List[_Charge]) -> Optional[str]:

@@ -207,3 +207,20 @@ def test_forms_of_requests_and_aiohttp_tell_their_model(agent: Agent) -> None:
     assert asyncio.run(ask())["text"]
     agent.balance()
     assert [receipt["model"] for receipt in agent.settled(2)] == ["whisper-1"] * 2
+
+
+@pytest.mark.ids("B3")
+def test_a_run_that_ended_in_a_stream_is_not_billed_by_a_poll(agent: Agent) -> None:
+    """It was begun without a stream and waited for a tool; handing in the tool's output streamed it to its end."""
+    run = {"id": "run_tool", "object": "thread.run", "status": "requires_action", "model": "gpt-4o-mini", "usage": None}
+    spent = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    done = json.dumps({**run, "status": "completed", "usage": spent}).replace(" ", "")
+    stream = "event: thread.run.completed\ndata: %s\n\nevent: done\ndata: [DONE]\n\n" % done
+    sse = {"content-type": "text/event-stream"}
+    agent.simulator.script([{"body": json.dumps(run)}, {"body": stream, "headers": sse}, {"body": done}])
+    with client_of(agent) as client:
+        client.post("/threads/t/runs", cast_to=object, body={})
+        client.post("/threads/t/runs/run_tool/submit_tool_outputs", cast_to=object, body={"stream": True})
+        client.get("/threads/t/runs/run_tool", cast_to=object)
+    (receipt,) = agent.settled(1)
+    assert (receipt["input_tokens"], receipt["output_tokens"]) == (9, 4)
