@@ -43,6 +43,10 @@ def activate(settings: config.Settings) -> bool:
     state.rule = caller.Rule(settings.feature_skip, settings.feature_style == "qualified")
     state.default = settings.feature_default
     state.salt = settings.key or ""
+    if settings.watchdog:
+        from aicostguard.capture import watchdog
+
+        watchdog.install(settings.url, _tell)
     hooks.install(_build)
     return True
 
@@ -52,6 +56,10 @@ def uninstrument() -> None:
     from aicostguard.capture import hooks
 
     hooks.uninstall()
+    from aicostguard.capture.state import state
+
+    if state.watchdog is not None:
+        state.watchdog.on = False
 
 
 def flush(timeout: Optional[float] = None) -> bool:
@@ -105,6 +113,14 @@ def _estimate() -> None:
     from aicostguard.capture.state import state
 
     state.estimates = estimating.make()
+
+
+def _tell() -> None:
+    """Write the status file though no receipt is made."""
+    if _delivery is None:
+        _build()
+    if _delivery is not None:
+        _delivery.tell()
 
 
 def _deliver(receipt: Receipt) -> None:

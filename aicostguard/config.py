@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     data_dir: str = ""
     #: `request`: ask for usage on chat streams that did not
     stream_usage: Optional[str] = None
+    watchdog: bool = False
     disabled: bool = False
     debug: bool = False
     serverless: bool = False
@@ -142,6 +143,7 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_MODE": ("mode", _one_of("auto", "background", "inline")),
     "AICG_RECEIPT": ("receipt", _one_of("full", "core")),
     "AICG_STREAM_USAGE": ("stream_usage", _one_of("request")),
+    "AICG_WATCHDOG": ("watchdog", _flag),
     "AICG_SPOOL": ("spool", _one_of("on-failure", "off")),
     "AICG_STATE_DIR": ("state_dir", _text),
     "AICG_DATA_DIR": ("data_dir", _text),
@@ -149,7 +151,7 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_DEBUG": ("debug", _flag),
 }
 #: names of the design that this release does not act on: said, never ignored in silence
-_LATER = ("AICG_AUTO_LABELS", "AICG_POLICY", "AICG_ENFORCE", "AICG_WATCHDOG")
+_LATER = ("AICG_AUTO_LABELS", "AICG_POLICY", "AICG_ENFORCE")
 #: names read by tests, scripts and the launcher
 _OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID")
 

@@ -333,6 +333,8 @@ def begin(
     `path` is without its query. `request` gives the request's body when it is at hand as bytes; it is asked only
     when the response does not name the model, and never consumes a stream.
     """
+    if state.watchdog is not None:
+        state.watchdog.met(host)
     logical = context.logical.get()
     key = (method, host, port, path, logical is None)
     endpoint = state.endpoints.get(key)

@@ -12,6 +12,7 @@ from aicostguard.receipt import Receipt
 
 if TYPE_CHECKING:
     from aicostguard.capture.estimating import Estimates
+    from aicostguard.capture.watchdog import Watchdog
 
 
 class State:
@@ -27,6 +28,8 @@ class State:
         self.ask = False
         #: what estimates where the provider has told no usage (extra `estimate`)
         self.estimates: Optional[Estimates] = None
+        #: what listens to look-ups of names (`AICG_WATCHDOG=1`)
+        self.watchdog: Optional[Watchdog] = None
         self.hosts = ()
         self.rule = Rule()
         #: the feature when there is no other

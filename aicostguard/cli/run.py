@@ -28,6 +28,7 @@ OPTIONS: Dict[str, Tuple[str, Optional[str], str]] = {
     "--environment": ("AICG_ENVIRONMENT", None, "production, staging, …"),
     "--release": ("AICG_RELEASE", None, "its version"),
     "--stream-usage": ("AICG_STREAM_USAGE", "request", "ask for usage on chat streams that do not"),
+    "--watchdog": ("AICG_WATCHDOG", "1", "notice AI hosts that are looked up with nothing metered"),
     "--debug": ("AICG_DEBUG", "1", "a log on stderr, without any text of requests"),
 }
 

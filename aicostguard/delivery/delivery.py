@@ -153,6 +153,13 @@ class Delivery:
             courier.close()
         self._tick()
 
+    def tell(self) -> None:
+        """Show in the status file what has happened so far; never raises."""
+        try:
+            self._tick()
+        except Exception as error:
+            our_health.fault("delivery.tell", error)
+
     def _tick(self) -> None:
         """Write the status, except where nothing of this machine survives and nobody could read it."""
         if not self.settings.serverless:

@@ -156,6 +156,13 @@ def recognise(
     return _at_custom_host(method, path, None, sdk) or None
 
 
+def is_ai_host(host: str, port: Optional[int], hosts: Hosts = ()) -> bool:
+    """Is this one of a provider's, or one that the user named? `host` is lower-case."""
+    if any((at is None or port is None or at == port) and _is(host, name) for name, at, _ in hosts):
+        return True
+    return _TABLE.find(host) is not None
+
+
 def _is(host: str, pattern: str) -> bool:
     if "*" not in pattern:
         return host == pattern
