@@ -42,6 +42,7 @@ def activate(settings: config.Settings) -> bool:
     state.hosts = settings.hosts
     state.rule = caller.Rule(settings.feature_skip, settings.feature_style == "qualified")
     state.default = settings.feature_default
+    state.automatic = settings.auto_labels
     state.salt = settings.key or ""
     if settings.watchdog:
         from aicostguard.capture import watchdog

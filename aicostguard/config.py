@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     #: `request`: ask for usage on chat streams that did not
     stream_usage: Optional[str] = None
     watchdog: bool = False
+    auto_labels: bool = True
     disabled: bool = False
     debug: bool = False
     serverless: bool = False
@@ -147,11 +148,12 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_SPOOL": ("spool", _one_of("on-failure", "off")),
     "AICG_STATE_DIR": ("state_dir", _text),
     "AICG_DATA_DIR": ("data_dir", _text),
+    "AICG_AUTO_LABELS": ("auto_labels", _flag),
     "AICG_DISABLED": ("disabled", _flag),
     "AICG_DEBUG": ("debug", _flag),
 }
 #: names of the design that this release does not act on: said, never ignored in silence
-_LATER = ("AICG_AUTO_LABELS", "AICG_POLICY", "AICG_ENFORCE")
+_LATER = ("AICG_POLICY", "AICG_ENFORCE")
 #: names read by tests, scripts and the launcher
 _OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID")
 

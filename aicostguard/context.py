@@ -1,6 +1,6 @@
 """What a call inherits: the labels set around it, the logical call it belongs to, the send it runs inside.
 
-Owns four context variables and keeps them apart.
+Owns five context variables and keeps them apart.
 
 * `scope`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
 * `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
@@ -9,6 +9,7 @@ Owns four context variables and keeps them apart.
   beneath it stay silent. A transport whose send calls itself puts its call there, to know it again. Our own sender
   sets it too: our traffic is never metered.
 * `origin`: the function that handed work to another task, for where no frame of the user's own is left to be seen.
+* `place`: the route or task under which code runs, the feature where there is no other.
 
 Nothing here uses `ContextVar.reset`: a generator may be closed in another task or context than the one it was
 started in, where a token is refused. The previous value is put back instead.
@@ -30,6 +31,7 @@ _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 inside: ContextVar[Any] = ContextVar("aicostguard_inside", default=False)
 logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", default=None)
 origin: ContextVar[Optional[str]] = ContextVar("aicostguard_origin", default=None)
+place: ContextVar[Optional[str]] = ContextVar("aicostguard_place", default=None)
 _scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)
 
 #: values of `_scope`, `logical`, `inside`, `origin`
@@ -119,7 +121,7 @@ class Scope:
     def __call__(self, function: F) -> F:
         flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
         if flags & _ASYNC_GENERATOR:
-            wrapper = _async_generator(self, function)
+            wrapper = async_generator(lambda *args, **kwargs: self, function)
         elif flags & _COROUTINE:
             wrapper = _coroutine(self, function)
         elif flags & _GENERATOR:
@@ -127,6 +129,22 @@ class Scope:
         else:
             wrapper = _plain(self, function)
         return functools.wraps(function)(wrapper)  # type: ignore[return-value]
+
+
+class Declared(Scope):
+    """An agent that a framework declares. It gives way to one that is set in code: see `agent_in_code`."""
+
+    __slots__ = ()
+
+
+def agent_in_code() -> bool:
+    """Whether the agent in force here was set by `agent` or `labels`, not declared to a framework."""
+    frame = _scope.get()
+    while frame is not None:
+        if "agent" in frame.owner._values and not frame.closed and not isinstance(frame.owner, Declared):
+            return True
+        frame = frame.parent
+    return False
 
 
 def _merged(outer: Optional[_Frame], new: Mapping[str, Any]) -> Dict[str, Any]:
@@ -190,8 +208,11 @@ def _generator(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]
     return run
 
 
-def _async_generator(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+def async_generator(choose: Callable[..., Scope], function: Callable[..., Any]) -> Callable[..., Any]:
+    """An async generator function under the scope that `choose` gives for its arguments."""
+
     async def run(*args: Any, **kwargs: Any) -> Any:
+        scope = choose(*args, **kwargs)
         with scope:
             inner = function(*args, **kwargs)
         step: Callable[[], Any] = functools.partial(inner.asend, None)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from aicostguard import context, receipt
 from aicostguard.capture import caller, once
+from aicostguard.capture.frameworks import agents
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
 from aicostguard.health import health
@@ -62,6 +63,8 @@ class Call:
         self.hook = hook
         self.endpoint = endpoint
         self.labels: Mapping[str, Any] = context.current()
+        if state.readers:
+            self.labels = agents.read(self.labels)
         self.logical = logical
         if logical is None:
             self.feature = self.labels.get("feature") or caller.infer(state.rule, 3) or state.default

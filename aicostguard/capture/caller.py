@@ -97,7 +97,7 @@ def infer(rule: Rule, depth: int = 1, loop: bool = True) -> Optional[str]:
                 parcel = frame.f_locals["parcel"]
                 return parcel.origin if parcel.firm else context.origin.get() or parcel.origin
         frame = frame.f_back
-    return context.origin.get()
+    return context.origin.get() or context.place.get()
 
 
 def own_coroutine(work: Any, rule: Rule) -> bool:

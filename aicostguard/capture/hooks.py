@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tu
 
 from aicostguard.capture import patch
 from aicostguard.capture.patch import Hook
+from aicostguard.capture.state import state
 from aicostguard.health import health
 
 Version = Tuple[int, ...]
@@ -39,7 +40,7 @@ class Instrument(NamedTuple):
 
 _TRANSPORTS = "aicostguard.capture.transports."
 _ENTRIES = "aicostguard.capture.entries."
-_HANDOVER = "aicostguard.capture.handover."
+_CAPTURE = "aicostguard.capture."
 
 
 def _transport(name: str, installer: str, first: Version, end: Version) -> Instrument:
@@ -137,23 +138,36 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
 )
 
 
-class Handover(NamedTuple):
-    """One place where work changes its thread or task: `installer` is `module:function` of ours."""
+class Surrounding(NamedTuple):
+    """What stands around AI calls and says whose they are; it makes none itself. `installer` is one of ours."""
 
     module: str
     installer: str
 
 
-#: Hooked when the first library above is: a program without one is left alone.
-HANDOVERS: Tuple[Handover, ...] = (
-    Handover("threading", "threads:install"),
-    Handover("concurrent.futures.thread", "pools:install"),
-    Handover("asyncio.base_events", "tasks:install"),
-    Handover("uvloop", "uvloop:install"),
-    Handover("anyio._backends._asyncio", "anyio:install"),
+#: Where work changes its thread or task. Hooked when the first library above is: a program without one is left alone.
+HANDOVERS: Tuple[Surrounding, ...] = (
+    Surrounding("threading", "handover.threads"),
+    Surrounding("concurrent.futures.thread", "handover.pools"),
+    Surrounding("asyncio.base_events", "handover.tasks"),
+    Surrounding("uvloop", "handover.uvloop"),
+    Surrounding("anyio._backends._asyncio", "handover.anyio"),
+)
+#: What declares routes, tasks and agents; left alone under `AICG_AUTO_LABELS=0`.
+FRAMEWORKS: Tuple[Surrounding, ...] = (
+    Surrounding("starlette.routing", "frameworks.starlette"),
+    Surrounding("fastapi.routing", "frameworks.fastapi"),
+    Surrounding("flask.app", "frameworks.flask"),
+    Surrounding("django.core.handlers.base", "frameworks.django"),
+    Surrounding("celery.app.task", "frameworks.celery"),
+    Surrounding("agents.run", "frameworks.openai_agents"),
+    Surrounding("pydantic_ai._agent_graph", "frameworks.pydantic_ai"),
+    Surrounding("crewai.agent.core", "frameworks.crewai"),
+    Surrounding("google.adk.agents.base_agent", "frameworks.google_adk"),
+    Surrounding("langgraph.pregel._algo", "frameworks.langgraph"),
 )
 
-_waiting: Dict[str, Union[Instrument, Handover]] = {}
+_waiting: Dict[str, Union[Instrument, Surrounding]] = {}
 _hooks: Dict[str, Hook] = {}
 _finder: Optional[_Finder] = None
 _ready: Optional[Callable[[], None]] = None
@@ -173,11 +187,11 @@ def install(ready: Optional[Callable[[], None]] = None) -> None:
     _await(INSTRUMENTS)
 
 
-def _await(rows: Iterable[Union[Instrument, Handover]]) -> None:
+def _await(rows: Iterable[Union[Instrument, Surrounding]]) -> None:
     """Hook what is imported already, and wait for the rest."""
-    names = [row.module for row in rows]
-    _waiting.update(zip(names, rows))
-    for name in names:
+    added = {row.module: row for row in rows}
+    _waiting.update(added)
+    for name in added:
         module = sys.modules.get(name)
         if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
             _hook(module, name)
@@ -193,6 +207,7 @@ def uninstall() -> None:
     _waiting.clear()
     patch.restore()
     _hooks.clear()
+    state.readers.clear()
 
 
 def states() -> Dict[str, str]:
@@ -206,8 +221,8 @@ def _hook(module: ModuleType, name: str) -> None:
     row = _waiting.pop(name, None)
     if row is None:
         return
-    if isinstance(row, Handover):
-        _hook_handover(row, module)
+    if isinstance(row, Surrounding):
+        _hook_surrounding(row, module)
         return
     hook = _hooks[name] = Hook(row.label)
     try:
@@ -225,22 +240,22 @@ def _hook(module: ModuleType, name: str) -> None:
             "counted. Run aicg-diagnose." % row.label,
         )
         health.fault("hooks.%s" % row.label, error)
-    if row.ready and not any(handover.module in _waiting or handover.module in _hooks for handover in HANDOVERS):
-        _await(HANDOVERS)
+    if row.ready and not any(r.module in _waiting or r.module in _hooks for r in HANDOVERS):
+        _await(HANDOVERS + (FRAMEWORKS if state.automatic else ()))
 
 
-def _hook_handover(row: Handover, module: ModuleType) -> None:
+def _hook_surrounding(row: Surrounding, module: ModuleType) -> None:
     hook = _hooks[row.module] = Hook(row.module)
     try:
-        name, _, function = row.installer.partition(":")
-        getattr(import_module(_HANDOVER + name), function)(module, hook)
+        installer: Any = import_module(_CAPTURE + row.installer)
+        installer.install(module, hook)
     except Exception as error:
         hook.on = False
         hook.state = "failed: %s" % type(error).__name__
         health.warn(
-            "handover:" + row.module,
-            "aicostguard: %s does not look like the one we know; AI calls that it hands on are counted, but may lack "
-            "their labels and their calling function." % row.module,
+            "surrounding:" + row.module,
+            "aicostguard: %s does not look like the one we know; AI calls made through it are counted, but may lack "
+            "their labels and their calling function. Run aicg-diagnose." % row.module,
         )
         health.fault("hooks.%s" % row.module, error)
 

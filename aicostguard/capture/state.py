@@ -5,7 +5,7 @@ Owns one process-wide value that `auto` fills in, so that capture never imports 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from aicostguard.capture.caller import Rule
 from aicostguard.receipt import Receipt
@@ -34,6 +34,10 @@ class State:
         self.rule = Rule()
         #: the feature when there is no other
         self.default: Optional[str] = None
+        #: take routes, tasks and agents as labels where none are set in code (`AICG_AUTO_LABELS`)
+        self.automatic = True
+        #: functions that look up which agent is at work: (agent, parent) or None
+        self.readers: List[Callable[[], Optional[Tuple[str, Optional[str]]]]] = []
         #: mixed into the hashes that stand for values which may not be sent
         self.salt = ""
 

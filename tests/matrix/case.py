@@ -20,13 +20,14 @@ Url = Callable[[str], str]
 class Case(NamedTuple):
     """One function and the modes it serves. `build` makes the client, so that the agent may come after it.
 
-    `imports` is the module that the case's user imports first.
+    `imports` is the module that the case's user imports first. `agents` are (agent, parent) as its receipts name them.
     """
 
     build: Callable[[Url, str], Any]
     call: Callable[[Any, str], Any]
     modes: Tuple[str, ...]
     imports: str
+    agents: Tuple[Tuple[str, str], ...] = ()
 
 
 class Environment(NamedTuple):
@@ -46,12 +47,16 @@ ALL_MODES = ("sync", "async", "stream", "astream")
 
 
 def case(
-    name: str, build: Callable[[Url, str], Any], modes: Tuple[str, ...] = ALL_MODES, imports: str = ""
+    name: str,
+    build: Callable[[Url, str], Any],
+    modes: Tuple[str, ...] = ALL_MODES,
+    imports: str = "",
+    agents: Tuple[Tuple[str, str], ...] = (),
 ) -> Callable[..., Any]:
     """Register a case; its module is the first part of its name unless `imports` says otherwise."""
 
     def register(call: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-        CASES[name] = Case(build, call, modes, imports or name.split(".")[0])
+        CASES[name] = Case(build, call, modes, imports or name.split(".")[0], agents)
         return call
 
     return register

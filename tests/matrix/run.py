@@ -100,6 +100,7 @@ def run_case(case: Case, mode: str, simulator: Simulator, got: List[Any], client
     result["missing_expected"] = any(row.usage is None for row in billed)
     result["missing"] = sum(1 for receipt in got if receipt.get("usage_missing"))
     result["features"] = sorted({str(receipt.get("feature")) for receipt in got})
+    result["agents"] = sorted({(receipt.get("agent", ""), receipt.get("parent_agent", "")) for receipt in got})
     result["partial"] = sum(1 for receipt in got if receipt.get("partial") or receipt.get("estimated"))
     return result
 

@@ -96,10 +96,10 @@ def langchain_openai_cached(model: Any, mode: str) -> Any:
 def langchain_agent(url: Url, mode: str) -> Any:
     from langchain.agents import create_agent
 
-    return create_agent(langchain_openai_model(url, mode), tools=[])
+    return create_agent(langchain_openai_model(url, mode), tools=[], name="helper")
 
 
-@case("langchain.agent", langchain_agent, ("sync", "async"))
+@case("langchain.agent", langchain_agent, ("sync", "async"), agents=(("helper", ""),))
 def langchain_agent_call(agent: Any, mode: str) -> Any:
     asked = {"messages": [{"role": "user", "content": "hi"}]}
     return texts((LOOP.run_until_complete(agent.ainvoke(asked)) if is_async(mode) else agent.invoke(asked))["messages"])
@@ -120,10 +120,25 @@ def langgraph_graph(url: Url, mode: str) -> Any:
     return graph.compile()
 
 
-@case("langgraph.node", langgraph_graph, ("sync", "async"), "langgraph.graph")
+@case("langgraph.node", langgraph_graph, ("sync", "async"), "langgraph.graph", (("ask", ""),))
 def langgraph_node(graph: Any, mode: str) -> Any:
     asked = {"messages": [{"role": "user", "content": "hi"}]}
     return texts((LOOP.run_until_complete(graph.ainvoke(asked)) if is_async(mode) else graph.invoke(asked))["messages"])
+
+
+def langgraph_nested(url: Url, mode: str) -> Any:
+    from langgraph.graph import END, START, MessagesState, StateGraph
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("research", langgraph_graph(url, mode))
+    graph.add_edge(START, "research")
+    graph.add_edge("research", END)
+    return graph.compile()
+
+
+@case("langgraph.nested", langgraph_nested, ("sync", "async"), "langgraph.graph", (("ask", "research"),))
+def langgraph_nested_call(graph: Any, mode: str) -> Any:
+    return langgraph_node(graph, mode)
 
 
 def llama_index_llm(url: Url, mode: str) -> Any:
@@ -178,7 +193,9 @@ def pydantic_ai_openai(url: Url, mode: str) -> Any:
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    return Agent(OpenAIChatModel("gpt-4o", provider=OpenAIProvider(base_url=url("openai") + "/v1", api_key="x")))
+    return Agent(
+        OpenAIChatModel("gpt-4o", provider=OpenAIProvider(base_url=url("openai") + "/v1", api_key="x")), name="agent"
+    )
 
 
 def pydantic_ai_anthropic(url: Url, mode: str) -> Any:
@@ -186,7 +203,9 @@ def pydantic_ai_anthropic(url: Url, mode: str) -> Any:
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    return Agent(AnthropicModel(CLAUDE, provider=AnthropicProvider(base_url=url("anthropic"), api_key="x")))
+    return Agent(
+        AnthropicModel(CLAUDE, provider=AnthropicProvider(base_url=url("anthropic"), api_key="x")), name="agent"
+    )
 
 
 def pydantic_ai_google(url: Url, mode: str) -> Any:
@@ -194,7 +213,9 @@ def pydantic_ai_google(url: Url, mode: str) -> Any:
     from pydantic_ai.models.google import GoogleModel
     from pydantic_ai.providers.google import GoogleProvider
 
-    return Agent(GoogleModel("gemini-2.5-flash", provider=GoogleProvider(base_url=url("google"), api_key="x")))
+    return Agent(
+        GoogleModel("gemini-2.5-flash", provider=GoogleProvider(base_url=url("google"), api_key="x")), name="agent"
+    )
 
 
 def pydantic_ai_call(agent: Any, mode: str) -> Any:
@@ -215,6 +236,29 @@ case("pydantic-ai.anthropic", pydantic_ai_anthropic, USED, "pydantic_ai")(pydant
 case("pydantic-ai.google", pydantic_ai_google, USED, "pydantic_ai")(pydantic_ai_call)
 
 
+case("pydantic-ai.named", pydantic_ai_openai, ("sync", "async"), "pydantic_ai", (("agent", ""),))(pydantic_ai_call)
+
+
+def pydantic_ai_team(url: Url, mode: str) -> Any:
+    """An agent whose tool asks another one; the outer one makes no call itself."""
+    from pydantic_ai import Agent
+    from pydantic_ai.models.test import TestModel
+
+    outer, inner = Agent(TestModel(), name="outer"), pydantic_ai_openai(url, mode)
+    inner.name = "inner"
+
+    @outer.tool_plain
+    async def run() -> str:
+        return str((await inner.run("hi")).output)
+
+    return outer
+
+
+@case("pydantic-ai.team", pydantic_ai_team, ("sync", "async", "astream"), "pydantic_ai", (("inner", "outer"),))
+def pydantic_ai_team_call(agent: Any, mode: str) -> Any:
+    return pydantic_ai_call(agent, mode)
+
+
 def openai_agent(url: Url, mode: str) -> Any:
     from agents import Agent, OpenAIChatCompletionsModel, set_tracing_disabled
     from openai import AsyncOpenAI
@@ -224,7 +268,7 @@ def openai_agent(url: Url, mode: str) -> Any:
     return Agent(name="helper", model=OpenAIChatCompletionsModel("gpt-4o", client))
 
 
-@case("openai-agents", openai_agent, USED, "agents")
+@case("openai-agents", openai_agent, USED, "agents", (("helper", ""),))
 def openai_agents(agent: Any, mode: str) -> Any:
     from agents import ModelSettings, RunConfig, Runner
 
@@ -247,6 +291,49 @@ def openai_agents_gather(agent: Any, mode: str) -> Any:
 
     async def run() -> Any:
         return [result.final_output for result in await asyncio.gather(*(Runner.run(agent, "hi") for _ in range(5)))]
+
+    return LOOP.run_until_complete(run())
+
+
+def openai_agents_team(url: Url, mode: str) -> Any:
+    """A triage agent hands over to a writer, who asks a checker for help: in their first turns, without a call."""
+    from agents import Agent, Model, ModelResponse, Usage
+    from openai.types.responses import ResponseFunctionToolCall
+
+    class Calls(Model):
+        """Calls a tool with its first answer, and asks the real model after that."""
+
+        def __init__(self, tool: str, model: Any) -> None:
+            self.tool, self.model = tool, model
+
+        async def get_response(self, *args: Any, **kwargs: Any) -> Any:
+            tool, self.tool = self.tool, ""
+            if not tool:
+                return await self.model.get_response(*args, **kwargs)
+            call = ResponseFunctionToolCall(
+                name=tool, arguments='{"input": "hi"}', call_id="call_" + tool, type="function_call"
+            )
+            return ModelResponse(output=[call], usage=Usage(), response_id=None)
+
+        def stream_response(self, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+    checker = openai_agent(url, mode)
+    checker.name = "You check facts. Secret: 4711"
+    tools = [checker.as_tool("check", "checks")]
+    writer = Agent(name="writer", model=Calls("check", checker.model), tools=tools)
+    return Agent(name="triage", model=Calls("transfer_to_writer", checker.model), handoffs=[writer])
+
+
+_TEAM = (("replaced-3c296d2b5f", "writer"), ("writer", "triage"))
+
+
+@case("openai-agents.team", openai_agents_team, ("async",), "agents", _TEAM)
+def openai_agents_team_call(triage: Any, mode: str) -> Any:
+    from agents import Runner
+
+    async def run() -> Any:
+        return (await Runner.run(triage, "hi")).final_output
 
     return LOOP.run_until_complete(run())
 
@@ -338,6 +425,33 @@ def autogen_agentchat(client: Any, mode: str) -> Any:
     return LOOP.run_until_complete(run())
 
 
+def google_adk_agents(url: Url, mode: str) -> Any:
+    import os
+
+    os.environ.update(GOOGLE_API_KEY="x", GOOGLE_GEMINI_BASE_URL=url("google"))
+    from google.adk.agents import LlmAgent, SequentialAgent
+
+    names = ("one", "two")
+    agents = [LlmAgent(name=name, model="gemini-2.5-flash", instruction="answer") for name in names]
+    return SequentialAgent(name="both", sub_agents=agents)
+
+
+@case("google-adk", google_adk_agents, ("async",), "google.adk.agents", (("one", "both"), ("two", "both")))
+def google_adk(agent: Any, mode: str) -> Any:
+    from google.adk.runners import InMemoryRunner
+    from google.genai import types
+
+    asked = types.Content(role="user", parts=[types.Part(text="hi")])
+
+    async def run() -> Any:
+        runner = InMemoryRunner(agent=agent, app_name="app")
+        session = await runner.session_service.create_session(app_name="app", user_id="u")
+        events = runner.run_async(user_id="u", session_id=session.id, new_message=asked)
+        return [(event.author, event.content.parts[0].text) async for event in events]
+
+    return LOOP.run_until_complete(run())
+
+
 def semantic_kernel(url: Url, mode: str) -> Any:
     from openai import AsyncOpenAI
     from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
@@ -396,7 +510,7 @@ def crewai_crew(url: Url, mode: str, parallel: bool = False) -> Any:
     return Crew(agents=[agent], tasks=[task])
 
 
-@case("crewai", crewai_crew, ("sync", "async"))
+@case("crewai", crewai_crew, ("sync", "async"), agents=(("helper", ""),))
 def crewai_call(crew: Any, mode: str) -> Any:
     if mode == "sync":
         return str(crew.kickoff())
@@ -431,15 +545,18 @@ environment(
 environment(
     "pydantic-ai-2.62.0",
     ("pydantic-ai-slim[openai,anthropic,google]==2.62.0",),
-    ("pydantic-ai.openai", "pydantic-ai.anthropic", "pydantic-ai.google"),
+    ("pydantic-ai.openai", "pydantic-ai.anthropic", "pydantic-ai.google", "pydantic-ai.named", "pydantic-ai.team"),
 )
-environment("openai-agents-0.24.0", ("openai-agents==0.24.0",), ("openai-agents", "openai-agents.gather"))
+environment(
+    "openai-agents-0.24.0", ("openai-agents==0.24.0",), ("openai-agents", "openai-agents.gather", "openai-agents.team")
+)
 environment("haystack-ai-3.4.0", ("haystack-ai==3.4.0",), ("haystack-ai", "haystack-ai.async_pipeline"))
 environment(
     "autogen-0.7.5",
     ("autogen-agentchat==0.7.5", "autogen-ext[openai]==0.7.5"),
     ("autogen-ext.openai", "autogen-agentchat"),
 )
+environment("google-adk-2", ("google-adk>=2",), ("google-adk",))
 environment("semantic-kernel-1.45.0", ("semantic-kernel==1.45.0",), ("semantic-kernel",))
 environment("smolagents-1.26.0", ("smolagents[openai,litellm]==1.26.0",), ("smolagents", "smolagents.litellm"))
 environment("crewai-1.15.30", ("crewai==1.15.30",), ("crewai", "crewai.async_task"))
