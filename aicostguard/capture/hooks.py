@@ -216,10 +216,12 @@ def states() -> Dict[str, str]:
 
 
 def _hook(module: ModuleType, name: str) -> None:
-    if getattr(module, "__name__", name) != name:
-        return  # another library under this name (`httpx2.alias_httpx`): its own row hooks it
-    row = _waiting.pop(name, None)
-    if row is None:
+    row = _waiting.get(name)
+    # Another library may stand under this name (`httpx2.alias_httpx`): its own row hooks it. What surrounds calls may
+    # call its modules what it likes (CrewAI does).
+    if isinstance(row, Instrument) and getattr(module, "__name__", name) != name:
+        return
+    if row is None or _waiting.pop(name, None) is None:
         return
     if isinstance(row, Surrounding):
         _hook_surrounding(row, module)

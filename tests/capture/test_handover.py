@@ -510,8 +510,8 @@ def test_a_place_of_handing_over_that_has_changed_is_said(monkeypatch: pytest.Mo
     monkeypatch.setattr(health, "fault", lambda where, error: None)
     health.reset()
     strange = types.ModuleType("threading")
-    hooks._hook_handover(hooks.HANDOVERS[0], strange)
+    hooks._hook_surrounding(hooks.HANDOVERS[0], strange)
     assert hooks.states()["threading"].startswith("failed")
-    assert "handover:threading" in health.warnings
+    assert "surrounding:threading" in health.warnings
     hooks._hooks.clear()
     health.reset()
