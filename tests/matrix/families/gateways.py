@@ -93,6 +93,7 @@ case("any-llm.openai", any_llm_given("openai", "gpt-4o", "openai/v1"), imports="
 case("any-llm.anthropic", any_llm_given("anthropic", CLAUDE, "anthropic"), imports="any_llm")(any_llm_call)
 case("any-llm.gemini", any_llm_given("gemini", "gemini-2.5-flash", "google"), _PLAIN, "any_llm")(any_llm_call)
 case("any-llm.mistral", any_llm_given("mistral", "mistral-small", "mistral"), _PLAIN, "any_llm")(any_llm_call)
+case("any-llm.huggingface", any_llm_given("huggingface", "m", "huggingface/v1"), _PLAIN, "any_llm")(any_llm_call)
 
 
 def aisuite_client(url: Url, mode: str) -> Any:
@@ -154,7 +155,7 @@ _LITELLM = (
     "litellm.groq",
     "litellm.responses",
 )
-_ANY_LLM = ("any-llm.openai", "any-llm.anthropic", "any-llm.gemini", "any-llm.mistral")
+_ANY_LLM = ("any-llm.openai", "any-llm.anthropic", "any-llm.gemini", "any-llm.mistral", "any-llm.huggingface")
 environment("litellm-1.106.2", ("litellm==1.106.2", "mcp"), _LITELLM)
 environment("any-llm-1.40.2", ("any-llm-sdk[openai,anthropic,mistral,gemini,huggingface]==1.40.2",), _ANY_LLM)
 environment("aisuite-0.2.0", ("aisuite[openai,anthropic]==0.2.0",), ("aisuite.openai", "aisuite.anthropic"))
