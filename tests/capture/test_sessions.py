@@ -315,12 +315,14 @@ def test_aiohttp_sockets_that_end_in_a_turn(agent: Agent) -> None:
 
     async def talk(most: int) -> None:
         async with aiohttp.ClientSession() as client, client.ws_connect(address(agent)) as socket:
+            held.append(socket)
             await socket.send_str(json.dumps(ASK))
             async for _ in socket:
                 most -= 1
                 if not most:
                     break
 
+    held: List[Any] = []
     for most in (99, 4):
         asyncio.run(talk(most))
     assert [receipt.get("partial") for receipt in agent.settled(2)] == [True, True]
@@ -348,7 +350,9 @@ def test_a_session_that_ends_in_a_turn(how: str, agent: Agent) -> None:
             while json.loads(socket.recv())["type"] != "response.output_audio.delta" or how in ("reset", "cut"):
                 pass
         socket.close()
+        held.append(socket)
 
+    held: List[Any] = []  # its end is seen, and not only its collection
     talk()
     receipts = agent.settled(2)
     assert [receipt.get("partial") for receipt in receipts] == [None, True]
@@ -422,11 +426,13 @@ def test_a_cancelled_conversation_is_cancelled(agent: Agent) -> None:
     async def talk() -> None:
         async with openai.AsyncOpenAI(base_url=agent.url("openai") + "/v1", api_key="x") as client:
             async with client.realtime.connect(model="gpt-realtime") as connection:
+                held.append(connection)
                 await connection.response.create()
                 async for event in connection:
                     if event.type == "response.created":
                         begun.set()
 
+    held: List[Any] = []
     begun = threading.Event()
 
     async def cancel() -> None:
