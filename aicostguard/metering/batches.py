@@ -119,11 +119,11 @@ class BatchFileFold(_FileFold):
         # Any file can be fetched under this path; its lines are told by what stands at their start.
         if b'"custom_id"' not in data[:4096]:
             return []
-        if len(data) >= _LARGE:
-            # Embeddings: their numbers are not read.
-            body = members_within(data, ("response", "body"), "usage", ("model", "object"))
+        if len(data) >= _LARGE and b'"embedding"' in data[:4096]:
+            # Their numbers are not read: what is wanted stands behind them.
+            body = members_within(data, ("response", "body"), "usage", ("model",))
             if body is not None:
-                return read_body_of(body, self.facts)
+                return read_body_of({**body, "object": "list"}, self.facts)
         return read_result(mapping(parse(data)), self.facts)
 
 

@@ -13,7 +13,7 @@ from typing import List, Optional
 #: bytes of a body that are held; beyond them the middle is let go, because usage stands at an end
 MOST = 64 * 1024 * 1024
 #: bytes kept of each end of a body that is longer than that
-_END = 256 * 1024
+END = 256 * 1024
 
 #: two line ends in a row, of the three that https://html.spec.whatwg.org/multipage/server-sent-events.html allows
 BLANK = rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)"
@@ -149,9 +149,9 @@ class Body:
         if self._size > self._most:
             held = b"".join(self._pieces)
             if self._head is None:
-                self._head = held[:_END]
-            self._pieces = [held[-_END:]]
-            self._size = _END
+                self._head = held[:END]
+            self._pieces = [held[-END:]]
+            self._size = END
             self.cut = True
 
     def value(self) -> bytes:

@@ -16,8 +16,8 @@ from aicostguard.metering.values import count, mapping, milliseconds, parse, tex
 from aicostguard.usage import Reading, Usage
 
 _DOCS = "https://developers.openai.com/api/reference/resources/"
-#: bytes of a body of images that are held while it is streamed
-_MOST = 4 * 1024 * 1024
+#: bytes of a body of images that are held or searched
+_MOST = 512 * 1024
 
 
 def duration(value: object) -> Optional[int]:

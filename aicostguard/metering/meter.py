@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 from aicostguard.metering.endpoints import Endpoint
 from aicostguard.metering.eventstream import PRELUDE, Messages, is_prelude
 from aicostguard.metering.formats import Facts, Fold, Format, RequestBody
-from aicostguard.metering.framing import Body, Events, Lines, data_of, line_of
+from aicostguard.metering.framing import END, Body, Events, Lines, data_of, line_of
 from aicostguard.metering.providers import rules
 from aicostguard.metering.scan import members, members_of_ends
 from aicostguard.metering.table import form
@@ -366,7 +366,9 @@ def read_body(
             return _metered(endpoint, status, content_type, body, request_body, headers)
         facts = Facts(endpoint.format, rules(endpoint.provider), headers, request_body)
         found: Mapping[str, Any] = {}
-        if row.bodiless is None or not row.bodiless(facts):
+        if row.most is not None and len(body) > row.most:
+            found = members_of_ends(body[:END], body[-END:], row.usage, row.members)
+        elif row.bodiless is None or not row.bodiless(facts):
             found = members(body, row.usage, row.members, row.marks) or {}
         return [_completed(reading, endpoint, row, request_body, False, False) for reading in row.read(found, facts)]
     return _metered(endpoint, status, content_type, bytes(body), request_body, headers)

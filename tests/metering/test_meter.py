@@ -245,7 +245,7 @@ def test_a_body_whose_middle_was_let_go_still_counts(monkeypatch: pytest.MonkeyP
     from aicostguard.metering import framing
 
     monkeypatch.setattr(framing, "MOST", 100_000)
-    monkeypatch.setattr(framing, "_END", 4096)
+    monkeypatch.setattr(framing, "END", 4096)
     decoy = {"usage": counts(9, 9), "text": "x" * 200_000}
     body = whole({"model": "m-1", "id": "c1", "choices": [decoy], "usage": counts(5, 6)})
     m = meter()
