@@ -19,6 +19,7 @@ from aicostguard import context
 from aicostguard.capture import caller
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
+from aicostguard.health import fault
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -92,7 +93,10 @@ def _caller(hook: Hook, callback: Any, running: Callable[[], Any]) -> Optional[s
 
 def _untraced(made: Any) -> Any:
     """In debug mode a task knows where it was made; asyncio takes its own line off that list, and so do we."""
-    trace = getattr(made, "_source_traceback", None)
-    while trace and trace[-1].filename == __file__:
-        del trace[-1]
+    try:
+        trace = getattr(made, "_source_traceback", None)
+        while trace and trace[-1].filename == __file__:
+            del trace[-1]
+    except Exception as error:
+        fault("handover.trace", error)
     return made
