@@ -99,7 +99,7 @@ def others_sentry(given: Watched, mode: str) -> Any:
 
     with sentry_sdk.start_transaction(name="test", sampled=True):
         result = both(given[0], mode, given[0].chat.completions.create, USAGE, model="gpt-4o", messages=HI)
-    made, _sentry[:] = sorted(_sentry), []
+    made, _sentry[:] = sorted(op for op in _sentry if op.startswith(("gen_ai", "http"))), []
     assert any("gen_ai" in op for op in made), made
     return [result, made]
 
