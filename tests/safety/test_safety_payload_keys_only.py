@@ -353,7 +353,7 @@ def test_a_plain_call_sends_exactly_the_six_keys(
         plain = [name for name in CALLS if name.endswith("_plain") and not name.startswith("google")]
         for name in plain:
             CALLS[name](clients)
-        assert len(outlets.receipts()) == len(plain)
+        assert len(outlets.receipts()) == len(simulator.billed()) >= len(plain)
         for item in outlets.receipts():
             assert tuple(item) == receipt.CORE
             assert (item["input_tokens"], item["output_tokens"]) == (1240, 312)
