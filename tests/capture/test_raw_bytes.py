@@ -47,7 +47,7 @@ def readinto(response: Any, size: int = 64) -> bytes:
 def until(read: Callable[[], bytes], response: Any = None) -> bytes:
     """Piece by piece, until nothing comes. The early urllib3 gives nothing for the head of what is compressed, too."""
     pieces = [read()]
-    while pieces[-1] or (response is not None and not response.closed):
+    while pieces[-1] or (response is not None and not response.closed and (len(pieces) < 20 or any(pieces[-20:]))):
         pieces.append(read())
     return b"".join(pieces)
 

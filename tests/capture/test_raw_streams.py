@@ -321,7 +321,7 @@ UNDECODED: Dict[str, Read] = {
 def until_closed(raw: Any, size: int) -> bytes:
     # urllib3 1.26 gives nothing for the head of what is compressed: that is not yet the end
     pieces: List[bytes] = []
-    while not raw.closed or (pieces and pieces[-1]):
+    while len(pieces) < 20 or any(pieces[-20:]):
         pieces.append(raw.read(size, decode_content=True))
     return b"".join(pieces)
 
