@@ -269,7 +269,7 @@ class Meter:
         else:
             found, streamed = self._whole(complete)
         cut = self._fold is not None and self._fold.unfinished()
-        if self._messages is not None and not self._messages.empty:
+        if self._messages is not None and (self._messages.broken or not self._messages.empty):
             cut = True
         partial = (cut or not complete) and not self.done
         if self._file is not None:
