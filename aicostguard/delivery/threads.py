@@ -7,10 +7,11 @@ that waits on a real lock holds up all the others.
 
 from __future__ import annotations
 
+import os
 from _thread import RLock, allocate_lock, get_ident, start_new_thread
 from queue import Empty, SimpleQueue
 
-__all__ = ["Empty", "RLock", "SimpleQueue", "Flag", "get_ident", "start_new_thread"]
+__all__ = ["Empty", "Flag", "RLock", "SimpleQueue", "get_ident", "imports", "start_new_thread"]
 
 
 class Flag:
@@ -30,3 +31,41 @@ class Flag:
     def wait(self, seconds: float) -> bool:
         """True when it is set, False when it was not for so long."""
         return self._lock.acquire(timeout=seconds)
+
+
+class Imports:
+    """Held while the sender imports what it needs, and by whoever forks.
+
+    A child that is made in the middle of an import has half a module, and nobody in it goes on with the other half.
+    """
+
+    #: seconds that a fork waits at most
+    PATIENCE = 1.0
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._held = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._in_child)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+    def _before(self) -> None:
+        self._held = self._lock.acquire(timeout=self.PATIENCE)
+
+    def _after(self) -> None:
+        if self._held:
+            self._held = False
+            self._lock.release()
+
+    def _in_child(self) -> None:
+        if not self._held:  # whoever holds it is not here
+            self._lock = RLock()
+        self._after()
+
+
+imports = Imports()

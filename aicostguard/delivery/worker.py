@@ -15,7 +15,7 @@ from aicostguard.context import inside
 from aicostguard.delivery.courier import Courier
 from aicostguard.delivery.queue import BATCH
 from aicostguard.delivery.status import EVERY, Status
-from aicostguard.delivery.threads import Flag, get_ident, start_new_thread
+from aicostguard.delivery.threads import Flag, get_ident, imports, start_new_thread
 
 #: seconds from the first waiting receipt to its batch: at first short, so that a newcomer sees it come in
 FIRST_LINGER, LINGER = 0.1, 0.5
@@ -60,6 +60,7 @@ class Worker:
         try:
             inside.set(True)  # this thread's traffic is ours: never metered
             threading.current_thread().name = "aicostguard"
+            self._load()
             while request is None or not request.stop:
                 request = self.courier.queue.wait(self._pause())
                 if request is not None:
@@ -71,6 +72,17 @@ class Worker:
             our_health.fault("worker.run", error)
         finally:
             self.alive = False
+
+    def _load(self) -> None:
+        """Import what the first batch needs. Opens nothing; what fails here is met again, and dealt with, in use."""
+        try:
+            with imports:
+                import gzip  # noqa: F401
+                import json  # noqa: F401
+
+                _ = self.courier.head(), self.courier.transport, self.courier.spool
+        except Exception as error:
+            our_health.fault("worker.load", error)
 
     def _pause(self) -> float:
         """Seconds until there is something to do without being woken."""

@@ -251,3 +251,49 @@ def test_grandchildren_too(deliver: Deliver) -> None:
         assert _wait(pid) == 0
         assert ledger.models() == ["a", "child", "grandchild"]
         assert len({epoch for epoch, _ in ledger.stored}) == 3
+
+
+@pytest.mark.ids("E1", "Z4")
+def test_a_fork_in_the_middle_of_the_senders_imports(tmp_path: Path) -> None:
+    """The child would find half a module that nobody finishes."""
+    program = r"""
+import os, sys, time
+from importlib.abc import Loader
+class Slow(Loader):
+    def find_spec(self, name, path=None, target=None):
+        if name != "aicostguard.delivery.client":
+            return None
+        sys.meta_path.remove(self)
+        from importlib.util import find_spec
+        spec = find_spec(name)
+        self.execute, spec.loader.exec_module = spec.loader.exec_module, self.exec_module
+        return spec
+    def exec_module(self, module):
+        started.append(1)
+        time.sleep(0.4)
+        self.execute(module)
+started = []
+sys.meta_path.insert(0, Slow())
+from aicostguard import config
+from aicostguard.delivery import Delivery
+delivery = Delivery(config.load(os.environ))
+receipt = {"provider": "openai", "model": "m", "input_tokens": 1, "output_tokens": 1, "latency_ms": 1}
+delivery.submit(receipt)
+while not started:
+    time.sleep(0.001)
+child = os.fork()
+delivery.submit(receipt)
+print(delivery.flush(5), delivery.stats()["faults"], flush=True)
+if child:
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+    with FakeLedger() as ledger:
+        env = dict(os.environ, AICG_URL=ledger.url, AICG_KEY=KEY, AICG_STATE_DIR=str(tmp_path), PYTHONPATH=str(ROOT))
+        env.pop("AICG_TEST_RAISE")
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program], env=env, capture_output=True, text=True, timeout=30
+        )
+        assert done.stderr == ""
+        assert done.stdout.splitlines() == ["True {}"] * 2
+        assert ledger.models() == ["m"] * 3
