@@ -98,6 +98,7 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     Instrument("http.client", "http.client", _TRANSPORTS + "http_client", "", ((3, 9), (4,)), "sys:version", False),
     _socket("websocket._core", "websocket_client", "websocket-client", "websocket:__version__", (1, 0), (2,)),
     _socket("aiohttp.client_ws", "aiohttp_ws", "aiohttp", "aiohttp:__version__", (3, 8), (4,)),
+    _socket("httpx2.websockets._api", "httpx2_ws", "httpx2", "httpx2:__version__", (2,), (3,)),
     _socket("grpc._channel", "grpc", "grpcio", "grpc._grpcio_metadata:__version__", (1, 60), (2,)),
     _socket("grpc.aio._channel", "grpc", "grpcio", "grpc._grpcio_metadata:__version__", (1, 60), (2,)),
     _transport("niquests", "niquests", (3, 7), (4,)),

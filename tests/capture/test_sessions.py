@@ -271,6 +271,63 @@ def test_websocket_client(agent: Agent) -> None:
     assert [receipt["feature"] for receipt in agent.settled(2)] == ["talk", "talk"]
 
 
+@pytest.mark.ids("B16", "A1")
+@pytest.mark.parametrize("way", ["receive", "receive_text", "receive_json"])
+def test_httpx2_sockets(way: str, agent: Agent) -> None:
+    pytest.importorskip("wsproto")
+    httpx2 = pytest.importorskip("httpx2")
+
+    def told(message: Any) -> Any:
+        said = message if way == "receive_json" else json.loads(message.data if way == "receive" else message)
+        return said["type"], type(message)
+
+    def asks(send: Any) -> None:
+        send(ASK)
+
+    async def asks_too(send: Any) -> None:
+        await send(ASK)
+
+    def talk() -> Any:
+        seen: List[Any] = []
+        with httpx2.Client() as client, client.websocket(address(agent)) as socket:
+            for send in (socket.send_json, lambda ask: socket.send_bytes(json.dumps(ask).encode())):
+                asks(send)
+                seen.append(("", None))
+                while seen[-1][0] != "response.done":
+                    seen.append(told(getattr(socket, way)()))
+            socket.ping()
+        return seen
+
+    async def atalk() -> Any:
+        seen: List[Any] = [("", None)]
+        async with httpx2.AsyncClient() as client, client.websocket(address(agent)) as socket:
+            await asks_too(socket.send_json)
+            while seen[-1][0] != "response.done":
+                seen.append(told(await getattr(socket, way)()))
+        return seen
+
+    both(agent, talk)
+    agent.balance()
+    assert [receipt["feature"] for receipt in agent.settled(2)] == ["asks", "talk"]
+    both_async(agent, atalk)
+    agent.balance()
+    assert [receipt["feature"] for receipt in agent.settled(1)] == ["asks_too"]
+
+
+@pytest.mark.ids("B10", "B16")
+def test_httpx2_sockets_left_in_a_turn(agent: Agent) -> None:
+    pytest.importorskip("wsproto")
+    httpx2 = pytest.importorskip("httpx2")
+    agent.simulator.script([{"cut_after": 4}, {"delay_ms": 50}])
+    for turn in range(2):
+        with httpx2.Client() as client, client.websocket(address(agent)) as socket:
+            socket.send_json(ASK)
+            with contextlib.suppress(httpx2.websockets.WebSocketDisconnect, httpx2.websockets.WebSocketNetworkError):
+                for _ in range(4 if turn else 99):
+                    socket.receive()
+    assert [receipt.get("partial") for receipt in agent.settled(2)] == [True, True]
+
+
 @pytest.mark.ids("B10", "B16")
 def test_websocket_client_leaves_in_a_turn(agent: Agent) -> None:
     websocket = pytest.importorskip("websocket")

@@ -439,6 +439,34 @@ def socket_aiohttp(clients: Clients) -> Any:
     return clients.run(ask())
 
 
+@_needs("wsproto")
+def socket_httpx2(clients: Clients) -> Any:
+    import httpx2
+
+    found = []
+    with httpx2.Client() as client, client.websocket(_address(clients)) as socket:
+        for last in ("response.done", "response.created"):
+            socket.send_json({"type": "response.create"})
+            while not found or '"%s"' % last not in found[-1]:
+                found.append(seen(socket.receive_text()))
+    return found
+
+
+@_needs("wsproto")
+def socket_httpx2_async(clients: Clients) -> Any:
+    import httpx2
+
+    async def ask() -> Any:
+        found: List[str] = []
+        async with httpx2.AsyncClient() as client, client.websocket(_address(clients)) as socket:
+            await socket.send_json({"type": "response.create"})
+            while not found or '"response.done"' not in found[-1]:
+                found.append(seen(await socket.receive_text()))
+        return found
+
+    return clients.run(ask())
+
+
 @_needs("google.genai")
 def socket_google(clients: Clients) -> Any:
     """Gemini Live, with a turn that is left."""

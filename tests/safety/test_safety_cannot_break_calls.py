@@ -55,6 +55,7 @@ STAND_INS = re.compile(
     r"|transports/websockets\.py:_a?gathered"
     r"|transports/websocket_client\.py:_(connect|send|recv_data_frame|close)\.\w+"
     r"|transports/aiohttp_ws\.py:_(send|receive|close)\.\w+"
+    r"|transports/httpx2_ws\.py:_a?(send|receive)\.make(\.\w+)?|transports/httpx2_ws\.py:_a?close\.\w+"
     r"|transports/(httpx|requests|aiohttp)_asking\.py:Question\.a?send"
     r"|transports/httpx_asking\.py:(Sync|Async)Pieces\..*|transports/aiohttp_asking\.py:HidingDeque\.append"
     r"|capture/entries/claude_agent\.py:_(start|query|receive_messages|close)\.\w+"

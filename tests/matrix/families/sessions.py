@@ -146,6 +146,28 @@ def raw_aiohttp_ws(address: str, mode: str) -> Any:
     return asyncio.run(run())
 
 
+@case("raw.httpx2_ws", _address, ("sync", "async"), "httpx2")
+def raw_httpx2_ws(address: str, mode: str) -> Any:
+    import httpx2
+
+    seen: List[str] = []
+    if mode == "sync":
+        with httpx2.Client() as client, client.websocket(address) as socket:
+            socket.send_json(ASK)
+            while not seen or seen[-1] != "response.done":
+                seen.append(_kind(socket.receive_text()))
+        return seen
+
+    async def run() -> Any:
+        async with httpx2.AsyncClient() as client, client.websocket(address) as socket:
+            await socket.send_json(ASK)
+            while not seen or seen[-1] != "response.done":
+                seen.append(_kind(await socket.receive_text()))
+        return seen
+
+    return asyncio.run(run())
+
+
 @case("openai-agents.realtime", _address, ("async",), "agents")
 def openai_agents_realtime(address: str, mode: str) -> Any:
     from agents.realtime import RealtimeAgent, RealtimeRunner
@@ -174,7 +196,7 @@ environment("google-live-3.4.0", ("google-genai==3.4.0",), ("google-genai.live",
 environment("openai-agents-realtime-0.24.0", ("openai-agents==0.24.0", "websockets"), ("openai-agents.realtime",))
 environment(
     "raw-sockets-current",
-    ("websockets==17.4", "websocket-client==1.9.2", "aiohttp==3.14.5"),
-    ("raw.websockets", "raw.websocket_client", "raw.aiohttp_ws"),
+    ("websockets==17.4", "websocket-client==1.9.2", "aiohttp==3.14.5", "httpx2[ws]==2.16.2"),
+    ("raw.websockets", "raw.websocket_client", "raw.aiohttp_ws", "raw.httpx2_ws"),
 )
 environment("raw-sockets-oldest", ("websockets==13.0",), ("raw.websockets",), True)
