@@ -148,6 +148,8 @@ def test_work_begun_elsewhere_is_billed_where_it_is_watched(agent: Agent) -> Non
 @pytest.mark.ids("B3")
 def test_interactions_in_the_background_are_billed_once(agent: Agent) -> None:
     google = genai.Client(api_key="x", http_options={"base_url": agent.url("google")})
+    if not hasattr(google, "interactions"):
+        pytest.skip("this google-genai has no interactions")
     begun = google.interactions.create(agent="deep-research-pro", input="hi", background=True)
     for _ in range(4):
         google.interactions.get(begun.id)
