@@ -105,22 +105,22 @@ class HidingDeque(TappedDeque):
     def append(self, data: bytes) -> None:
         self._tell(data)
         shown = self._hide.show(bytes(data))
-        self._put(shown, len(data))
+        try:
+            self._resize(len(shown) - len(data))
+        except Exception as error:
+            self.tap.call.lost("append", error)
+        if shown:
+            super(TappedDeque, self).append(shown)
 
     def end(self) -> None:
         """No more bytes will come: what was held back is seen."""
         try:
-            self._put(self._hide.rest(), 0)
+            rest = self._hide.rest()
+            if rest:
+                super(TappedDeque, self).append(rest)  # before what may fail
+                self._resize(len(rest))
         except Exception as error:
             self.tap.call.hook.failed("end", error)
-
-    def _put(self, shown: bytes, told: int) -> None:
-        try:
-            self._resize(len(shown) - told)
-        except Exception as error:
-            self.tap.call.lost("put", error)
-        if shown:
-            super(TappedDeque, self).append(shown)
 
     def _resize(self, by: int) -> None:
         self._reader._size += by
