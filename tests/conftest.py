@@ -42,6 +42,8 @@ for _name in list(os.environ):
     if (_name.startswith("AICG_") and _name not in _KEPT) or _name.upper() in _FOREIGN:
         del os.environ[_name]
 os.environ.setdefault("AICG_TEST_RAISE", "1")
+# Where subprocess forks (before CPython 3.10), gRPC's own fork handlers abort the programs that later tests start.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
