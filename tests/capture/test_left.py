@@ -382,7 +382,8 @@ def test_a_stream_that_is_open_when_the_program_ends(agent: Agent, name: str) ->
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
         return done.returncode, done.stderr
 
-    # Not compared with (0, ""): CPython 3.13.0 crashes here under httpx2, with us and without.
+    if sys.version_info[:3] == (3, 13, 0) and name == "httpx2":
+        pytest.skip("CPython 3.13.0 crashes here now and then, with us and without")
     assert end(agent.simulator.hosts_setting()) == end("")
 
 
