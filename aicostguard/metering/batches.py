@@ -18,12 +18,15 @@ from aicostguard.metering.openai import read_completion
 from aicostguard.metering.responses import read_response
 from aicostguard.metering.scan import members_within
 from aicostguard.metering.values import mapping, parse
+from aicostguard.receipt import FIELDS
 from aicostguard.usage import Reading, Usage
 
 #: sizes of input above which some price of some model changes (a test compares them with the price book)
 BANDS = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 #: sums that are kept; what does not fit is added up without its model
 MOST_SUMS = 256
+#: the largest count of each kind that a receipt may hold: a sum that would pass it goes on in another receipt
+_MOST = tuple(FIELDS[name].most for name in Usage._fields)
 #: from this size on, the usage of a line is looked for at its end
 _LARGE = 8192
 
@@ -40,10 +43,11 @@ class _Key(NamedTuple):
 class Sums:
     """Readings added up."""
 
-    __slots__ = ("_sums",)
+    __slots__ = ("_sums", "_full")
 
     def __init__(self) -> None:
         self._sums: Dict[_Key, Tuple[int, List[Optional[int]]]] = {}
+        self._full: List[Reading] = []
 
     def add(self, reading: Reading) -> None:
         """Add one billed response."""
@@ -55,23 +59,25 @@ class Sums:
         if key not in self._sums and len(self._sums) >= MOST_SUMS:
             key = key._replace(model="")
         number, counts = self._sums.get(key, (0, [None] * len(Usage._fields)))
+        if number and any(v and (sofar or 0) + v > most for v, sofar, most in zip(usage, counts, _MOST)):
+            self._full.append(_reading(key, number, counts))
+            number, counts = 0, [None] * len(Usage._fields)
         for at, value in enumerate(usage):
             if value is not None:
                 counts[at] = (counts[at] or 0) + value
         self._sums[key] = (number + 1, counts)
 
     def readings(self) -> List[Reading]:
-        """One reading a sum."""
-        found = []
-        for key, (number, counts) in self._sums.items():
-            usage = Usage(*counts)._replace(requests_billed=number if number > 1 else None)
-            found.append(
-                Reading(
-                    key.model, None if key.missing else usage, operation="batch", service_tier=key.service_tier,
-                    region=key.region, mismatch=key.mismatch,
-                )
-            )  # fmt: skip
-        return found
+        """One reading a sum, or several where one would be more than a receipt may hold."""
+        return self._full + [_reading(key, number, counts) for key, (number, counts) in self._sums.items()]
+
+
+def _reading(key: _Key, number: int, counts: List[Optional[int]]) -> Reading:
+    usage = Usage(*counts)._replace(requests_billed=number if number > 1 else None)
+    return Reading(
+        key.model, None if key.missing else usage, operation="batch", service_tier=key.service_tier,
+        region=key.region, mismatch=key.mismatch,
+    )  # fmt: skip
 
 
 class _FileFold(Fold):

@@ -9,10 +9,12 @@ from typing import Any, Dict
 import pytest
 
 import aicostguard.pricing
-from aicostguard.metering.batches import BANDS
+from aicostguard.metering.batches import BANDS, Sums
 from aicostguard.pricing import price
 from aicostguard.pricing.book import PriceBook
 from aicostguard.pricing.rates import thresholds
+from aicostguard.receipt import FIELDS
+from aicostguard.usage import Reading, Usage
 
 DATA = json.loads((pathlib.Path(aicostguard.pricing.__file__).parent / "data" / "prices.json").read_text())
 AT = 1_795_000_000_000  # 2026-11-18
@@ -40,6 +42,21 @@ def test_every_threshold_of_the_book_is_an_edge_of_a_band() -> None:
         for start in thresholds(prices)
     }
     assert found and found <= set(BANDS)
+
+
+@pytest.mark.ids("B12")
+def test_a_batch_of_more_tokens_than_a_receipt_holds_is_several_receipts() -> None:
+    """Nothing of a sum is left out because a receipt has no room for it."""
+    most = FIELDS["input_tokens"].most
+    sums = Sums()
+    for input_tokens in (most - 600_000, 600_000, 1_000_000, most + 1):
+        sums.add(Reading("m", Usage(input_tokens=input_tokens, output_tokens=3)))
+    found = [reading.usage for reading in sums.readings() if reading.usage is not None]
+    assert sorted((u.input_tokens, u.output_tokens, u.requests_billed) for u in found) == [
+        (1_000_000, 3, None),
+        (most, 6, 2),
+        (most + 1, 3, None),
+    ]
 
 
 @pytest.mark.ids("C2", "C3")
