@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from aicostguard.capture.state import state
+from aicostguard.health import health
 from tests.agent import Agent
 from tests.capture.gate import Gate
 from tests.capture.tools import CHAT, EVENTS, STREAM, both, both_async, fixed, kind, only, shown
@@ -185,6 +186,24 @@ def test_tornado_redirected_failed_and_cut(agent: Agent, client: str) -> None:
         asyncio.run(fetch(streaming_callback=lambda piece: None))
     assert caught.value.code == 599
     assert only(agent)["partial"] is True
+
+
+@pytest.mark.ids("B10")
+@CLIENTS
+def test_tornado_keeps_only_so_much_of_a_stream(agent: Agent, client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that is longer is the user's as it was, and is counted as unmetered."""
+    httpclient = tornado_client(client)
+    monkeypatch.setattr("aicostguard.capture.transports.tornado.MOST", 300)
+    agent.simulator.set_default(**fixed(True))
+    pieces: List[bytes] = []
+
+    async def fetch() -> None:
+        url, body = agent.url("openai") + PATH, json.dumps(STREAM)
+        await httpclient.AsyncHTTPClient().fetch(url, method="POST", body=body, streaming_callback=pieces.append)
+
+    asyncio.run(fetch())
+    assert len(b"".join(pieces)) > 300
+    assert agent.settled(0) == [] and health.counters["unmetered"] == 1
 
 
 def lm15(part: str) -> Any:

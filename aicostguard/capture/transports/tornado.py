@@ -2,7 +2,7 @@
 
 It is given a request object that tornado has made for this one fetch, and a function to call with the response. Both
 are told apart from the user's own, so the user's request is not touched. The body of a response that was streamed to a
-`streaming_callback` is nowhere but there: its pieces are kept until the response says what they were.
+`streaming_callback` is nowhere but there: up to `MOST` bytes of it are kept until the response says what they were.
 """
 
 from __future__ import annotations
@@ -15,6 +15,26 @@ from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.tap import Tap
+
+#: bytes of a streamed body that are kept; a longer one is counted as unmetered
+MOST = 16 * 1024 * 1024
+
+
+class _Pieces:
+    """A streamed body, as long as it is not too long."""
+
+    __slots__ = ("held", "size")
+
+    def __init__(self) -> None:
+        self.held: List[bytes] = []
+        self.size = 0
+
+    def add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size <= MOST:
+            self.held.append(chunk)
+        else:
+            self.held.clear()
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -41,10 +61,10 @@ def _watched(hook: Hook, request: Any, callback: Callable[[Any], None], curl: bo
         call = _begin(hook, request)
         if call is None:
             return callback
-        pieces: List[bytes] = []
+        pieces = _Pieces()
         streaming = request.streaming_callback
         if streaming is not None and not (curl and _is_coroutine_function(streaming)):  # curl's client refuses that
-            request.streaming_callback = _told(streaming, pieces)
+            request.streaming_callback = _told(streaming, pieces, hook)
         return _finished(callback, call, pieces, curl and bool(request.decompress_response))
     except Exception as error:
         hook.failed("begin", error)
@@ -68,15 +88,18 @@ def _begin(hook: Hook, request: Any) -> Optional[Call]:
     )
 
 
-def _told(streaming: Callable[[bytes], Any], pieces: List[bytes]) -> Callable[[bytes], Any]:
+def _told(streaming: Callable[[bytes], Any], pieces: _Pieces, hook: Hook) -> Callable[[bytes], Any]:
     def streaming_callback(chunk: bytes) -> Any:
-        pieces.append(chunk)
+        try:
+            pieces.add(chunk)
+        except Exception as error:
+            hook.failed("streamed", error)
         return streaming(chunk)
 
     return streaming_callback
 
 
-def _finished(callback: Callable[[Any], None], call: Call, pieces: List[bytes], decoded: bool) -> Callable[[Any], None]:
+def _finished(callback: Callable[[Any], None], call: Call, pieces: _Pieces, decoded: bool) -> Callable[[Any], None]:
     def finished(response: Any) -> None:
         _response(call, response, pieces, decoded)
         callback(response)
@@ -84,19 +107,23 @@ def _finished(callback: Callable[[Any], None], call: Call, pieces: List[bytes], 
     return finished
 
 
-def _response(call: Call, response: Any, pieces: List[bytes], decoded: bool) -> None:
+def _response(call: Call, response: Any, pieces: _Pieces, decoded: bool) -> None:
     try:
         header = response.headers.get
         code, content_type = response.code, header("Content-Type") or ""
         if code == 599:  # tornado's own: no answer, or not all of it
-            if not pieces:
+            if not pieces.size:
                 call.interrupted()
                 return
             code, content_type = 200, "text/event-stream"
+        if pieces.size > MOST:
+            if 200 <= code < 300:
+                call.unreadable("more than %d MB to a streaming_callback" % (MOST >> 20))
+            return
         if call.open(code, content_type, header):
             tap = Tap(call, None if decoded else header("Content-Encoding"))
             tap.decoding = False
-            for piece in pieces or [response.body or b""]:
+            for piece in pieces.held or [response.body or b""]:
                 tap.raw(piece)
             tap.end(response.code != 599)
     except Exception as error:
