@@ -10,6 +10,7 @@ looked up; in libraries that resolve names in C of their own (curl, gRPC). If it
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 import time
 from typing import Any, Callable, Dict, Optional, Set, Tuple
@@ -36,7 +37,13 @@ class Watchdog:
         self._met: Set[str] = set()
         self._waiting: Dict[str, float] = {}
         self._said: Set[str] = set()
+        self._running = _thread.allocate_lock()  # held by the thread while there is one; never waited for
         self.on = True
+
+    def forked(self) -> None:
+        """A child begins anew: what its parent looked up is the parent's to meet, and its thread is not here."""
+        self._waiting.clear()
+        self._running = _thread.allocate_lock()
 
     def met(self, host: str) -> None:
         """A request to this host went through one of our hooks."""
@@ -78,13 +85,24 @@ class Watchdog:
         if not _is_ai(host, port):
             return
         self._waiting[host] = time.monotonic()
-        if len(self._waiting) == 1:
-            _thread.start_new_thread(self._wait, ())
+        self._start()
 
-    def _wait(self) -> None:
-        while self._waiting:
-            time.sleep(min(GRACE, 1.0))
-            self.check(GRACE)
+    def _start(self) -> None:
+        if self._running.acquire(False):
+            try:
+                _thread.start_new_thread(self._wait, (self._running,))
+            except RuntimeError:  # the interpreter ends, and looks once more by itself
+                self._running.release()
+
+    def _wait(self, running: Any) -> None:
+        try:
+            while self._waiting:
+                time.sleep(min(GRACE, 1.0))
+                self.check(GRACE)
+        finally:
+            running.release()
+        if self._waiting:  # looked up after the last look, by somebody who saw the thread running
+            self._start()
 
     def _report(self, host: str) -> None:
         health.note("unmetered_host:%s" % host[:64])
@@ -112,4 +130,6 @@ def install(ledger: Optional[str], tell: Callable[[], None]) -> None:
         return
     state.watchdog = dog = Watchdog(ledger, tell)
     sys.addaudithook(dog.heard)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=dog.forked)
     atexit.register(dog.check)

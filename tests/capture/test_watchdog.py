@@ -78,6 +78,49 @@ def test_a_program_that_ends_at_once(providers: Simulator, tmp_path: Path) -> No
     assert any("unmetered_host:" + seen["host"] in notes for notes in seen["shown"])
 
 
+EVERY_HOST = "sys.modules['aicostguard.capture.watchdog']._is_ai = lambda *args: True\n"
+#: a child of a process that waits for its own look-up makes one, too
+CHILD = """
+import os
+child = os.fork()
+if child == 0:
+    socket.getaddrinfo("localhost", port)
+    time.sleep(2.5)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+#: two threads look up at one moment: the second before the first has seen that it is the first
+TOGETHER = """
+import threading
+meet = threading.Barrier(2)
+class Slow(dict):
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value)
+        meet.wait(5)
+dog._waiting = Slow()
+calls = [threading.Thread(target=socket.getaddrinfo, args=(name, port)) for name in (host, "localhost")]
+for call in calls:
+    call.start()
+for call in calls:
+    call.join()
+time.sleep(2.5)
+"""
+
+
+def test_two_hosts_are_looked_up_at_one_moment(providers: Simulator, tmp_path: Path) -> None:
+    seen = run(EVERY_HOST + TOGETHER + END, providers, tmp_path)
+    assert alarmed(seen) and "unmetered_host:localhost" in seen["notes"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_child_watches_for_itself(providers: Simulator, tmp_path: Path) -> None:
+    """It reports what it looked up itself, though no thread came along, and not what its parent did."""
+    seen = run(EVERY_HOST + UNSEEN + CHILD + END, providers, tmp_path)
+    assert seen["stderr"].count("localhost was looked up") == 1
+    assert seen["stderr"].count(seen["host"] + " was looked up") == 1
+    assert list(seen["notes"]) == ["unmetered_host:" + seen["host"]]
+
+
 #: nothing to say
 QUIET: Dict[str, str] = {
     "metered": SEEN,
