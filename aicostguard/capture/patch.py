@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import Any, Callable, List, NamedTuple, Tuple
+from typing import Any, Callable, List, NamedTuple, Set, Tuple
 
 from aicostguard.health import health
 
@@ -58,6 +58,9 @@ class Patch(NamedTuple):
 Rows = Tuple[Tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]], ...]
 
 _patches: List[Patch] = []
+#: classes of responses whose methods are watched already, by the table that says which; they are few
+_watched: Set[Tuple[type, int]] = set()
+MOST_WATCHED = 256
 
 #: reentrant, because a garbage collection under it may run any finaliser
 _lock = threading.RLock()
@@ -86,16 +89,22 @@ def watch(hook: Hook, kind: type, rows: Rows) -> None:
 
     For classes of responses, when the first one that matters is seen: other programs' objects stay as they are.
     """
+    key = (kind, id(rows))  # the tables are constants
+    if key in _watched:
+        return
     with _lock:
         for name, make in rows:
             for owner in kind.__mro__:
                 if name in owner.__dict__:
                     replace(hook, owner, name, make)
                     break
+        if len(_watched) < MOST_WATCHED:
+            _watched.add(key)
 
 
 def restore() -> None:
     """Put every original back. Where another tool has wrapped ours since, ours stays and only passes through."""
+    _watched.clear()
     while _patches:
         patch = _patches.pop()
         patch.hook.on = False
