@@ -163,6 +163,36 @@ def session_of(
         return None
 
 
+def closing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a connection's own closing: the session that hangs on it is over."""
+
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            session: Optional[Session] = self.__dict__.get(KEPT)
+            if session is not None:
+                session.end()
+
+    return close
+
+
+def aclosing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a coroutine method."""
+
+    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            session: Optional[Session] = self.__dict__.get(KEPT)
+            if session is not None:
+                session.end()
+                if session.waiting:
+                    await session.drain()
+
+    return close
+
+
 def _whole(message: Any) -> Any:
     if isinstance(message, (str, bytes)):
         return message

@@ -8,7 +8,7 @@ ends the metering of this one response.
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Callable, Optional
 
 from aicostguard.capture.call import Call
 from aicostguard.capture.inflate import Decoder, decoder
@@ -90,3 +90,17 @@ class Tap:
             self.call.unreadable("a content-encoding that is not known here")  # no text of a header
         else:
             self.call.feed(plain)
+
+
+def ends_tap(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a response's own closing: no more of it will be read."""
+
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            tap: Optional[Tap] = self.__dict__.get(TAP)
+            if tap is not None:
+                tap.end(False)
+
+    return close

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Callable, Optional
 
 from aicostguard.capture.patch import Hook, replace
-from aicostguard.capture.session import KEPT, Address, Session, session_of
+from aicostguard.capture.session import Address, Session, aclosing, session_of
 
 #: values of `WSMsgType`: text and bytes; from CLOSE on, what says that no more will come
 _MESSAGES = (1, 2)
@@ -23,7 +23,7 @@ def install(module: ModuleType, hook: Hook) -> None:
     for name in ("send_str", "send_bytes"):
         replace(hook, kind, name, lambda original: _send(original, hook))
     replace(hook, kind, "receive", lambda original: _receive(original, hook))
-    replace(hook, kind, "close", _close)
+    replace(hook, kind, "close", aclosing)
 
 
 def _address(socket: Any) -> Optional[Address]:
@@ -64,17 +64,3 @@ def _receive(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         return message
 
     return receive
-
-
-def _close(original: Callable[..., Any]) -> Callable[..., Any]:
-    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await original(self, *args, **kwargs)
-        finally:
-            session: Optional[Session] = self.__dict__.get(KEPT)
-            if session is not None:
-                session.end()
-                if session.waiting:
-                    await session.drain()
-
-    return close

@@ -10,16 +10,16 @@ from types import ModuleType
 from typing import Any, Callable, Optional
 
 from aicostguard.capture.patch import Hook, replace
-from aicostguard.capture.session import KEPT, Address, Session, session_of
+from aicostguard.capture.session import Address, Session, aclosing, closing, session_of
 
 
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook `httpx2.websockets._api`. Raises when its methods are not where they were."""
     blocking, awaited = module.WebSocketSession, module.AsyncWebSocketSession
     gone = (module.WebSocketDisconnect, module.WebSocketNetworkError)
-    for name, make in (("send", _send(hook)), ("receive", _receive(hook, gone)), ("close", _close)):
+    for name, make in (("send", _send(hook)), ("receive", _receive(hook, gone)), ("close", closing)):
         replace(hook, blocking, name, make)
-    for name, make in (("send", _asend(hook)), ("receive", _areceive(hook, gone)), ("close", _aclose)):
+    for name, make in (("send", _asend(hook)), ("receive", _areceive(hook, gone)), ("close", aclosing)):
         replace(hook, awaited, name, make)
 
 
@@ -109,29 +109,3 @@ def _areceive(hook: Hook, gone: Any) -> Callable[..., Any]:
         return receive
 
     return make
-
-
-def _close(original: Callable[..., Any]) -> Callable[..., Any]:
-    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            session: Optional[Session] = self.__dict__.get(KEPT)
-            if session is not None:
-                session.end()
-
-    return close
-
-
-def _aclose(original: Callable[..., Any]) -> Callable[..., Any]:
-    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await original(self, *args, **kwargs)
-        finally:
-            session: Optional[Session] = self.__dict__.get(KEPT)
-            if session is not None:
-                session.end()
-                if session.waiting:
-                    await session.drain()
-
-    return close

@@ -14,7 +14,7 @@ from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
 from aicostguard.capture.state import state
-from aicostguard.capture.tap import TAP, Tap
+from aicostguard.capture.tap import TAP, Tap, ends_tap
 from aicostguard.capture.transports import urllib3
 
 
@@ -93,18 +93,6 @@ def _response(call: Call, response: Any) -> None:
         call.hook.failed("response", error)
 
 
-def _close(original: Callable[..., Any]) -> Callable[..., Any]:
-    def close(self: Any) -> Any:
-        try:
-            return original(self)
-        finally:
-            tap: Optional[Tap] = self.__dict__.get(TAP)
-            if tap is not None:
-                tap.end(False)
-
-    return close
-
-
 def _iter_content(original: Callable[..., Any]) -> Callable[..., Any]:
     def iter_content(self: Any, *args: Any, **kwargs: Any) -> Any:
         pieces = original(self, *args, **kwargs)
@@ -127,4 +115,4 @@ def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
     tap.end(True)
 
 
-_CONTENT: Rows = (("iter_content", _iter_content), ("close", _close))
+_CONTENT: Rows = (("iter_content", _iter_content), ("close", ends_tap))

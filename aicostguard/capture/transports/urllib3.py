@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from aicostguard import context
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
-from aicostguard.capture.tap import TAP, Tap
+from aicostguard.capture.tap import TAP, Tap, ends_tap
 from aicostguard.capture.transports import urllib3_future
 
 
@@ -296,24 +296,12 @@ def _release_conn(original: Callable[..., Any]) -> Callable[..., Any]:
     return release_conn
 
 
-def _close(original: Callable[..., Any]) -> Callable[..., Any]:
-    def close(self: Any) -> Any:
-        try:
-            return original(self)
-        finally:
-            tap: Optional[Tap] = self.__dict__.get(TAP)
-            if tap is not None:
-                tap.end(False)
-
-    return close
-
-
 _RAW: Rows = (
     ("_fp_read", _fp_read),
     ("_handle_chunk", _handle_chunk),
     ("_update_chunk_length", _update_chunk_length),
     ("_decode", _decode),
     ("release_conn", _release_conn),
-    ("close", _close),
+    ("close", ends_tap),
 )
 _BEFORE_FP_READ: Rows = (("read", _read), *_RAW[1:])

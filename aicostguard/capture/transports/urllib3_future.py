@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from aicostguard.capture.patch import Rows, watch
-from aicostguard.capture.tap import TAP, Tap
+from aicostguard.capture.tap import TAP, Tap, ends_tap
 
 
 def is_future(raw: Any) -> bool:
@@ -76,18 +76,6 @@ def _arrived(raw: Any, tapped: Tap, data: bytes) -> None:
         tapped.call.lost("arrived", error)
 
 
-def _close(original: Callable[..., Any]) -> Callable[..., Any]:
-    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            tapped: Optional[Tap] = self.__dict__.get(TAP)
-            if tapped is not None:
-                tapped.end(False)
-
-    return close
-
-
 def _aclose(original: Callable[..., Any]) -> Callable[..., Any]:
     async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         tapped: Optional[Tap] = self.__dict__.get(TAP)
@@ -100,5 +88,5 @@ def _aclose(original: Callable[..., Any]) -> Callable[..., Any]:
     return close
 
 
-_SYNC: Rows = (("_fp_read", _fp_read), ("close", _close))
+_SYNC: Rows = (("_fp_read", _fp_read), ("close", ends_tap))
 _ASYNC: Rows = (("_fp_read", _afp_read), ("close", _aclose))

@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 from aicostguard.capture.patch import Hook, replace
-from aicostguard.capture.session import KEPT, Session, session_of
+from aicostguard.capture.session import KEPT, Session, closing, session_of
 
 # https://www.rfc-editor.org/rfc/rfc6455#section-5.2
 _TEXT, _BINARY, _CLOSE = 1, 2, 8
@@ -24,7 +24,7 @@ def install(module: ModuleType, hook: Hook) -> None:
     replace(hook, kind, "connect", lambda original: _connect(original, hook))
     replace(hook, kind, "send", _send)
     replace(hook, kind, "recv_data_frame", _recv_data_frame)
-    replace(hook, kind, "close", _close)
+    replace(hook, kind, "close", closing)
 
 
 def _begin(hook: Hook, socket: Any, url: Any) -> None:
@@ -82,15 +82,3 @@ def _recv_data_frame(original: Callable[..., Any]) -> Callable[..., Any]:
         return found
 
     return recv_data_frame
-
-
-def _close(original: Callable[..., Any]) -> Callable[..., Any]:
-    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            session: Optional[Session] = self.__dict__.get(KEPT)
-            if session is not None:
-                session.end()
-
-    return close

@@ -13,16 +13,20 @@ from types import ModuleType
 from typing import Any, AsyncIterator, Callable, Iterator, List, Optional
 
 from aicostguard.capture.patch import Hook, replace
-from aicostguard.capture.session import KEPT, Address, Session, session_of
+from aicostguard.capture.session import Address, Session, aclosing, closing, session_of
 
 
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook `websockets.asyncio.client` or `websockets.sync.client`. Raises when its methods are not where they were."""
     client = module.ClientConnection
-    rows = _ASYNCIO if ".asyncio." in module.__name__ else _SYNC
-    for name, make in rows:
-        owner = next(kind for kind in client.__mro__ if name in kind.__dict__)
-        replace(hook, owner, name, lambda original, make=make: make(original, hook))  # type: ignore[misc]
+    awaited = ".asyncio." in module.__name__
+    for name, make in _ASYNCIO if awaited else _SYNC:
+        replace(hook, _owner(client, name), name, lambda original, make=make: make(original, hook))  # type: ignore[misc]
+    replace(hook, _owner(client, "close"), "close", aclosing if awaited else closing)
+
+
+def _owner(client: type, name: str) -> type:
+    return next(kind for kind in client.__mro__ if name in kind.__dict__)
 
 
 def _address(connection: Any) -> Optional[Address]:
@@ -162,43 +166,15 @@ def _gathered(frames: Any, session: Session) -> Iterator[Any]:
     session.received_parts(held)
 
 
-def _aclose(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
-    async def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await original(self, *args, **kwargs)
-        finally:
-            session = self.__dict__.get(KEPT)
-            if session is not None:
-                session.end()
-                if session.waiting:
-                    await session.drain()
-
-    return close
-
-
-def _close(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
-    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            session = self.__dict__.get(KEPT)
-            if session is not None:
-                session.end()
-
-    return close
-
-
 _ASYNCIO = (
     ("send", _asend),
     ("recv", _arecv),
     ("recv_streaming", _arecv_streaming),
-    ("close", _aclose),
     ("handshake", _ahandshake),
 )
 _SYNC = (
     ("send", _send),
     ("recv", _recv),
     ("recv_streaming", _recv_streaming),
-    ("close", _close),
     ("handshake", _handshake),
 )
