@@ -33,7 +33,9 @@ class Settings(NamedTuple):
     hosts: Tuple[Tuple[str, Optional[int], Optional[str]], ...] = ()
     mode: str = "auto"
     receipt: str = "full"
-    spool: str = "on-failure"
+    spool: str = "durable"
+    #: megabytes that the spool may take
+    spool_mb: int = 256
     state_dir: str = ""
     data_dir: str = ""
     #: `request`: ask for usage on chat streams that did not
@@ -87,6 +89,16 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         if value not in allowed:
             raise Bad("use one of " + ", ".join(allowed))
         return value
+
+    return parse
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
+        if not least <= number <= most:
+            raise Bad("use a whole number from %d to %d" % (least, most))
+        return number
 
     return parse
 
@@ -145,7 +157,8 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_RECEIPT": ("receipt", _one_of("full", "core")),
     "AICG_STREAM_USAGE": ("stream_usage", _one_of("request")),
     "AICG_WATCHDOG": ("watchdog", _flag),
-    "AICG_SPOOL": ("spool", _one_of("on-failure", "off")),
+    "AICG_SPOOL": ("spool", _one_of("durable", "on-failure", "off")),
+    "AICG_SPOOL_MB": ("spool_mb", _whole(4, 65536)),
     "AICG_STATE_DIR": ("state_dir", _text),
     "AICG_DATA_DIR": ("data_dir", _text),
     "AICG_AUTO_LABELS": ("auto_labels", _flag),

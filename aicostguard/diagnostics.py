@@ -78,10 +78,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def gather(settings: Settings, now: float) -> Dict[str, Any]:
     """The whole report, JSON-safe; `now` in seconds since 1970. `problems` holds what makes the exit status 1."""
     from aicostguard import __version__
-    from aicostguard.delivery import spool, status
+    from aicostguard.delivery import folder, status
 
     rows = status.read(settings.state_dir)
-    ours = spool.destination_of(settings) if settings.url else None
+    ours = folder.destination_of(settings) if settings.url else None
     recent = [row for row in rows if row["alive"] or now - (row.get("written_ms") or 0) / 1000 < status.KEEP_SECONDS]
     mine = [row for row in recent if row.get("destination") == ours]
     instruments = [_instrument(group, mine) for group in _groups()]
@@ -151,7 +151,7 @@ def _config(settings: Settings, workers: List[Dict[str, Any]], problems: List[st
         "url": settings.url,
         "key": config.mask(settings.key) or None,
         "mode": "inline" if settings.inline else "background",
-        "spool": settings.spool,
+        "spool": "on-failure" if settings.spool == "durable" and settings.inline else settings.spool,
         "state_dir": settings.state_dir,
         "disabled": settings.disabled,
         "settings": list(settings.problems),
@@ -193,11 +193,11 @@ def _last(workers: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
 
 
 def _spool(state_dir: str, ours: Optional[str]) -> Dict[str, Any]:
-    from aicostguard.delivery import spool
+    from aicostguard.delivery import folder as folders
 
-    root = os.path.join(state_dir, spool.ROOT)
+    root = os.path.join(state_dir, folders.ROOT)
     folder = os.path.join(root, ours or "")
-    here = spool.measure(folder) if ours else spool.Usage(0, 0, 0)
+    here = folders.measure(folder) if ours else folders.Usage(0, 0, 0)
     try:
         others = [name for name in os.listdir(root) if name != ours]
     except OSError:
@@ -207,7 +207,7 @@ def _spool(state_dir: str, ours: Optional[str]) -> Dict[str, Any]:
         "bytes": here.bytes,
         "segments": here.segments,
         "quarantined_bytes": here.quarantined,
-        "other_destinations_bytes": sum(spool.measure(os.path.join(root, name)).bytes for name in others),
+        "other_destinations_bytes": sum(folders.measure(os.path.join(root, name)).bytes for name in others),
     }
 
 

@@ -15,8 +15,9 @@ from aicostguard import health as our_health
 from aicostguard.config import Settings
 from aicostguard.delivery import envelope, reply
 from aicostguard.delivery.envelope import Batch
+from aicostguard.delivery.keeper import Keeper
 from aicostguard.delivery.link import Link
-from aicostguard.delivery.queue import Entry, Queue
+from aicostguard.delivery.queue import BATCH, Entry, Queue
 from aicostguard.delivery.reply import Reply
 from aicostguard.delivery.says import warn
 from aicostguard.health import health
@@ -25,8 +26,6 @@ from aicostguard.health import health
 EXCHANGE_SECONDS, INLINE_SECONDS = 10.0, 5.0
 #: seconds that a program which ends may spend on what earlier ones left in the spool, when the ledger answers
 LEFTOVERS_SECONDS = 0.5
-#: seconds for which a spool that failed is left alone
-SPOOL_PAUSE = 30.0
 
 #: what became of a batch
 TAKEN, KEPT, BACK = "taken", "kept", "back"
@@ -48,11 +47,9 @@ class Courier:
         self.leaving = False
         #: True while we shut down: what cannot be delivered now cannot wait in memory
         self.closing = False
-        self.spool_broken = False
-        self._spool_retry_at = 0.0
+        self.keeper = Keeper(settings, self.head)
         self._inflight: Dict[int, Batch] = {}
         self._transport: Any = None
-        self._spool: Any = None
         self._head: Optional[Dict[str, Any]] = None
 
     # What is built late, because it imports what the host's start must not pay for.
@@ -72,14 +69,13 @@ class Courier:
                 self._transport = Client(self.settings.url or "", self.settings.key, self.head()["agent"])
         return self._transport
 
-    @property
-    def spool(self) -> Any:
-        """The `Spool`, or None when the user switched it off."""
-        if self._spool is None and self.settings.spool != "off":
-            from aicostguard.delivery.spool import Spool, destination_of
-
-            self._spool = Spool(self.settings.state_dir, destination_of(self.settings), self.epoch)
-        return self._spool
+    def prepare(self) -> None:
+        """Before the first receipt: load what has to be at hand for each of them. Opens nothing."""
+        try:
+            self.keeper.prepare()
+        except Exception as error:
+            self.keeper.durable = False
+            our_health.fault("courier.prepare", error)
 
     def head(self) -> Dict[str, Any]:
         """The fixed part of our envelopes."""
@@ -90,9 +86,9 @@ class Courier:
     # One batch.
 
     def put(self, entries: Sequence[Entry]) -> None:
-        """Queue receipts; those that do not fit are dropped and counted."""
+        """Queue receipts; those that do not fit stay on disk, or are dropped and counted."""
         for entry in entries:
-            if not self.queue.put(entry):
+            if not self.queue.put(entry) and not self.keeper.leave(entry[0]):
                 health.count("dropped")
                 warn("receipts.dropped")
 
@@ -120,6 +116,11 @@ class Courier:
                 self._inflight[id(part)] = part
                 try:
                     result = self.settle(part, self._post(part), work, result)
+                except BaseException as error:
+                    if not isinstance(error, Exception):  # this thread ends; what it holds is for the next one
+                        for rest in work + [part]:
+                            self.keep(rest)
+                    raise
                 finally:
                     self._inflight.pop(id(part), None)
             else:
@@ -183,6 +184,7 @@ class Courier:
             kept = _RULES[answer.kind](self, batch, answer)
         except Exception as error:  # ours: a batch that breaks us now would break us again
             health.count("dropped", len(batch.seq))
+            self.keeper.settle(batch)
             our_health.fault("courier.settle", error)
             return result
         return result if kept is None else kept
@@ -198,12 +200,11 @@ class Courier:
 
     def _leaves(self, batch: Batch, counter: str) -> None:
         """Count a batch that is done with. Receipts of another process are counted apart: its books are closed."""
-        if batch.epoch != self.epoch:
+        if batch.epoch == self.epoch:
+            health.count(counter, len(batch.seq))
+        else:
             health.note("%s_for_others" % counter, len(batch.seq))
-            return
-        health.count(counter, len(batch.seq))
-        if batch.stored:
-            self.spool.settle(len(batch.seq))
+        self.keeper.settle(batch)
 
     def _waits(self, batch: Batch, answer: Reply) -> str:
         self.link.wait(answer.retry_after)
@@ -223,7 +224,7 @@ class Courier:
     def _rejected(self, batch: Batch, answer: Reply) -> None:
         self.link.up()
         health.note("rejected", len(batch.seq))
-        self.set_aside("http%s.json" % answer.status, batch.render(None) + b"\n")
+        self.keeper.set_aside("http%s.json" % answer.status, batch.render(None) + b"\n")
         self._leaves(batch, "dropped")
         warn("ledger.rejected", answer.status)
 
@@ -243,36 +244,14 @@ class Courier:
     # What could not be delivered.
 
     def keep(self, batch: Batch) -> str:
-        """Into the spool, else back to the queue, else dropped and counted."""
+        """On disk, else back to the queue, else dropped and counted."""
         if batch.stored:
             return KEPT
-        if self._store(batch):
+        left = self.keeper.keep(batch)
+        if not left.seq:
             return KEPT
-        self._put_back(batch)
+        self._put_back(left)
         return BACK
-
-    def memory_only(self) -> bool:
-        """True when there is no spool to write to: none wanted, or the disk will not, for now."""
-        return self.spool is None or time.monotonic() < self._spool_retry_at
-
-    def backlog(self) -> bool:
-        """True when the spool may hold something to send."""
-        return not self.memory_only() and bool(self.spool.waiting())
-
-    def _store(self, batch: Batch) -> bool:
-        if self.memory_only():
-            return False
-        try:
-            stored = self.spool.append(batch)
-        except OSError as error:
-            self._spool_fault("spool.append", error)
-            return False
-        self.spool_broken = False
-        if not stored:
-            warn("spool.full")
-            return False
-        health.count("spooled", len(batch.seq))
-        return True
 
     def _put_back(self, batch: Batch) -> None:
         lost = len(batch.seq) if self.closing else self.queue.put_back(batch.entries())
@@ -280,52 +259,34 @@ class Courier:
             health.count("dropped", lost)
             warn("receipts.dropped")
 
-    def set_aside(self, name: str, text: bytes) -> None:
-        """Quarantine bytes."""
-        if self.memory_only():
-            return
-        try:
-            if not self.spool.quarantine(name, text):
-                warn("quarantine.full")
-        except OSError as error:
-            self._spool_fault("spool.quarantine", error)
-
-    def _spool_fault(self, where: str, error: OSError) -> None:
-        self.spool_broken = True
-        self._spool_retry_at = time.monotonic() + SPOOL_PAUSE
-        warn("spool.broken", type(error).__name__)
-        our_health.fault(where, error)
-
     # The spool, when the ledger answers again.
 
     def resend_one(self, force: bool = False) -> bool:
         """Send the next batch of the spool; False when there is none, or not now."""
-        if not self.may_send(force) or not self.backlog():
+        keeper = self.keeper
+        if not self.may_send(force) or not keeper.backlog():
             return False
-        spool = self.spool
+        segment = None
         try:
-            claimed = spool.claim()
-            if claimed is None:
+            segment = keeper.spool.claim()
+            if segment is None:
                 return False
-            text, batch = claimed.current()
-            if not text:
-                claimed.finish()
-                return True
+            batch = segment.next_batch()
             if batch is None:
-                health.note("spool_corrupt")
-                warn("spool.corrupt")
-                claimed.damaged = True
-            elif self.carry(batch, force) != TAKEN:
-                spool.give_back(claimed)
+                keeper.finish(segment)
+                return True
+            if batch.epoch == self.epoch:
+                batch.head.update(self.head(), counters=dict(health.counters))
+            if self.carry(batch, force) != TAKEN:
                 return False
-            if claimed.advance():
-                spool.give_back(claimed)
-            else:
-                claimed.finish()  # at once: a file that stays would be sent once more by the next process
+            segment.advance()
             return True
         except OSError as error:
-            self._spool_fault("spool.claim", error)
+            keeper.fault("spool.claim", error)
             return False
+        finally:
+            if segment is not None:
+                keeper.spool.give_back(segment)
 
     # All of it.
 
@@ -340,11 +301,15 @@ class Courier:
             if self.carry(batch, force) == BACK:
                 return
             force = False
-        while not self.leaving and self.spool is not None and self.spool.pending:
+        while not self.leaving and not self.keeper.clear():
             late = self.deadline is not None and time.monotonic() >= self.deadline
             if late or not self.resend_one(force):
                 return
             force = False
+            if len(self.queue) >= BATCH:  # a long backlog does not hold up what comes in meanwhile
+                fresh = self.next_batch()
+                if fresh is not None and self.carry(fresh) == BACK:
+                    return
         if self.leaving and self.link.state == "up":
             # What earlier runs left behind: a program of short runs would otherwise never send it.
             limit = time.monotonic() + LEFTOVERS_SECONDS
@@ -366,21 +331,19 @@ class Courier:
 
     def clear(self) -> bool:
         """True when nothing of this process waits for delivery."""
-        return not len(self.queue) and not self._inflight and not (self._spool and self._spool.pending)
+        return not len(self.queue) and not self._inflight and self.keeper.clear()
 
     def close(self) -> None:
         """Close connections and segments."""
         if self._transport is not None:
             self._transport.close()
-        if self._spool is not None:
-            self._spool.close()
+        self.keeper.close()
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's sockets and files without a word to the other side."""
         if self._transport is not None:
             self._transport.close()
-        if self._spool is not None:
-            self._spool.abandon()
+        self.keeper.abandon()
 
 
 def _what(answer: Reply) -> str:

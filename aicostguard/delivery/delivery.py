@@ -56,6 +56,7 @@ class Delivery:
         self._epoch = new_epoch()
         self._queue = Queue()
         self._courier = Courier(self.settings, self._queue, self._epoch)
+        self._courier.prepare()
         self._status = Status(self._courier)
         self._worker: Optional[Worker] = None
         self._spilling = False
@@ -66,10 +67,16 @@ class Delivery:
         """Take a receipt: never raises, never blocks in background mode; in inline mode it POSTs before it returns."""
         try:
             entry = self._stamp(receipt)
+            courier = self._courier
+            if courier.keeper.durable:
+                written = courier.keeper.secure(entry)
+                if written is None:
+                    return
+                entry = written
             if self.inline or self._exiting:
                 self._send_here([entry])
                 return
-            self._courier.put((entry,))
+            courier.put((entry,))
             if self._worker is None or not self._worker.alive:
                 self._start()
             elif len(self._queue) >= SPILL_AT and not self._spilling:
@@ -130,7 +137,7 @@ class Delivery:
     def _spill_here(self) -> None:
         try:
             courier = self._courier
-            while len(self._queue) > SPILL_AT // 4 and not courier.memory_only():
+            while len(self._queue) > SPILL_AT // 4 and not courier.keeper.memory_only():
                 batch = courier.next_batch()
                 if batch is None or courier.keep(batch) == BACK:
                     break

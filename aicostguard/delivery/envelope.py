@@ -1,8 +1,8 @@
-"""The envelope: what is around the receipts of one POST, and how a batch is written and read again.
+"""The envelope: what is around the receipts of one POST, and how its parts are written and read again.
 
-Owns the closed list of its keys (DESIGN 7), batches, their splitting, and their form in the spool: the
-same JSON without `sent_at`, which belongs to the attempt. Never writes a key outside the list. If the
-head is wrong, receipts of one process are taken for another's.
+Owns the closed list of its keys (DESIGN 7), batches, their splitting, and the JSON of what the spool keeps of them:
+the head, the receipts, and which of them are done with. Never writes a key outside the list, and reads nothing that
+is outside it. If the head is wrong, receipts of one process are taken for another's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from aicostguard.config import Settings
 from aicostguard.delivery.epoch import PATTERN
 from aicostguard.delivery.queue import Entry
 from aicostguard.health import COUNTERS, health
-from aicostguard.receipt import FIELDS, SCHEMA, clean_label, core, encode
+from aicostguard.receipt import FIELDS, SCHEMA, Receipt, clean_label, core, encode
 
 #: bodies above this many bytes are compressed
 GZIP_ABOVE = 1024
@@ -29,8 +29,13 @@ class Batch(NamedTuple):
     seq: Tuple[int, ...]
     at: Tuple[int, ...]
     receipts: Tuple[bytes, ...]
-    #: it came from the spool, where it stays until it is taken
-    stored: bool = False
+    #: the segment of the spool that it was read from, where it stays until it is taken
+    source: Any = None
+
+    @property
+    def stored(self) -> bool:
+        """True for what was read back from the spool."""
+        return self.source is not None
 
     @property
     def epoch(self) -> str:
@@ -43,12 +48,19 @@ class Batch(NamedTuple):
 
     def halves(self) -> List[Batch]:
         """Two batches that together are this one."""
-        middle = len(self.seq) // 2
-        parts = (slice(0, middle), slice(middle, None))
-        return [self._replace(seq=self.seq[p], at=self.at[p], receipts=self.receipts[p]) for p in parts]
+        places, middle = range(len(self.seq)), len(self.seq) // 2
+        return [self.part(places[:middle]), self.part(places[middle:])]
+
+    def part(self, places: Sequence[int]) -> Batch:
+        """A batch of the receipts at these places."""
+        return self._replace(
+            seq=tuple(self.seq[place] for place in places),
+            at=tuple(self.at[place] for place in places),
+            receipts=tuple(self.receipts[place] for place in places),
+        )
 
     def render(self, sent_at: Optional[int]) -> bytes:
-        """The JSON: an envelope with `sent_at` in ms since 1970, or a line of the spool without it."""
+        """The JSON: an envelope with `sent_at` in ms since 1970, or without it what is set aside for a person."""
         import json
 
         head = {key: value for key, value in self.head.items() if value is not None}
@@ -77,17 +89,20 @@ def head(settings: Settings, epoch: str) -> Dict[str, Any]:
     return fixed
 
 
+def encoded(receipt: Receipt, core_only: bool) -> bytes:
+    """A receipt as it is sent."""
+    return encode(core(receipt) if core_only else receipt)
+
+
 def build(fixed: Mapping[str, Any], entries: Sequence[Entry], core_only: bool) -> Batch:
     """A batch of queue entries, with the counters as they are now. A receipt that cannot be encoded is dropped."""
     rows: List[Tuple[int, int, bytes]] = []
     for seq, at, receipt in entries:
         try:
-            encoded = receipt if isinstance(receipt, bytes) else encode(core(receipt) if core_only else receipt)
+            rows.append((seq, at, receipt if isinstance(receipt, bytes) else encoded(receipt, core_only)))
         except Exception as error:
             health.count("dropped")
             health.fault("envelope.build", error)
-            continue
-        rows.append((seq, at, encoded))
     counters = health.snapshot()["counters"]
     return Batch(
         dict(fixed, counters=counters),
@@ -97,33 +112,63 @@ def build(fixed: Mapping[str, Any], entries: Sequence[Entry], core_only: bool) -
     )
 
 
-def parse(text: bytes) -> Batch:
-    """A line of the spool. Raises `ValueError` when it is not one; receipts go through the closed list again."""
+# What the spool keeps. What is read goes through the closed list again; `ValueError` when it is not ours.
+
+
+def head_text(fixed: Mapping[str, Any]) -> bytes:
+    """The part that is the same for every batch of a process."""
+    import json
+
+    kept = {key: fixed[key] for key in ("schema", *_TEXTS) if fixed.get(key) is not None}
+    return json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def read_head(text: bytes) -> Dict[str, Any]:
+    """The head of another process."""
+    value = _json(text)
+    if value.get("schema") != SCHEMA or not PATTERN.match(str(value.get("epoch"))):
+        raise ValueError("schema or epoch")
+    fixed = bare_head(value["epoch"])
+    for key in _TEXTS:
+        if key != "epoch" and isinstance(value.get(key), str):
+            fixed[key] = clean_label(value[key])[0]
+    return fixed
+
+
+def bare_head(epoch: str) -> Dict[str, Any]:
+    """The least that an envelope needs, for receipts whose head is lost."""
+    return {"schema": SCHEMA, "epoch": epoch}
+
+
+def read_receipt(text: bytes) -> bytes:
+    """A receipt, encoded anew."""
+    value = _json(text)
+    # A key that we do not know comes from a newer release: set aside whole rather than sent without it.
+    if not FIELDS.keys() >= value.keys():
+        raise ValueError("not a receipt")
+    return encode(value)
+
+
+def read_done(text: bytes) -> Tuple[List[Tuple[int, int]], Dict[str, int]]:
+    """Runs of sequence numbers that are done with, and the counters of the process at that time."""
+    value = _json(text)
+    try:
+        runs = [(_count(first), _count(last)) for first, last in value["seq"]]
+        return runs, {key: _count(value["counters"][key]) for key in COUNTERS}
+    except (KeyError, TypeError) as error:
+        raise ValueError("not such a record: %s" % type(error).__name__) from None
+
+
+def _json(text: bytes) -> Dict[str, Any]:
     import json
 
     try:
         value = json.loads(text)
-        if value["schema"] != SCHEMA:
-            raise ValueError("schema")
-        fixed: Dict[str, Any] = {"schema": SCHEMA}
-        for key in _TEXTS:
-            if key in value:
-                fixed[key] = clean_label(value[key])[0]
-        if not PATTERN.match(value["epoch"]):
-            raise ValueError("epoch")
-        fixed["counters"] = {key: _count(value["counters"][key]) for key in COUNTERS}
-        batch = Batch(
-            fixed,
-            tuple(_count(item) for item in value["seq"]),
-            tuple(_count(item) for item in value["at"]),
-            tuple(encode(_object(item)) for item in value["receipts"]),
-            stored=True,
-        )
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("not a batch: %s" % type(error).__name__) from None
-    if not len(batch.seq) == len(batch.at) == len(batch.receipts) > 0:
-        raise ValueError("seq, at and receipts differ in length")
-    return batch
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if type(value) is not dict:
+        raise ValueError("not an object")
+    return value
 
 
 def compress(body: bytes) -> Tuple[bytes, bool]:
@@ -139,11 +184,4 @@ def compress(body: bytes) -> Tuple[bytes, bool]:
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _MOST:
         raise ValueError("not a count")
-    return value
-
-
-def _object(value: Any) -> Dict[str, Any]:
-    # A key that we do not know comes from a newer release: set aside whole rather than sent without it.
-    if type(value) is not dict or not FIELDS.keys() >= value.keys():
-        raise ValueError("not a receipt")
     return value

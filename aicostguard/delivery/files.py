@@ -32,9 +32,17 @@ def open_new(path: str) -> io.FileIO:
     return io.FileIO(path, "x+b", opener=_opener)
 
 
-def open_existing(path: str) -> io.FileIO:
-    """An existing file for reading and writing, unbuffered."""
-    return io.FileIO(path, "r+b", opener=_opener)
+_APPEND = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def create_to_append(path: str) -> int:
+    """The descriptor of a new file, 0600, for reading and appending; `FileExistsError` when it is there."""
+    return os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def open_to_append(path: str) -> int:
+    """The descriptor of an existing file for reading and appending."""
+    return os.open(path, _APPEND)
 
 
 def write_all(file: io.FileIO, data: bytes) -> None:

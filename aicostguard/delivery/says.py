@@ -31,7 +31,11 @@ _SENTENCES: Dict[str, str] = {
     ),
     "spool.full": "the spool is full; what does not fit in memory is dropped and counted",
     "spool.broken": "the spool under AICG_STATE_DIR cannot be used ({0}): receipts wait in memory only",
-    "spool.corrupt": "damaged lines were found in the spool; their files are moved to its quarantine folder",
+    "spool.slow": (
+        "the disk under AICG_STATE_DIR is slow: for a while receipts are not written down before their call returns; "
+        "set AICG_STATE_DIR to a local disk"
+    ),
+    "spool.corrupt": "damaged records were found in the spool; their files are moved to its quarantine folder",
     "quarantine.full": "the spool's quarantine folder is full; look at it and empty it",
     "status.broken": (
         "the status file under AICG_STATE_DIR cannot be written ({0}): aicg-diagnose will not see this process"

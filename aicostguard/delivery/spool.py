@@ -1,308 +1,396 @@
-"""Receipts on disk while the ledger cannot take them.
+"""Receipts on disk: every one as it is made (`durable`), or those that the ledger could not take (`on-failure`).
 
-Owns the segments under `state_dir/spool/HASH/`, where HASH names URL and key, so that receipts never reach
-another destination. A segment is an append-only file (0600) of checksummed lines, one batch each; a lock
-tells whether its owner lives, a rename claims it. Segments with corrupt lines end in `quarantine/`, never
-deleted unread. The whole folder is capped in bytes. Survives the end of the program; what was only in memory when
-the program is killed is lost. If this module is wrong, receipts vanish on a bad day.
+Owns this process's segments and what it takes over from processes that ended: which receipts are in memory too, which
+on disk alone, when a file may go. The whole folder is capped in bytes. `write` runs on the host's threads, also in
+signal handlers and finalisers: it takes no lock. Segments with damaged records end in `quarantine/`, never deleted
+unread. Survives the end of the program, `kill -9` included; not a power failure, because nothing waits for the disk.
+If this module is wrong, receipts vanish on a bad day.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+import itertools
 import os
 import time
-import zlib
-from typing import List, NamedTuple, Optional, Set, Tuple
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional, Sequence, Set, Tuple
 
-from aicostguard.config import Settings
-from aicostguard.delivery import files
-from aicostguard.delivery.envelope import Batch, parse
+from aicostguard.delivery import files, folder
+from aicostguard.delivery.envelope import Batch
+from aicostguard.delivery.folder import CLAIMED, NEW, OPEN, QUARANTINE, ROOT, STILLBORN
+from aicostguard.delivery.queue import Entry
+from aicostguard.delivery.segment import Segment, create, receipt_record, take_over
 from aicostguard.delivery.threads import RLock
 from aicostguard.health import health
 
-try:
-    import fcntl
-except ImportError:  # no such locks there: see `_lock`
-    fcntl = None  # type: ignore[assignment]
+#: bytes of one segment; more when the folder fills up, so that no more than `FILES` and some are open
+SEGMENT, FILES = 1 << 20, 16
+#: bytes of the quarantine that batches refused by the ledger may fill
+QUARANTINE_CAP = 8 << 20
+#: seconds between two looks at the folder for what other processes left behind, and between two measurements of it
+LOOK_EVERY, MEASURE_EVERY = 30.0, 2.0
 
-#: bytes of all segments of one destination, of its quarantine, and of one segment
-CAP, QUARANTINE_CAP, SEGMENT = 32 << 20, 8 << 20, 1 << 20
-#: without locks, a segment counts as abandoned when nobody has written to it for this many seconds
-ABANDONED = 3600.0
-#: seconds between two looks at the folder for what other processes left behind
-LOOK_EVERY = 30.0
-
-ROOT, QUARANTINE = "spool", "quarantine"
-
-
-def destination(url: str, key: Optional[str]) -> str:
-    """The folder's name for a URL and a key: the same for the same ledger, and it tells neither."""
-    return hashlib.sha256(("%s\0%s" % (url, key or "")).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def destination_of(settings: Settings) -> str:
-    """The destination of these settings; a relative sqlite path is made absolute first."""
-    path = settings.sqlite_path
-    return destination("sqlite:///" + os.path.abspath(path) if path else settings.url or "", settings.key)
-
-
-class Usage(NamedTuple):
-    """What lies in a folder: bytes and files of segments, and bytes in quarantine."""
-
-    bytes: int
-    segments: int
-    quarantined: int
-
-
-def measure(folder: str) -> Usage:
-    """The sizes under one destination; a folder that is not there is empty."""
-    segments = [entry for entry in _entries(folder) if entry[0].endswith((".open", ".claim"))]
-    quarantined = sum(size for _, size in _entries(os.path.join(folder, QUARANTINE)))
-    return Usage(sum(size for _, size in segments), len(segments), quarantined)
-
-
-def _entries(folder: str) -> List[Tuple[str, int]]:
-    """`(name, bytes)` of each file, oldest name first."""
-    rows: List[Tuple[str, int]] = []
-    try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                try:
-                    if entry.is_file(follow_symlinks=False):
-                        rows.append((entry.name, entry.stat(follow_symlinks=False).st_size))
-                except FileNotFoundError:
-                    continue  # another process has just finished with it
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(rows)
-
-
-def line(batch: Batch) -> bytes:
-    """A batch as it is stored: the checksum of the JSON, a space, the JSON."""
-    text = batch.render(None)
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def read_line(text: bytes) -> Batch:
-    """The batch of a stored line. Raises `ValueError` for a torn or damaged one."""
-    if not text.endswith(b"\n") or text[8:9] != b" " or int(text[:8], 16) != zlib.crc32(text[9:-1]):
-        raise ValueError("checksum")
-    return parse(text[9:-1])
-
-
-class Claimed:
-    """A segment that this process has taken over; `current` is the line to send."""
-
-    def __init__(self, path: str, file: io.FileIO) -> None:
-        self.path = path
-        self._file = file
-        #: read when its turn comes: a long outage must not fill the memory with what is on disk
-        self._lines: Optional[List[bytes]] = None
-        self._next = 0
-        #: set when a line was not what it should be
-        self.damaged = False
-
-    def current(self) -> Tuple[bytes, Optional[Batch]]:
-        """`(line, its batch)`; no batch when the line is damaged, an empty line at the end."""
-        if self._lines is None:
-            self._file.seek(0)
-            self._lines = self._file.readall().split(b"\n")
-            self._lines = [part + b"\n" for part in self._lines[:-1]] + [part for part in self._lines[-1:] if part]
-        if self._next >= len(self._lines):
-            return b"", None
-        text = self._lines[self._next]
-        try:
-            return text, read_line(text)
-        except ValueError:
-            return text, None
-
-    def advance(self) -> bool:
-        """The current line is done with. False when it was the last one."""
-        self._next += 1
-        return self._lines is not None and self._next < len(self._lines)
-
-    def finish(self) -> None:
-        """Its end was reached. With damage it moves to the quarantine whole: no copy that a full disk could refuse."""
-        try:
-            if self.damaged:
-                folder = files.private_folder(os.path.dirname(self.path), QUARANTINE)
-                os.rename(self.path, os.path.join(folder, os.path.basename(self.path) + ".corrupt"))
-            else:
-                os.unlink(self.path)
-        finally:
-            self._file.close()
-
-    def close(self) -> None:
-        """Let go of it: the next process that looks takes it."""
-        self._file.close()
+_CURRENT = "current"
 
 
 class Spool:
-    """One process's view of one destination's folder. All methods raise `OSError` when the disk will not."""
+    """One process's view of one destination's folder. All methods may raise `OSError` when the disk will not."""
 
-    def __init__(self, state_dir: str, name: str, epoch: str) -> None:
+    def __init__(self, state_dir: str, name: str, head: Dict[str, Any], cap: int) -> None:
         self.folder = os.path.join(state_dir, ROOT, name)
-        #: receipts of this process that are in the spool
+        #: receipts of this process that are on disk alone
         self.pending = 0
+        self.cap = cap
         self._parts = (state_dir, ROOT, name)
-        self._epoch = epoch
-        self._serial = 0
-        self._file: Optional[io.FileIO] = None
-        self._path = ""
-        self._size = 0
-        self._looked = 0.0
-        self._others = False
-        self._sealed: List[Claimed] = []
+        self._head = head
+        self._epoch = str(head["epoch"])
+        self._serial = itertools.count()
+        # A dict for `setdefault`: of two threads that open the first segment at once, one wins, without a lock.
+        self._box: Dict[str, Segment] = {}
+        self._retired: List[Segment] = []
+        self._claims: List[Segment] = []
+        #: receipts that found the queue full: on disk, and let go of by the thread that made them
+        self._late: Deque[Segment] = deque()
         #: names of the files we have open: where files cannot be locked, only this tells them from abandoned ones
         self._held: Set[str] = set()
-        self._total = 0
-        # An RLock: a signal handler may end the process, and thus flush, while this thread writes.
+        self._room = min(cap, max(SEGMENT, cap // 8))
+        self._measured = self._looked = 0.0
+        self._touched = time.monotonic()
+        self._others = False
+        # An RLock: a signal handler may end the process, and thus flush, while this thread is in here.
         self._lock = RLock()
 
-    def append(self, batch: Batch) -> bool:
-        """Store a batch; False when the folder is full. Part of a line never stays: the segment is cut back."""
-        text = line(batch)
-        with self._lock:
-            if self._file is None or self._size + len(text) > SEGMENT:
-                self._seal()
-                self._start()
-            if self._total + len(text) > CAP:
-                self._total = measure(self.folder).bytes  # others may have sent theirs since
-                if self._total + len(text) > CAP:
-                    return False
-            file = self._file
-            assert file is not None  # _start has set it
-            try:
-                files.write_all(file, text)
-            except OSError:
-                try:
-                    file.truncate(self._size)
-                finally:
-                    self._seal()
-                raise
-            self._size += len(text)
-            self._total += len(text)
-            self.pending += len(batch.seq)
+    # On the host's threads.
+
+    def write(self, seq: int, at: int, encoded: bytes) -> bool:
+        """One receipt, before its call returns. False when the folder is full."""
+        data = receipt_record(seq, at, encoded)
+        while True:
+            segment = self._box.get(_CURRENT) or self._open()
+            if segment.size + len(data) > segment.room:
+                return False
+            segment.live.add(seq)
+            # Looked at after the receipt is in the books: from there on the file stays until it is out of them.
+            if not segment.retired:
+                break
+            segment.live.discard(seq)  # replaced in between; its successor is in place already
+        try:
+            segment.write(data)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self._late.append(segment)  # an exception of the host's signal handler: it may well be on disk
+            segment.live.discard(seq)
+            raise
         return True
 
-    def _start(self) -> None:
-        folder = files.private_folder(*self._parts)
-        self._total = measure(folder).bytes
-        path = os.path.join(folder, "%s-%06d.open" % (self._epoch, self._serial))
-        self._serial += 1
-        file = files.open_new(path)
-        _lock(file, path)
-        self._held.add(os.path.basename(path))
-        self._file, self._path, self._size = file, path, 0
+    def leave(self, seq: int) -> bool:
+        """A receipt finds no room in memory. False when it is not on disk either."""
+        segment = self._find(seq)
+        if segment is None:
+            return False
+        self._late.append(segment)  # first: a segment without books would be deleted
+        segment.live.discard(seq)
+        return True
 
-    def _seal(self) -> None:
-        """Stop writing to the current segment; it keeps its lock and waits for its turn."""
-        if self._file is not None:
-            self._sealed.append(Claimed(self._path, self._file))
-            self._file = None
+    def _open(self) -> Segment:
+        """The current segment, made now; another thread may be faster."""
+        made = self._make()
+        won = self._box.setdefault(_CURRENT, made)
+        if won is not made:
+            self._remove(made)
+        return won
 
-    def claim(self) -> Optional[Claimed]:
-        """The next segment to send: our own, then, now and then, what dead processes left behind."""
+    def _make(self) -> Segment:
+        where = files.private_folder(*self._parts)
+        name = "%s-%06d" % (self._epoch, next(self._serial))
+        self._held.add(name + OPEN)
+        segment = create(where, name, self._head)
+        segment.room = self._room
+        return segment
+
+    def _find(self, seq: int) -> Optional[Segment]:
+        """The segment whose books have this receipt."""
+        current = self._box.get(_CURRENT)
+        if current is not None and seq in current.live:
+            return current
+        for segment in tuple(self._retired):
+            if seq in segment.live:
+                return segment
+        return None
+
+    # What the ledger could not take.
+
+    def shed(self, batch: Batch) -> Batch:
+        """Let go of a batch's receipts in memory; gives those that are not on disk."""
+        left: List[int] = []
         with self._lock:
-            self._seal()
-            if self._sealed:
-                return self._sealed.pop(0)
-            if not self.others_due():
-                return None
-            for name, _ in _entries(self.folder):
-                if name.endswith((".open", ".claim")) and name not in self._held:
+            for place, seq in enumerate(batch.seq):
+                segment = self._find(seq)
+                if segment is None:
+                    left.append(place)
+                else:
+                    self._shed_one(segment)
+                    segment.live.discard(seq)
+        return batch.part(left)
+
+    def _shed_one(self, segment: Segment) -> None:
+        segment.shed += 1
+        self.pending += 1
+
+    def append(self, entries: Sequence[Entry]) -> Tuple[int, Optional[OSError]]:
+        """Store encoded receipts. `(how many, what stopped it)`: a full folder when that is None."""
+        stored = 0
+        with self._lock:
+            try:
+                if _CURRENT not in self._box:
+                    self._open()
+                    self._measure()
+                for seq, at, encoded in entries:
+                    assert isinstance(encoded, bytes)
+                    data = receipt_record(seq, at, encoded)
+                    segment = self._box[_CURRENT]
+                    if segment.size + len(data) > segment.room:
+                        self._measure()
+                        if segment.size + len(data) > segment.room:
+                            break
+                    segment.write(data)
+                    self._shed_one(segment)
+                    stored += 1
+                    self._roll()
+            except OSError as error:
+                return stored, error
+        return stored, None
+
+    def settle(self, batch: Batch, counters: Dict[str, int]) -> None:
+        """The receipts of a batch are done with, taken or refused for good: they need not be sent again."""
+        with self._lock:
+            if batch.source is not None:
+                self._settled(batch.source, batch.seq, counters, batch.epoch == self._epoch)
+                return
+            found: Dict[Segment, List[int]] = {}
+            for seq in batch.seq:
+                segment = self._find(seq)
+                if segment is not None:
+                    segment.live.discard(seq)
+                    found.setdefault(segment, []).append(seq)
+            for segment, seqs in found.items():
+                if not self._over(segment):
+                    segment.done(seqs, counters)
+
+    def _settled(self, segment: Segment, seqs: Sequence[int], counters: Dict[str, int], own: bool) -> None:
+        if own:
+            self.pending = max(0, self.pending - len(seqs))
+        if segment.ours:
+            segment.shed = max(0, segment.shed - len(seqs))
+            if self._over(segment):
+                return
+        segment.done(seqs, counters)
+
+    def _over(self, segment: Segment) -> bool:
+        """Delete a segment of ours that nobody writes to and that nothing is wanted of any more."""
+        if not segment.retired or segment.live:
+            return False
+        self._drain_late()  # after the look at `live`: what has left it is in here by then
+        if segment.shed:
+            return False
+        if not segment.finished:
+            segment.finished = True
+            if segment in self._retired:
+                self._retired.remove(segment)
+            self._remove(segment)
+        return True
+
+    def _remove(self, segment: Segment) -> None:
+        self._held.discard(os.path.basename(segment.path))
+        try:
+            os.unlink(segment.path)
+        except FileNotFoundError:
+            pass  # somebody tidied up
+
+    def _drain_late(self) -> None:
+        while self._late:
+            self._shed_one(self._late.popleft())
+            health.count("spooled")
+
+    # The rhythm: called by the sender's thread.
+
+    def tend(self) -> None:
+        """Replace a segment that is long enough; now and then measure the folder."""
+        with self._lock:
+            self._drain_late()
+            self._roll()
+            now = time.monotonic()
+            if now - self._measured >= MEASURE_EVERY and _CURRENT in self._box:
+                self._measure()
+            if now - self._touched >= folder.ABANDONED / 6:
+                self._touched = now
+                for segment in self._files():
+                    segment.touch()
+
+    def _files(self) -> List[Segment]:
+        return [*self._box.values(), *self._retired, *self._claims]
+
+    def _roll(self) -> None:
+        current = self._box.get(_CURRENT)
+        if current is None or current.size < SEGMENT:
+            return
+        if len(self._retired) < FILES or current.size >= self.cap // (2 * FILES):
+            self._measure()
+            self._retire(current)
+
+    def _retire(self, segment: Segment) -> None:
+        """Nobody begins to write to this one any more. A successor is in place before: `write` counts on it."""
+        if segment.retired:
+            return
+        self._box[_CURRENT] = self._make()
+        segment.retired = True
+        self._retired.append(segment)
+        self._over(segment)
+
+    def _measure(self) -> None:
+        """How long the current segment may become, by what all processes have in the folder."""
+        self._measured = time.monotonic()
+        total = folder.measure(self.folder).bytes
+        self._room = max(0, self.cap - total)
+        current = self._box[_CURRENT]
+        current.size = os.fstat(current.fd).st_size
+        current.room = self._room + current.size
+        if not folder.same(current.fd, current.path):
+            health.note("spool_vanished")  # somebody tidied up
+            self._retire(current)
+
+    # Taking turns to send.
+
+    def waiting(self) -> bool:
+        """True when a claim may find something."""
+        current = self._box.get(_CURRENT)
+        return bool(
+            self._late
+            or (current is not None and current.shed)
+            or any(segment.shed and not segment.live and not segment.busy for segment in self._retired)
+            or any(not segment.busy for segment in self._claims)
+            or self.others_due()
+        )
+
+    def claim(self) -> Optional[Segment]:
+        """The next segment to send: our own, then, now and then, what dead processes left behind.
+
+        Nobody else gets it until `give_back` or `finish`.
+        """
+        with self._lock:
+            segment = self._own() or next((held for held in self._claims if not held.busy), None) or self._others_left()
+            if segment is not None:
+                segment.busy = True
+            return segment
+
+    def _own(self) -> Optional[Segment]:
+        self._drain_late()
+        for segment in self._retired:
+            if self._readable(segment):
+                return segment
+        current = self._box.get(_CURRENT)
+        if current is not None and current.shed:
+            self._retire(current)
+            if self._readable(current):
+                return current
+        return None
+
+    def _readable(self, segment: Segment) -> bool:
+        if segment.live or segment.busy:  # without live receipts nobody writes to it any more
+            return False
+        self._drain_late()
+        return segment.shed > 0
+
+    def _others_left(self) -> Optional[Segment]:
+        if self.others_due():
+            for name, _ in folder.entries(self.folder):
+                if name.endswith((OPEN, CLAIMED)) and name not in self._held:
                     claimed = self._take_over(name)
                     if claimed is not None:
                         return claimed
+                elif name.endswith(NEW):
+                    self._sweep(os.path.join(self.folder, name))
             self._looked, self._others = time.monotonic(), False
         return None
+
+    def give_back(self, segment: Segment) -> None:
+        """Not now, or the next piece of it another time."""
+        segment.busy = False
 
     def others_due(self) -> bool:
         """True when it is time to look at the folder again, or the last look found something."""
         return self._others or not self._looked or time.monotonic() - self._looked >= LOOK_EVERY
 
-    def _take_over(self, name: str) -> Optional[Claimed]:
-        path = os.path.join(self.folder, name)
+    def _take_over(self, name: str) -> Optional[Segment]:
+        claimed = "%s.%s-%d%s" % (name.split(".")[0], self._epoch, next(self._serial), CLAIMED)
+        self._held.add(claimed)
+        segment = take_over(self.folder, name, claimed)
+        if segment is None:
+            self._held.discard(claimed)
+            return None
+        self._others = True
+        self._claims.append(segment)
+        return segment
+
+    def _sweep(self, path: str) -> None:
+        """Remove what a process was making when it was killed: nothing but a head."""
         try:
-            file = files.open_existing(path)
-        except OSError:
-            return None  # taken, or gone, since the folder was read
-        claimed = os.path.join(self.folder, "%s.%s-%d.claim" % (name.split(".")[0], self._epoch, self._serial))
-        self._serial += 1
-        try:
-            if not _lock(file, path) or not _same(file, path):
-                file.close()
-                return None
-            os.rename(path, claimed)
-            self._others = True
-            self._held.add(os.path.basename(claimed))
-            return Claimed(claimed, file)
+            if time.time() - os.stat(path).st_mtime > STILLBORN:
+                os.unlink(path)
         except FileNotFoundError:
-            file.close()
-            return None  # another process was faster
-        except BaseException:
-            file.close()
-            raise
+            return  # it was being made, and is made
 
-    def give_back(self, claimed: Claimed) -> None:
-        """Not now: keep the claim for the next time the ledger answers."""
+    def finish(self, segment: Segment) -> Tuple[int, int]:
+        """Its end was reached. With damage it moves to the quarantine whole: no copy that a full disk could refuse.
+
+        Gives how many records were damaged, and how many receipts of ours are lost with them.
+        """
         with self._lock:
-            self._sealed.insert(0, claimed)
-
-    def settle(self, receipts: int) -> None:
-        """Receipts of this process have left the spool."""
-        with self._lock:
-            self.pending = max(0, self.pending - receipts)
-
-    def waiting(self) -> bool:
-        """True when a claim may find something."""
-        return self._file is not None or bool(self._sealed) or self.others_due()
+            damaged, lost = max(0, segment.damaged - segment.torn), segment.shed
+            segment.shed = 0
+            self.pending -= lost
+            if segment.finished:
+                return 0, 0
+            segment.finished = True
+            for held in (self._retired, self._claims):
+                if segment in held:
+                    held.remove(segment)
+            if damaged:
+                where = files.private_folder(*self._parts, QUARANTINE)
+                self._held.discard(os.path.basename(segment.path))
+                os.rename(segment.path, os.path.join(where, os.path.basename(segment.path) + ".corrupt"))
+            else:
+                self._remove(segment)
+            return damaged, lost
 
     def quarantine(self, name: str, text: bytes) -> bool:
         """Set bytes aside for a person to look at; False when the quarantine is full."""
         with self._lock:
-            folder = files.private_folder(*self._parts, QUARANTINE)
-            if measure(self.folder).quarantined + len(text) > QUARANTINE_CAP:
+            where = files.private_folder(*self._parts, QUARANTINE)
+            if folder.measure(self.folder).quarantined + len(text) > QUARANTINE_CAP:
                 return False
-            self._serial += 1
-            files.replace(os.path.join(folder, "%s-%06d.%s" % (self._epoch, self._serial, name)), text)
+            files.replace(os.path.join(where, "%s-%06d.%s" % (self._epoch, next(self._serial), name)), text)
         return True
 
     def close(self) -> None:
-        """Let go of every segment: they are on disk for whoever comes next, ourselves included."""
+        """Let go of every segment: what is left is on disk for whoever comes next, ourselves included."""
         with self._lock:
-            self._seal()
-            for claimed in self._sealed:
-                claimed.close()
-            self._sealed = []
+            self._drain_late()
+            current = self._box.pop(_CURRENT, None)
+            if current is not None:
+                current.retired = True
+                self._retired.append(current)
+            for segment in list(self._retired):
+                self._over(segment)
+            self._retired, self._claims = [], []
             self._held.clear()
             self._looked = 0.0
 
+    def clear(self) -> bool:
+        """True when no receipt of this process is on disk alone."""
+        return not self.pending and not self._late
+
     def abandon(self) -> None:
-        """In a forked child: close its copies of the parent's descriptors, whose locks it would keep alive."""
-        for file in [self._file] + [claimed._file for claimed in self._sealed]:
-            if file is not None:
-                file.close()
-
-
-def _lock(file: io.FileIO, path: str) -> bool:
-    """Try to own a segment. Where files cannot be locked, age decides."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            return False
-        except OSError as error:  # a file system without locks
-            health.note("spool_without_locks:%s" % type(error).__name__)
-    return time.time() - os.stat(path).st_mtime > ABANDONED
-
-
-def _same(file: io.FileIO, path: str) -> bool:
-    """Is the locked file still the one at `path`? Another process may have finished it in between."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
+        """In a forked child: let go of its copies of the parent's descriptors, whose locks it would keep alive."""
+        for segment in self._files():
+            segment.let_go()

@@ -50,7 +50,8 @@ def captured() -> Dict[str, Any]:
 
 def describe(courier: Courier) -> Dict[str, Any]:
     """The state of a process, as it is now, JSON-safe."""
-    spool = courier._spool
+    keeper = courier.keeper
+    there = keeper.measure()
     state: Dict[str, Any] = {
         "pid": os.getpid(),
         "epoch": courier.epoch,
@@ -58,9 +59,13 @@ def describe(courier: Courier) -> Dict[str, Any]:
         "queue": len(courier.queue),
         "queue_limit": courier.queue.limit,
         "spool": {
-            "mode": courier.settings.spool,
-            "pending": spool.pending if spool else 0,
-            "broken": courier.spool_broken,
+            "mode": keeper.mode,
+            "pending": keeper.pending,
+            "broken": keeper.broken,
+            "slow": keeper.slow,
+            "bytes": there.bytes,
+            "segments": there.segments,
+            "quarantined": there.quarantined,
         },
         "link": {"state": courier.link.state, "retry_in_s": round(courier.link.seconds(), 1)},
         "last": courier.last,
@@ -121,7 +126,7 @@ class Status:
             our_health.fault("status.write", error)
 
     def _destination(self) -> str:
-        from aicostguard.delivery.spool import destination_of
+        from aicostguard.delivery.folder import destination_of
 
         return destination_of(self._courier.settings)
 

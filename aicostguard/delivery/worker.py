@@ -45,6 +45,8 @@ class Worker:
         self._linger = FIRST_LINGER
         self._due: Optional[float] = None
         self._wrote = True
+        #: monotonic seconds until which the spool waits: a long backlog leaves the host half of the processor
+        self._rest_until = 0.0
 
     def start(self) -> None:
         """Start the thread. Raises `RuntimeError` when the interpreter no longer starts any.
@@ -67,6 +69,7 @@ class Worker:
                     self._serve(request)
                 else:
                     self._turn()
+                self.courier.keeper.tend()
                 self.status.tick()
         except Exception as error:
             our_health.fault("worker.run", error)
@@ -80,7 +83,7 @@ class Worker:
                 import gzip  # noqa: F401
                 import json  # noqa: F401
 
-                _ = self.courier.head(), self.courier.transport, self.courier.spool
+                _ = self.courier.head(), self.courier.transport, self.courier.keeper.spool
         except Exception as error:
             our_health.fault("worker.load", error)
 
@@ -94,33 +97,40 @@ class Worker:
                 self._due = None
                 # Soon after work once more, so that the status file does not lag behind.
                 idle, self._wrote = IDLE if self._wrote else EVERY, True
-                if link.state == "new" or not self.courier.backlog():
-                    return idle
-                return min(link.seconds(), idle)
+                return min(self._until_resend(), idle)
         queue.idle = False
         now = time.monotonic()
         if self._due is None:
             self._due = now + self._linger
-        if len(queue) >= BATCH and not self.courier.memory_only():
+        if len(queue) >= BATCH and not self.courier.keeper.memory_only():
             return 0.0
         # Without a spool a closed link is waited out: there is no other place to go.
-        wait = max(self._due - now, link.seconds() if self.courier.memory_only() else 0.0)
-        return min(max(wait, 0.0), IDLE)
+        wait = max(self._due - now, link.seconds() if self.courier.keeper.memory_only() else 0.0)
+        return min(max(wait, 0.0), self._until_resend(), IDLE)
+
+    def _until_resend(self) -> float:
+        """Seconds until a piece of the spool may be sent."""
+        link = self.courier.link
+        if link.state == "new" or not self.courier.keeper.backlog():
+            return IDLE
+        return max(link.seconds(), self._rest_until - time.monotonic(), 0.0)
 
     def _turn(self) -> None:
-        """One piece of work: a batch that is due, or else a line of the spool."""
+        """One piece of work: a batch that is due, and a piece of the spool."""
         now = time.monotonic()
         courier = self.courier
         ready = len(courier.queue) >= BATCH or (self._due is not None and now >= self._due)
-        if ready and len(courier.queue) and (courier.link.is_open() or not courier.memory_only()):
+        if ready and len(courier.queue) and (courier.link.is_open() or not courier.keeper.memory_only()):
             self._due = None
             self._wrote = False
             batch = courier.next_batch()
             if batch is not None:
                 courier.carry(batch)
                 self._linger = LINGER
-        if courier.link.state != "new":
-            courier.resend_one()
+        if courier.link.state != "new" and time.monotonic() >= self._rest_until:
+            before = time.thread_time()
+            if courier.resend_one():
+                self._rest_until = time.monotonic() + time.thread_time() - before
 
     def _serve(self, request: Request) -> None:
         """Deliver everything that was submitted before the request."""

@@ -83,7 +83,7 @@ def test_a_lock_held_at_the_fork_does_not_hang_the_child(deliver: Deliver) -> No
         release, held = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with health._lock, delivery._courier.spool._lock:
+            with health._lock, delivery._courier.keeper.spool._lock:
                 held.set()
                 release.wait(10)
 
@@ -111,7 +111,7 @@ time.sleep(0.5)
 for n in range(20): delivery.submit(row("parent%d" % n))
 held, release = threading.Event(), threading.Event()
 def hold():
-    with health._lock, delivery._courier.spool._lock:
+    with health._lock, delivery._courier.keeper.spool._lock:
         held.set(); release.wait(30)
 if os.environ["HOLD"] == "1":
     threading.Thread(target=hold, daemon=True).start(); held.wait()
@@ -148,7 +148,8 @@ def test_a_fork_in_c_that_runs_no_hook_is_noticed(state: Path, hold: str) -> Non
         done = subprocess.run(
             [sys.executable, "-c", _IN_C], env=environ, capture_output=True, text=True, timeout=60, check=False
         )
-        assert not (state / "spool").exists()  # no child wrote down its parent's receipts
+        left = b"".join(path.read_bytes() for path in state.glob("spool/*/*"))
+        assert b'"parent' not in left  # no child wrote down its parent's receipts
         assert (done.returncode, done.stdout.split()) == (0, ["0", "True"]), done.stderr
         assert len(ledger.stored) == 22 and ledger.duplicates == 0
         assert len({epoch for epoch, _ in ledger.stored}) == 2
@@ -206,16 +207,22 @@ def test_a_child_that_only_leaves_does_not_touch_the_parents_receipts(deliver: D
         delivery = deliver(hole.url)
         for n in range(5):
             delivery.submit(receipt("m%d" % n))
+        before = _spooled(state)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 delivery._leave()  # the exit hook
-                code = 0 if not (state / "spool").exists() else 3
+                code = 0 if _spooled(state) == before else 3
             finally:
                 os._exit(code)
         assert _wait(pid) == 0
+        assert _spooled(state) == before and len(before) == 1
         assert delivery.stats()["counters"]["generated"] == 5
+
+
+def _spooled(state: Path) -> Dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in state.glob("spool/*/*")}
 
 
 def _in_child(delivery: Any, name: str) -> None:

@@ -161,33 +161,11 @@ def test_envelope_leaves_out_what_nobody_set_and_bounds_what_others_set(settings
     assert value["service"].startswith("replaced-")
 
 
-def test_a_batch_survives_the_spool_and_its_halves_are_the_whole(settings: Callable[..., Settings]) -> None:
+def test_halves_are_the_whole(settings: Callable[..., Settings]) -> None:
     batch = _batch(settings)
-    again = envelope.parse(batch.render(None))
-    assert again == batch._replace(stored=True, head=again.head)
-    assert json.loads(again.render(9)) == json.loads(batch.render(9))
     first, second = batch.halves()
     assert first.entries() + second.entries() == batch.entries()
-    assert first.head == batch.head
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"epoch": "x"},
-        {"schema": 2},
-        {"seq": [1]},
-        {"seq": [0, 1, -2]},
-        {"counters": {}},
-        {"receipts": [1, 2, 3]},
-        {"receipts": [{"provider": "a", "model": "b", "prompt": "secret"}] * 3},
-    ],
-)
-def test_what_is_no_batch_of_ours_is_not_sent(settings: Callable[..., Settings], change: Any) -> None:
-    value = json.loads(_batch(settings).render(None))
-    value.update(change)
-    with pytest.raises(ValueError):
-        envelope.parse(json.dumps(value).encode())
+    assert first.head == second.head == batch.head
 
 
 @pytest.mark.ids("G16")

@@ -1,4 +1,4 @@
-"""The on-failure spool: nothing lost over a restart, nothing to another destination, nothing deleted unread."""
+"""What the ledger could not take: nothing lost over a restart, nothing to another destination, nothing deleted unread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any, Callable, List
 import pytest
 
 from aicostguard.config import Settings
-from aicostguard.delivery import Delivery, envelope, spool
+from aicostguard.delivery import Delivery, envelope, folder, spool
 from aicostguard.delivery.epoch import new_epoch
-from aicostguard.delivery.spool import Spool, destination, read_line
+from aicostguard.delivery.folder import destination
+from aicostguard.delivery.spool import Spool
 from aicostguard.health import health
 from tests.delivery.conftest import KEY, receipt
 from tests.delivery.fake_ledger import Answer, FakeLedger, free_port
@@ -22,9 +23,18 @@ from tests.delivery.fake_ledger import Answer, FakeLedger, free_port
 Deliver = Callable[..., Delivery]
 
 
-def _batch(settings: Callable[..., Settings], name: str = "a", epoch: str = "", count: int = 1) -> envelope.Batch:
-    fixed = envelope.head(settings("http://127.0.0.1:1"), epoch or new_epoch())
-    return envelope.build(fixed, [(n, 5, receipt(name)) for n in range(count)], core_only=False)
+@pytest.fixture
+def made(settings: Callable[..., Settings], state: Path) -> Callable[..., Spool]:
+    def make(epoch: str = "", cap: int = 1 << 28) -> Spool:
+        return Spool(str(state), "d", envelope.head(settings("http://127.0.0.1:1"), epoch or new_epoch()), cap)
+
+    return make
+
+
+def _store(one: Spool, *names: str) -> None:
+    """What a batch does that the ledger did not take."""
+    stored, error = one.append([(n, 5, envelope.encode(receipt(name))) for n, name in enumerate(names)])
+    assert (stored, error) == (len(names), None)
 
 
 def _leave_behind(deliver: Deliver, port: int, *names: str) -> None:
@@ -75,35 +85,34 @@ def test_folders_are_named_by_url_and_key_and_readable_by_their_owner_only(deliv
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_lines_are_checksummed_and_a_damaged_segment_is_set_aside_whole(deliver: Deliver, state: Path) -> None:
+def test_a_damaged_segment_is_delivered_as_far_as_it_goes_and_set_aside_whole(deliver: Deliver, state: Path) -> None:
     port = free_port()
     for n in range(3):
-        _leave_behind(deliver, port, "m%d" % n)
+        _leave_behind(deliver, port, "m%d" % n, "n%d" % n)
     first, second, _ = sorted(state.glob("spool/*/*.open"))
     data = bytearray(first.read_bytes())
     data[data.index(b'"m0"') + 1] ^= 1  # one bit
     first.write_bytes(bytes(data))
     whole = second.read_bytes()
-    second.write_bytes(whole + whole[: len(whole) // 2])  # a torn write after a good line
+    second.write_bytes(whole + whole[-60:-20])  # a torn write behind the good ones
     with FakeLedger(port=port) as ledger:
         delivery = deliver(ledger.url)
         delivery.submit(receipt("new"))
-        assert ledger.wait(3)
+        assert ledger.wait(6)
         assert delivery.shutdown(3)
-        assert ledger.models() == ["m1", "m2", "new"]
-    aside = sorted(path.read_bytes() for path in state.glob("spool/*/quarantine/*.corrupt"))
-    assert aside == sorted([bytes(data), whole + whole[: len(whole) // 2]])
+        assert ledger.models() == ["m1", "m2", "n0", "n1", "n2", "new"] and ledger.duplicates == 0
+    aside = [path.read_bytes() for path in sorted(state.glob("spool/*/quarantine/*.corrupt"))]
+    # Whole, and behind it only that its good receipts are done with.
+    assert len(aside) == 2 and aside[0].startswith(bytes(data)) and aside[1].startswith(whole + whole[-60:-20])
     assert health.notes["spool_corrupt"] == 2 and "spool.corrupt" in health.warnings
-    with pytest.raises(ValueError):
-        read_line(bytes(data))
+    assert not list(state.glob("spool/*/*.*"))
 
 
-def test_two_processes_never_claim_the_same_segment(settings: Callable[..., Settings], state: Path) -> None:
-    owner = Spool(str(state), "d", new_epoch())
+def test_two_processes_never_claim_the_same_segment(made: Callable[..., Spool]) -> None:
+    owner = made()
     for n in range(20):
-        batch = _batch(settings, "m%d" % n)
-        assert owner.append(batch)
-        owner._seal()
+        _store(owner, "m%d" % n)
+        owner._retire(owner._box["current"])
     claimed: List[str] = []
 
     def take(one: Spool) -> None:
@@ -111,12 +120,12 @@ def test_two_processes_never_claim_the_same_segment(settings: Callable[..., Sett
             got = one.claim()
             if got is None:
                 return
-            _, batch = got.current()
-            assert batch is not None
-            claimed.append(batch.receipts[0].decode())
-            got.finish()
+            batch = got.next_batch()
+            if batch is not None:  # the last one is empty
+                claimed.append(batch.receipts[0].decode())
+            one.finish(got)
 
-    others = [Spool(str(state), "d", new_epoch()) for _ in range(4)]
+    others = [made() for _ in range(4)]
     assert all(other.claim() is None for other in others)  # the owner lives
     owner.close()
     for other in others:
@@ -129,37 +138,79 @@ def test_two_processes_never_claim_the_same_segment(settings: Callable[..., Sett
     assert len(claimed) == len(set(claimed)) == 20
 
 
-def test_a_claim_of_a_killed_process_is_claimed_again(settings: Callable[..., Settings], state: Path) -> None:
-    owner = Spool(str(state), "d", new_epoch())
-    assert owner.append(_batch(settings))
-    owner.close()
-    code = (
-        "import os, sys; sys.path.insert(0, sys.argv[2])\n"
-        "from aicostguard.delivery.spool import Spool\n"
-        "from aicostguard.delivery.epoch import new_epoch\n"
-        "assert Spool(sys.argv[1], 'd', new_epoch()).claim() is not None\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
+def test_two_threads_never_get_the_same_segment(made: Callable[..., Spool]) -> None:
+    """As in inline mode, where each caller sends a piece of the spool."""
+    one = made()
+    _store(one, "a")
+    first = one.claim()
+    assert first is not None and one.claim() is None and not one.waiting()
+    one.give_back(first)
+    assert one.waiting() and one.claim() is first
+    left = made()
+    _store(left, "b")
+    left.close()
+    one._looked = 0.0
+    second = one.claim()
+    assert second is not None and second is not first and one.claim() is None
+    one.give_back(second)
+    assert one.claim() is second
+    one.close()
+
+
+_KILLED = """
+import os, sys; sys.path.insert(0, sys.argv[2])
+from aicostguard.config import load
+from aicostguard.delivery import envelope
+from aicostguard.delivery.spool import Spool
+from aicostguard.delivery.epoch import new_epoch
+one = Spool(sys.argv[1], "d", envelope.head(load({}), new_epoch()), 1 << 28)
+"""
+
+
+def _run(code: str, state: Path) -> subprocess.CompletedProcess[str]:
     root = str(Path(__file__).parents[2])
-    done = subprocess.run([sys.executable, "-c", code, str(state), root], check=False)
-    assert done.returncode == -9
+    return subprocess.run(
+        [sys.executable, "-c", _KILLED + code, str(state), root], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_claim_of_a_killed_process_is_claimed_again(made: Callable[..., Spool], state: Path) -> None:
+    owner = made()
+    _store(owner, "a")
+    owner.close()
+    done = _run("assert one.claim() is not None\nos.kill(os.getpid(), 9)\n", state)
+    assert done.returncode == -9, done.stderr
     (path,) = state.glob("spool/d/*.claim")
-    got = Spool(str(state), "d", new_epoch()).claim()
-    assert got is not None and got.current()[1] is not None
-    got.close()
+    other = made()
+    got = other.claim()
+    assert got is not None and got.next_batch() is not None
     assert not path.exists()
+    other.close()
 
 
-def test_the_spool_is_capped_in_bytes_and_what_does_not_fit_waits_in_memory(
-    deliver: Deliver, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool, "CAP", 2000)
-    delivery = deliver("http://127.0.0.1:%d" % free_port())
+def test_what_a_killed_process_was_just_making_is_swept(made: Callable[..., Spool], state: Path) -> None:
+    done = _run(
+        "from aicostguard.delivery import segment\nsegment.lock = lambda fd: os.kill(os.getpid(), 9)\none._open()",
+        state,
+    )
+    assert done.returncode == -9, done.stderr
+    (path,) = state.glob("spool/d/*.new")
+    one = made()
+    assert one.claim() is None and path.exists()  # it may be in the making
+    old = path.stat().st_mtime - folder.STILLBORN - 1
+    os.utime(path, (old, old))
+    one._looked = 0.0
+    assert one.claim() is None and not path.exists()
+
+
+def test_the_spool_is_capped_in_bytes_and_what_does_not_fit_waits_in_memory(deliver: Deliver, state: Path) -> None:
+    delivery = deliver("http://127.0.0.1:%d" % free_port(), SPOOL="on-failure")
+    delivery._courier.keeper.spool.cap = 1000
     for n in range(10):
         delivery.submit(receipt("m%d" % n))
         delivery.flush(1)
     on_disk = sum(path.stat().st_size for path in state.glob("spool/*/*.open"))
-    assert 0 < on_disk <= 2000
+    assert 0 < on_disk <= 1000
     assert "spool.full" in health.warnings and delivery.stats()["queue"] > 0
     counters = health.counters
     assert counters["dropped"] == 0
@@ -167,45 +218,47 @@ def test_the_spool_is_capped_in_bytes_and_what_does_not_fit_waits_in_memory(
 
 
 def test_segments_roll_over_and_a_long_outage_stays_on_disk(
-    settings: Callable[..., Settings], state: Path, monkeypatch: pytest.MonkeyPatch
+    made: Callable[..., Spool], state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "SEGMENT", 1000)
-    epoch = new_epoch()
-    one = Spool(str(state), "d", epoch)
-    for _ in range(10):
-        assert one.append(_batch(settings, epoch=epoch))
-    assert len(list(state.glob("spool/d/*.open"))) > 3
-    assert all(claimed._lines is None for claimed in one._sealed)
-    assert one.pending == 10
+    monkeypatch.setattr(spool, "FILES", 3)
+    one = made(cap=24_000)
+    _store(one, *("m%d" % n for n in range(120)))
+    sizes = [path.stat().st_size for path in sorted(state.glob("spool/d/*.open"))]
+    # The first ones short, so that they come and go; then long ones, so that not too many files are open.
+    assert len(sizes) == 1 + 3 + (sum(sizes) - sum(sizes[:3]) - sizes[-1]) // 4000
+    assert all(1000 <= size < 1200 for size in sizes[:3]) and all(size >= 4000 for size in sizes[3:-1])
+    assert one.pending == 120
     one.close()
 
 
-def test_half_a_line_never_stays_when_the_disk_is_full(settings: Callable[..., Settings], state: Path) -> None:
-    """A real limit of the kernel: writes stop in the middle of a line."""
-    code = (
-        "import resource, signal, sys; sys.path.insert(0, sys.argv[2])\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from aicostguard.config import load\n"
-        "from aicostguard.delivery import envelope\n"
-        "from aicostguard.delivery.spool import Spool, read_line\n"
-        "from aicostguard.delivery.epoch import new_epoch\n"
-        "epoch = new_epoch(); one = Spool(sys.argv[1], 'd', epoch)\n"
-        "head = envelope.head(load({}), epoch)\n"
-        "batch = envelope.build(head, [(0, 1, {'provider': 'a', 'model': 'b'})], False)\n"
-        "assert one.append(batch)\n"
-        "size = one._size\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))\n"
-        "try:\n"
-        "    one.append(batch)\n"
-        "except OSError:\n"
-        "    print(one.pending)\n"
-    )
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run([sys.executable, "-c", code, str(state), root], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "1", done.stderr
-    (segment,) = state.glob("spool/d/*.open")
-    lines = segment.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 1 and read_line(lines[0]).seq == (0,)
+def test_a_record_that_a_full_disk_cut_off_is_known_and_harms_no_other(made: Callable[..., Spool], state: Path) -> None:
+    """A real limit of the kernel: writes stop in the middle of a record."""
+    code = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+row = envelope.encode({"provider": "a", "model": "b"})
+assert one.append([(0, 1, row)]) == (1, None)
+size = one._box["current"].size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
+stored, error = one.append([(n, 1, row) for n in range(1, 9)])
+assert error is not None and one.pending == stored + 1, one.pending
+try:
+    one.write(9, 1, row)
+except OSError as error:
+    assert not one._box["current"].live
+    print(stored)
+"""
+    done = _run(code, state)
+    assert done.returncode == 0, done.stderr
+    one = made()
+    got = one.claim()
+    assert got is not None
+    batch = got.next_batch()
+    assert batch is not None and batch.seq == tuple(range(int(done.stdout) + 1))
+    got.advance()
+    assert got.next_batch() is None and got.damaged == 1
+    one.close()
 
 
 @pytest.mark.parametrize("where", ["state", "spool", "status"])
@@ -236,16 +289,19 @@ def test_a_state_folder_that_cannot_be_written_costs_one_warning_and_no_receipt(
         assert len(said) == len(wanted[where])
 
 
-def test_nothing_follows_a_link_laid_by_somebody_else(settings: Callable[..., Settings], state: Path) -> None:
+def test_nothing_follows_a_link_laid_by_somebody_else(made: Callable[..., Spool], state: Path) -> None:
     epoch = new_epoch()
-    one = Spool(str(state), "d", epoch)
-    folder = state / "spool" / "d"
-    folder.mkdir(parents=True)
+    one = made(epoch)
+    where = state / "spool" / "d"
+    where.mkdir(parents=True)
     target = state / "elsewhere"
-    os.symlink(target, folder / ("%s-000000.open" % epoch))
+    for ending in (".open", ".new"):
+        os.symlink(target, where / ("%s-000000%s" % (epoch, ending)))
     with pytest.raises(OSError):
-        one.append(_batch(settings, epoch=epoch))
+        one.write(0, 5, b"{}")
+    assert one.write(0, 5, b"{}")
     assert not target.exists()
+    one.close()
 
 
 def test_off_writes_no_receipt_to_disk(deliver: Deliver, state: Path) -> None:
@@ -257,18 +313,45 @@ def test_off_writes_no_receipt_to_disk(deliver: Deliver, state: Path) -> None:
 
 
 def test_where_files_cannot_be_locked_age_decides(
-    settings: Callable[..., Settings], state: Path, monkeypatch: pytest.MonkeyPatch
+    made: Callable[..., Spool], state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "fcntl", None)
-    owner = Spool(str(state), "d", new_epoch())
-    assert owner.append(_batch(settings))
-    other = Spool(str(state), "d", new_epoch())
+    monkeypatch.setattr(folder, "fcntl", None)
+    owner = made()
+    _store(owner, "a")
+    other = made()
     assert other.claim() is None
     (path,) = state.glob("spool/d/*.open")
-    old: Any = path.stat().st_mtime - spool.ABANDONED - 1
+    old: Any = path.stat().st_mtime - folder.ABANDONED - 1
+    os.utime(path, (old, old))
+    owner._touched = 0.0
+    owner.tend()  # its owner lives, idle as it is
+    other._looked = 0.0
+    assert other.claim() is None
     os.utime(path, (old, old))
     other._looked = 0.0
-    got = other.claim()
-    assert got is not None
-    got.close()
+    assert other.claim() is not None
+    other.close()
     owner.close()
+
+
+def test_a_folder_that_somebody_tidied_up_costs_nothing(
+    made: Callable[..., Spool], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = made()
+    _store(one, "a")
+    for path in state.glob("spool/d/*"):
+        path.unlink()
+    os.rmdir(str(state / "spool" / "d"))
+    monkeypatch.setattr(spool, "MEASURE_EVERY", 0.0)
+    one.tend()
+    assert health.notes["spool_vanished"] == 1
+    _store(one, "b")
+    (path,) = state.glob("spool/d/*.open")
+    assert b'"b"' in path.read_bytes()
+    got = one.claim()  # its name is gone, its content is not
+    assert got is not None
+    batch = got.next_batch()
+    assert batch is not None and b'"a"' in batch.receipts[0]
+    one.settle(batch, dict(health.counters))
+    assert one.pending == 1
+    one.close()

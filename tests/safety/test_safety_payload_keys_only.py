@@ -155,7 +155,7 @@ def test_no_text_of_a_call_leaves_the_process(
         assert len(simulator.billed()) >= billed
         closed(outlets)
         if mode == "dead ledger":
-            assert b'"receipts":[{' in outlets.files(), "the spool was to be looked at"
+            assert outlets.files().count(b'{"provider":') >= billed, "the spool was to be looked at"
         else:
             assert len(outlets.receipts()) == billed
         assert b"aicostguard: a stream from openai" in outlets.all(), "the log was to be looked at"
