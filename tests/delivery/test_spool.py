@@ -1,4 +1,4 @@
-"""What the ledger could not take: nothing lost over a restart, nothing to another destination, nothing deleted unread."""
+"""What the ledger did not take: nothing lost over a restart, none to another destination, none deleted unread."""
 
 from __future__ import annotations
 
