@@ -15,6 +15,8 @@ VERBS = {
     "serve": "run the ledger: receive, price and store receipts",
     "costs": "what calls cost, by feature, model, user, day, …",
     "keys": "create, list and revoke keys",
+    "backup": "copy the ledger while it is served, and verify the copy",
+    "restore": "put a backup in place as the ledger",
     "run": "run a program with metering on: aicg run -- python app.py (needs no extra)",
     "diagnose": "is the agent working in my programs? (needs no extra)",
 }

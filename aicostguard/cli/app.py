@@ -12,7 +12,7 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, table
+from aicostguard.cli import VERBS, ask, keep, table
 from aicostguard.ledger import keys as ledger_keys
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
@@ -171,6 +171,10 @@ def revoke_key(key: str, path: str | None) -> int:
         raise LedgerError(f"no key in force begins with {key[:9]}; `aicg keys list` shows them")
     click.echo(f"revoked {revoked[0].shown}")
     return 0
+
+
+_group.add_command(keep.backup)
+_group.add_command(keep.restore)
 
 
 @_group.command(short_help=VERBS["diagnose"], add_help_option=False, context_settings={"ignore_unknown_options": True})

@@ -30,10 +30,15 @@ class Answer(NamedTuple):
     empty: bool
 
 
+def place(path: str | None) -> str:
+    """The ledger's file: `path` if given, else that of AICG_URL=sqlite:///…, else the default one."""
+    return path or config.load(os.environ).sqlite_path or ledger.default_path()
+
+
 @contextlib.contextmanager
 def opened(path: str | None, *, create: bool = False) -> Iterator[SqliteStore]:
     """The ledger file at `path`, or the default one; its inbox taken in. Raises `LedgerError`."""
-    path = path or _configured_path() or ledger.default_path()
+    path = place(path)
     if not create and not os.path.exists(path):
         raise LedgerError(
             f"there is no ledger at {path} yet. Start one with `aicg serve`, or let a program make it with "
@@ -62,10 +67,6 @@ def costs(parameters: Parameters, path: str | None, url: str | None, key: str | 
     body = _get(url, key, parameters)
     empty = body["totals"]["calls"] == 0 and _get(url, key, {"since": ["all"]})["totals"]["calls"] == 0
     return Answer(body, empty)
-
-
-def _configured_path() -> str | None:
-    return config.load(os.environ).sqlite_path
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

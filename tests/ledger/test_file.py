@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -149,21 +148,6 @@ def test_migrations_run_forward_once_and_all_or_nothing(tmp_path: Path, monkeypa
 
 
 # Room and rights
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB."""
-    mount = shutil.which("mount")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if sys.platform != "linux" or os.geteuid() != 0 or mount is None:
-        pytest.skip("a full disk needs root on Linux, to mount a small tmpfs")
-    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("a full disk needs a machine that lets root mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_is_503_and_acknowledges_nothing_it_has_not_stored(small_disk: Path) -> None:

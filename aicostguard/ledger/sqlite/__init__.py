@@ -17,6 +17,7 @@ from aicostguard.config import mask
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.model import Added, Batch, Costs, Key, Query, Source
 from aicostguard.ledger.sqlite import file, read, write
+from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
 from aicostguard.ledger.store import Prepare
 
@@ -41,6 +42,18 @@ class SqliteStore:
         if not create and not os.path.exists(path):
             raise NotWritable(f"there is no ledger at {path}")
         file.prepare_folder(path)
+        self._hold = Hold(path)
+        try:
+            self.alone = check and self._hold.alone()
+            self._open(path, check)
+        except BaseException:
+            self._hold.close()
+            raise
+        # A pool, not one per thread: a server's threads come and go.
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+
+    def _open(self, path: str, check: bool) -> None:
+        self._hold.share()
         lock = FairLock(path)
         try:
             with file.explained(path):
@@ -57,8 +70,6 @@ class SqliteStore:
             lock.close()
             raise
         self._writer = Writer(path, connection, lock)
-        # A pool, not one per thread: a server's threads come and go.
-        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
 
     def add(self, batch: Batch) -> Added:
         return self._writer.do(lambda connection: write.apply(connection, batch))
@@ -132,6 +143,7 @@ class SqliteStore:
         self._writer.close()
         while not self._idle.empty():
             self._idle.get_nowait().close()
+        self._hold.close()
 
     def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         with file.explained(self.path):

@@ -22,7 +22,9 @@ CHECK_UP_TO_BYTES = 2 * 10**9
 #: how long one connection waits for another's write; the fair lock keeps our own writers apart before that
 BUSY_MS = 10_000
 
-_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_FULL = {sqlite3.SQLITE_FULL}
+#: extended codes: the index beside the WAL could not grow
+_FULL_TOO = {sqlite3.SQLITE_IOERR_SHMSIZE}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DENIED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
@@ -30,11 +32,12 @@ _DENIED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM
 
 def explain(path: str, error: sqlite3.Error) -> LedgerError:
     """The failure in the ledger's terms, with the file's name and the way out."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
     text = str(error)
     if code in _CORRUPT or "malformed" in text or "not a database" in text:
         return corrupt(path, text)
-    if code in _FULL:
+    if code in _FULL or extended in _FULL_TOO:
         return Full(
             f"{path}: {text}; nothing of this request was stored. Make room on the device, or move the file "
             "(AICG_DATA_DIR, --db)"
@@ -43,6 +46,11 @@ def explain(path: str, error: sqlite3.Error) -> LedgerError:
         return Busy(f"{path} is in use by another process for too long ({text}); try again")
     if code in _DENIED:
         return NotWritable(f"{path}: {text}. Check that this user may write the file and its folder, or use --db")
+    if code == sqlite3.SQLITE_IOERR:
+        return NotWritable(
+            f"{path}: {text} ({getattr(error, 'sqlite_errorname', 'SQLITE_IOERR')}); nothing of this request was "
+            "stored. The device or its file system fails: see the system's log, and move the file to a sound one"
+        )
     return LedgerError(f"{path}: {text}")
 
 
@@ -122,12 +130,12 @@ def check(connection: sqlite3.Connection, path: str) -> bool:
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Bring the file to this release's version, in one transaction. Raises `Newer`; `Corrupt` for a stranger's file."""
-    if _version(connection, path) == VERSION:
+    if version(connection, path) == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection, path)  # again: another process may have been faster
-        for step in MIGRATIONS[version:]:
+        known = version(connection, path)  # again: another process may have been faster
+        for step in MIGRATIONS[known:]:
             for statement in step:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -139,18 +147,19 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         raise
 
 
-def _version(connection: sqlite3.Connection, path: str) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+def version(connection: sqlite3.Connection, path: str) -> int:
+    """The file's version, 0 for one that no ledger has opened yet. Raises `Newer`; `Corrupt` for a stranger's file."""
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
     if mark == APPLICATION_ID:
-        if version > VERSION:
+        if found > VERSION:
             raise Newer(
-                f"{path} was written by a newer release (version {version}; this one knows {VERSION}): "
+                f"{path} was written by a newer release (version {found}; this one knows {VERSION}): "
                 "upgrade aicostguard"
             )
-        return version
+        return found
     # Not ours yet: empty, or holding only what an agent's sink left before any ledger opened it.
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if mark or version or tables - {"inbox"}:
+    if mark or found or tables - {"inbox"}:
         raise corrupt(path, "it is another program's SQLite file")
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any
+from typing import Any, Mapping
 
 from aicostguard.health import COUNTERS
 from aicostguard.ledger.model import (
@@ -31,16 +31,16 @@ from aicostguard.ledger.sqlite.write import COLUMNS, quoted
 from aicostguard.receipt import FIELDS
 
 _SUM = ", ".join(f"SUM({name}) AS {name}" for name in MEASURES)
-_RAW = ", ".join(
-    [
-        "COALESCE(cost_nanousd, 0) AS cost_nanousd",
-        "1 AS calls",
-        "(cost_nanousd IS NULL) AS unpriced_calls",
-        *(f"COALESCE({flag}, 0) AS {name}" for flag, name in FLAGGED.items()),
-        "clock_adjusted AS clock_adjusted_calls",
-        *(f"COALESCE({name}, 0) AS {name}" for name in UNITS),
-    ]
-)
+#: measure → what one receipt adds to it, as SQL
+MEASURED: Mapping[str, str] = {
+    "cost_nanousd": "COALESCE(cost_nanousd, 0)",
+    "calls": "1",
+    "unpriced_calls": "(cost_nanousd IS NULL)",
+    **{name: f"COALESCE({flag}, 0)" for flag, name in FLAGGED.items()},
+    "clock_adjusted_calls": "clock_adjusted",
+    **{name: f"COALESCE({name}, 0)" for name in UNITS},
+}
+_RAW = ", ".join(f"{MEASURED[name]} AS {name}" for name in MEASURES)
 
 Segment = tuple[str, int, int]
 

@@ -50,7 +50,7 @@ class FairLock:
             return
         try:
             for name in ("-turn", "-write"):
-                self._files.append(os.open(path + name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                self._files.append(os.open(os.path.realpath(path) + name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             self.close()
             raise NotWritable(f"{path}-turn, the lock of the ledger, cannot be opened: {error.strerror}") from error
