@@ -17,6 +17,7 @@ VERBS = {
     "keys": "create, list and revoke keys",
     "backup": "copy the ledger while it is served, and verify the copy",
     "restore": "put a backup in place as the ledger",
+    "salvage": "take over what can be read of a damaged ledger",
     "run": "run a program with metering on: aicg run -- python app.py (needs no extra)",
     "diagnose": "is the agent working in my programs? (needs no extra)",
 }

@@ -175,6 +175,7 @@ def revoke_key(key: str, path: str | None) -> int:
 
 _group.add_command(keep.backup)
 _group.add_command(keep.restore)
+_group.add_command(keep.salvage)
 
 
 @_group.command(short_help=VERBS["diagnose"], add_help_option=False, context_settings={"ignore_unknown_options": True})

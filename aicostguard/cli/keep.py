@@ -1,6 +1,6 @@
-"""The verbs that keep a ledger safe: backup and restore, as click commands.
+"""The verbs that keep a ledger safe: backup, restore and salvage, as click commands.
 
-Owns their options and what they say. The work is done by `ledger.sqlite.copying`.
+Owns their options and what they say. The work is done by `ledger.sqlite`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import click
 
 from aicostguard.cli import VERBS, ask
 from aicostguard.ledger.sqlite import copying
+from aicostguard.ledger.sqlite import salvage as rescue
 from aicostguard.ledger.sqlite.contents import Contents
 
 _DB = click.option(
@@ -66,6 +67,7 @@ def restore(source: str, path: str | None, force: bool, as_json: bool) -> int:
     if done.kept is not None:
         held = "which cannot be read" if done.before is None else f"with {_receipts(done.before.receipts)}"
         lines.append(f"  the ledger that was there, {held}, is kept: {done.kept}")
+        lines.append(f"  what only that one has can be taken over: aicg salvage {done.kept}" + _db_option(path))
     report = {
         "restored": path,
         "from": source,
@@ -76,6 +78,32 @@ def restore(source: str, path: str | None, force: bool, as_json: bool) -> int:
     }
     _say(as_json, report, lines + _odd(done.contents))
     return 0
+
+
+@click.command(short_help=VERBS["salvage"])
+@click.argument("source", metavar="FILE", type=click.Path(dir_okay=False))
+@_DB
+@_JSON
+def salvage(source: str, path: str | None, as_json: bool) -> int:
+    """Take over into the ledger what can be read of FILE: a damaged ledger, or one that a restore has put aside.
+
+    Each receipt is taken once: those that the ledger has already are left alone, and running this again does no harm.
+    FILE is never changed. The ledger (--db) is made if there is none, and may be served meanwhile.
+    """
+    with ask.opened(path, create=True) as store:
+        done = rescue.salvage(source, store)
+        into = store.path
+    report = {"from": source, "into": into, **done._asdict()}
+    lines = [f"{into}: {_receipts(done.taken)} taken over from {source}; {done.known:,} of it were there already"]
+    if done.spoiled:
+        lines.append(f"! {_receipts(done.spoiled)} could be read, but make no sense: left out")
+    lines += [f"! some of {source} cannot be read: {said}" for said in done.damage]
+    _say(as_json, report, lines)
+    return 0
+
+
+def _db_option(path: str) -> str:
+    return "" if path == ask.place(None) else f" --db {path}"
 
 
 def _say(as_json: bool, report: dict[str, Any], lines: list[str]) -> None:

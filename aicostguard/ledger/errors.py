@@ -26,7 +26,10 @@ class Refused(LedgerError):
 
 
 class NotWritable(LedgerError):
-    """The file or its folder cannot be opened or written."""
+    """The file or its folder cannot be opened or written: nothing of the request was stored."""
+
+    status = 503
+    retry_after = 60
 
 
 class Corrupt(LedgerError):
@@ -38,6 +41,9 @@ class Corrupt(LedgerError):
 
 class Newer(LedgerError):
     """The file was written by a newer release."""
+
+    status = 503
+    retry_after = 60
 
 
 class Full(LedgerError):

@@ -106,7 +106,9 @@ def _greet(
     say(f"AI Cost Guard ledger at {url}  (API: {url}/docs)")
     say(f"  data  {store.path}")
     if not store.checked:
-        say("        large file: not checked for damage at this start; `PRAGMA quick_check` does it")
+        say("        large file: not all of it was checked for damage; `aicg backup` does, while this runs")
+    if not store.alone:
+        say("        another process has this file open, too: both may write, and neither counts twice")
     if key is None:
         say(f"  key   {key_path} is gone; make another with `aicg keys create`")
     elif made and out.isatty():

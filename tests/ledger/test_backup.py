@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
 from aicostguard import ledger
 from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, Newer, NotWritable
-from aicostguard.ledger.sqlite import SqliteStore, contents, copying, schema
-from tests.ledger.support import aicg, command, envelope, environment, epoch, receipt, served, take, totals
+from aicostguard.ledger.sqlite import contents, copying, schema
+from tests.ledger.support import aicg, envelope, environment, epoch, receipt, served, take, totals
 
 
 def _filled(path: Path, calls: int, *, name: str | None = None, first: int = 1) -> None:
@@ -101,7 +101,7 @@ def test_a_backup_replaces_only_when_told_and_only_by_a_whole_one(tmp_path: Path
     _filled(path, 600)
     whole = path.read_bytes()
     _spoiled(path)
-    with pytest.raises(Corrupt, match="ledger.db"):
+    with pytest.raises(Corrupt, match="damaged"):
         copying.backup(str(path), str(target), replace=True)
     assert target.read_bytes() == first, "a backup that fails leaves the old one"
     path.write_bytes(whole)

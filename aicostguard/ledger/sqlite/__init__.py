@@ -32,8 +32,9 @@ def hash_key(key: str) -> str:
 class SqliteStore:
     """A `Store` in one file.
 
-    `check=True` reads the whole file first, up to a size (`checked` says whether it was done). Raises
-    `NotWritable`, `Corrupt`, `Newer`, `Full` or `Busy`, each naming the file and the way out.
+    `check=True` reads the whole file first, as far as time allows (`checked` says whether it was all of it), and the
+    WAL when nobody else has the file open (`alone`). Raises `NotWritable`, `Corrupt`, `Newer`, `Full` or `Busy`, each
+    naming the file and the way out.
     """
 
     def __init__(self, path: str, *, create: bool = True, check: bool = False) -> None:
@@ -45,6 +46,9 @@ class SqliteStore:
         self._hold = Hold(path)
         try:
             self.alone = check and self._hold.alone()
+            if self.alone:
+                file.check_beside(path)
+            self._hold.share()
             self._open(path, check)
         except BaseException:
             self._hold.close()
@@ -53,7 +57,6 @@ class SqliteStore:
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
 
     def _open(self, path: str, check: bool) -> None:
-        self._hold.share()
         lock = FairLock(path)
         try:
             with file.explained(path):
@@ -73,6 +76,10 @@ class SqliteStore:
 
     def add(self, batch: Batch) -> Added:
         return self._writer.do(lambda connection: write.apply(connection, batch))
+
+    def change(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job on the write connection, all or nothing; returns after it is durable."""
+        return self._writer.do(job)
 
     def drain(self, prepare: Prepare) -> int:
         taken = 0

@@ -142,25 +142,14 @@ def _must_exist(path: str) -> None:
 
 
 def _reader(path: str) -> sqlite3.Connection:
-    """A connection that writes nothing, not even beside a backup on a medium that is read-only."""
-    uri = "file:" + _quoted(path)
-    only_file = not any(os.path.exists(path + end) for end in _SIDE_FILES)
-    folder = os.path.dirname(os.path.abspath(path))
     with file.explained(path):
-        if only_file and not os.access(folder, os.W_OK):
-            uri += "?immutable=1"
-        connection = sqlite3.connect(uri, uri=True, timeout=file.BUSY_MS / 1000, isolation_level=None)
+        connection = file.connect_to_read(path)
         try:
-            connection.execute("PRAGMA query_only = ON")
             file.version(connection, path)
         except BaseException:
             connection.close()
             raise
     return connection
-
-
-def _quoted(path: str) -> str:
-    return os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _plain(path: str) -> sqlite3.Connection:
@@ -222,8 +211,9 @@ def _to_this_version(part: str, source: str) -> int | None:
 def _taken(path: str, kept: str | None) -> Iterator[sqlite3.Connection | None]:
     """The ledger at `path`, made one file without a WAL and held alone; None when it cannot be read whole.
 
-    SQLite deletes a WAL that it cannot use, even as it closes a file: it gets a second name first. An agent's sink knows nothing of our lock: it waits for SQLite's, then finds the file renamed and keeps its
-    receipts. Raises `Busy` when a program has the file open for longer.
+    SQLite deletes a WAL that it cannot use, even as it closes a file: it gets a second name first. An agent's sink
+    knows nothing of our lock: it waits for SQLite's, then finds the file renamed and keeps its receipts. Raises
+    `Busy` when a program has the file open for longer.
     """
     connection: sqlite3.Connection | None = None
     try:

@@ -10,15 +10,19 @@ import contextlib
 import os
 import sqlite3
 import time
+import urllib.parse
 from typing import Iterator
 
 from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, Newer, NotWritable
+from aicostguard.ledger.sqlite import wal
 from aicostguard.ledger.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 #: STRICT tables came with this
 OLDEST_SQLITE = (3, 37, 0)
-#: above this a full check at every start would take too long
-CHECK_UP_TO_BYTES = 2 * 10**9
+#: what a start spends on looking for damage; a file that takes longer is checked in part, and that is said
+CHECK_S = 10.0
+#: above this not even a part fits: the pages of one table are checked in one go
+CHECK_UP_TO_BYTES = 8 * 10**9
 #: how long one connection waits for another's write; the fair lock keeps our own writers apart before that
 BUSY_MS = 10_000
 
@@ -56,8 +60,9 @@ def explain(path: str, error: sqlite3.Error) -> LedgerError:
 
 def corrupt(path: str, found: str) -> Corrupt:
     return Corrupt(
-        f"{path} is damaged or no ledger ({found}). It was left as it is. Restore it from a backup, recover what "
-        f"can be read with `sqlite3 {path} .recover`, or start a new ledger with --db ANOTHER_FILE"
+        f"{path} is damaged or no ledger ({found}). It was left as it is. The ways out: restore a backup "
+        f"(`aicg restore FILE --force`, which keeps this one beside it); take over into another ledger what can still "
+        f"be read (`aicg salvage {path} --db ANOTHER_FILE`); or begin a new one (`aicg serve --db ANOTHER_FILE`)"
     )
 
 
@@ -105,6 +110,17 @@ def connect(path: str, *, write: bool) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_read(path: str) -> sqlite3.Connection:
+    """A connection that changes nothing, not even a WAL as it closes, nor beside a file on a read-only medium."""
+    uri = "file:" + urllib.parse.quote(os.path.abspath(path)) + "?mode=ro"
+    alone = not os.path.exists(path + "-wal")
+    if alone and not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
+        uri += "&immutable=1"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
 def _to_wal(connection: sqlite3.Connection) -> None:
     """Switch to WAL, which needs the file alone for a moment: SQLite does not wait for that as it does for a lock."""
     deadline = time.monotonic() + BUSY_MS / 1000
@@ -118,11 +134,35 @@ def _to_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
+def check_beside(path: str) -> None:
+    """Look at what SQLite would throw away in silence. Only for a file that nobody else has open. Raises `Corrupt`."""
+    try:
+        if os.path.getsize(path) == 0 and os.path.getsize(f"{path}-wal") > 0:
+            raise corrupt(path, "it is empty, but there is a WAL beside it: it was cut")
+    except FileNotFoundError:
+        pass
+    try:
+        found = wal.damage(path, CHECK_S)
+    except OSError as error:
+        raise NotWritable(f"{path}-wal cannot be read: {error.strerror}") from error
+    if found is not None:
+        raise corrupt(path, found)
+
+
 def check(connection: sqlite3.Connection, path: str) -> bool:
-    """Read the whole file and raise `Corrupt` if it is damaged. False when it is too large to check at a start."""
+    """Read the file and raise `Corrupt` if it is damaged. False when there was no time to read the whole of it."""
     if os.path.getsize(path) > CHECK_UP_TO_BYTES:
         return False
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    deadline = time.monotonic() + CHECK_S
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError:
+        if time.monotonic() > deadline:
+            return False
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
     if found != "ok":
         raise corrupt(path, str(found).splitlines()[0])
     return True

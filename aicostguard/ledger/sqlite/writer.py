@@ -114,7 +114,10 @@ class Writer:
                 return
             self._closed = True
             self._jobs.put(None)
-        self._thread.join()
+        # Bounded: a stopped process that holds the lock between processes must not keep this one from ending.
+        self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            return
         self._connection.close()
         self._lock.close()
 
