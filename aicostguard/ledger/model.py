@@ -69,11 +69,6 @@ FLAGGED = {
     "estimated": "estimated_calls",
     "partial": "partial_calls",
 }
-_INDEX = {name: place for place, name in enumerate(MEASURES)}
-_WIDTH = len(MEASURES)
-_BY_HOUR = tuple(name for name, dimension in DIMENSIONS.items() if dimension.hourly)
-#: the other daily sums are folded from the hourly ones
-_BY_DAY = tuple(name for name, dimension in DIMENSIONS.items() if dimension.daily and not dimension.hourly)
 
 
 class Row(NamedTuple):
@@ -153,70 +148,6 @@ class Costs(NamedTuple):
     rows: list[tuple[tuple[Any, ...], dict[str, int]]]
     totals: dict[str, int]
     groups: int
-
-
-def measured(row: Row) -> list[tuple[int, int]]:
-    """What a row adds to each sum it is part of: `(place in MEASURES, amount)`, zeros left out."""
-    receipt = row.receipt
-    out = [(_INDEX["calls"], 1)]
-    if row.cost_nanousd is None:
-        out.append((_INDEX["unpriced_calls"], 1))
-    elif row.cost_nanousd:
-        out.append((_INDEX["cost_nanousd"], row.cost_nanousd))
-    for flag, name in FLAGGED.items():
-        if flag in receipt:
-            out.append((_INDEX[name], 1))
-    if row.clock_adjusted:
-        out.append((_INDEX["clock_adjusted_calls"], 1))
-    for name in UNITS:
-        amount = receipt.get(name)
-        if amount:
-            out.append((_INDEX[name], amount))
-    return out
-
-
-Sums = dict[tuple[str, int, str], list[int]]
-
-
-def roll_up(rows: list[Row], origin: Mapping[str, str]) -> tuple[Sums, Sums]:
-    """Hourly and daily sums of these rows: `{(dimension, start_ms, value): sums in the order of MEASURES}`."""
-    hourly: Sums = {}
-    daily: Sums = {}
-    measures = [(row, measured(row)) for row in rows]
-    for step, sums, names in ((HOUR_MS, hourly, _BY_HOUR), (DAY_MS, daily, _BY_DAY)):
-        # Most dimensions have one value in a whole batch: their sums are the batch's own, added up once.
-        fixed: dict[str, str] = {}
-        varied: list[str] = []
-        for name in names:
-            values = {origin.get(name, "")} if name in OF_ENVELOPE else {row.receipt.get(name, "") for row in rows}
-            if len(values) == 1:
-                fixed[name] = values.pop()
-            else:
-                varied.append(name)
-        whole: dict[int, list[int]] = {}
-        for row, amounts in measures:
-            start = row.at_ms - row.at_ms % step
-            receipt = row.receipt
-            _add(whole.setdefault(start, [0] * _WIDTH), amounts)
-            for name in varied:
-                key = (name, start, receipt.get(name, ""))
-                into = sums.get(key)
-                if into is None:
-                    into = sums[key] = [0] * _WIDTH
-                _add(into, amounts)
-        for start, total in whole.items():
-            for name, value in fixed.items():
-                sums[(name, start, value)] = list(total)
-    for (name, start, value), amounts_of_hour in hourly.items():
-        key = (name, start - start % DAY_MS, value)
-        known = daily.get(key)
-        daily[key] = list(amounts_of_hour) if known is None else [a + b for a, b in zip(known, amounts_of_hour)]
-    return hourly, daily
-
-
-def _add(into: list[int], amounts: list[tuple[int, int]]) -> None:
-    for place, amount in amounts:
-        into[place] += amount
 
 
 class Key(NamedTuple):

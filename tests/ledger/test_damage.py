@@ -207,7 +207,7 @@ def test_a_file_that_turns_read_only_acknowledges_nothing_and_still_answers(tmp_
         assert int(reply.headers["retry-after"]) > 0
         assert "ledger.db" in reply.body["error"]
         assert server.get("/v1/costs?since=24h").body["totals"]["calls"] == 1
-        store.change(lambda connection: connection.execute("PRAGMA query_only = OFF"))
+        store._writer._connection.execute("PRAGMA query_only = OFF")
         assert server.post(envelope([receipt()], first=2)).body["accepted"] == 1
         assert totals(store)["calls"] == 2
     store.close()

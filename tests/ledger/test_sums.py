@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from aicostguard import ledger
 from aicostguard.ledger import period, query
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, MEASURES, TIMES, Query, measured
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, MEASURES, TIMES, Query, Row
+from aicostguard.ledger.rollup import roll_up
 from aicostguard.ledger.sqlite import SqliteStore, read, schema
 from aicostguard.receipt import FIELDS
 from tests.ledger.support import NOW, costs, envelope, epoch, receipt, take
@@ -259,8 +260,9 @@ def test_the_clock_of_a_sender_cannot_move_a_receipt_out_of_reach(store: SqliteS
     assert costs(store)["totals"]["clock_adjusted_calls"] == 2
 
 
-def test_measured_leaves_out_what_is_zero() -> None:
-    from aicostguard.ledger.model import Row
-
-    row = Row(1, NOW, False, {"provider": "openai", "model": "m", "input_tokens": 0}, 0, None, None)
-    assert measured(row) == [(MEASURES.index("calls"), 1)]
+def test_a_roll_up_works_only_with_what_occurs() -> None:
+    row = Row(1, NOW, False, receipt(input_tokens=0, output_tokens=0, images=0), 0, "free", None)
+    made = roll_up([row, row], {"service": "shop"})
+    assert made.measures == ("calls",)
+    assert made.hourly["model", NOW - NOW % HOUR_MS, "gpt-4o"] == [2]
+    assert made.daily["service", NOW - NOW % DAY_MS, "shop"] == [2]

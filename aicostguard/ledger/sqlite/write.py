@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 import sqlite3
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable, Mapping
 
 from aicostguard.health import COUNTERS
 from aicostguard.ledger.errors import LedgerError, Refused
-from aicostguard.ledger.model import MEASURES, OF_ENVELOPE, Added, Batch, Row, Sums, roll_up
+from aicostguard.ledger.model import MEASURES, OF_ENVELOPE, Added, Batch, Row
+from aicostguard.ledger.rollup import Sums, roll_up
 from aicostguard.ledger.store import Prepare
 from aicostguard.receipt import FIELDS
 
@@ -42,13 +44,20 @@ def _insert(columns: tuple[str, ...]) -> str:
     return f"INSERT INTO receipts ({quoted(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
-_PLACES = ", ".join("?" * (4 + len(MEASURES)))
-_ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
-_ROLL_UP = {
-    table: f"INSERT INTO {table} (project_id, dimension, start_ms, value, {', '.join(MEASURES)}) VALUES ({_PLACES}) "
-    f"ON CONFLICT (project_id, dimension, start_ms, value) DO UPDATE SET {_ADDED}"
-    for table in ("hourly", "daily")
-}
+@functools.lru_cache(maxsize=64)
+def _add(table: str, measures: tuple[str, ...]) -> str:
+    """Add to sums; a measure that is not among `measures` is 0 in a new row and stays as it is in another."""
+    unknown = {table, *measures} - {"hourly", "daily", *MEASURES}
+    if unknown:
+        raise ValueError(f"no column {sorted(unknown)}")
+    amounts = ", ".join("?" if name in measures else "0" for name in MEASURES)
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in measures)
+    return (
+        f"INSERT INTO {table} (project_id, dimension, start_ms, value, {', '.join(MEASURES)}) "
+        f"VALUES (?, ?, ?, ?, {amounts}) ON CONFLICT (project_id, dimension, start_ms, value) DO UPDATE SET {added}"
+    )
+
+
 _EPOCH_COLUMNS = (
     *("project_id", "epoch", "agent_version", *OF_ENVELOPE, "first_received_ms", "last_received_ms", "last_sent_ms"),
     *("min_seq", "max_seq", "received", "refused", *COUNTERS),
@@ -79,9 +88,9 @@ def apply(connection: sqlite3.Connection, batch: Batch) -> Added:
     if fresh:
         for columns, rows in _by_columns(batch, fresh).items():
             connection.executemany(_insert(columns), rows)
-        hourly, daily = roll_up(fresh, batch.origin)
-        _add_sums(connection, "hourly", batch.project_id, hourly)
-        _add_sums(connection, "daily", batch.project_id, daily)
+        sums = roll_up(fresh, batch.origin)
+        _add_sums(connection, _add("hourly", sums.measures), batch.project_id, sums.hourly)
+        _add_sums(connection, _add("daily", sums.measures), batch.project_id, sums.daily)
     if not batch.epoch.startswith("bare:"):
         _note_epoch(connection, batch, len(fresh), _refuse(connection, batch))
     return Added(len(fresh), len(batch.rows) - len(fresh))
@@ -116,18 +125,31 @@ def _known(connection: sqlite3.Connection, batch: Batch) -> set[int]:
     return known
 
 
+@functools.lru_cache(maxsize=1024)
+def _said(keys: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """For receipts with these keys: the columns they fill, and what reads their values in that order."""
+    names = tuple(name for name in FIELDS if name in keys)
+    if "tags" in names:
+        return names, lambda receipt: tuple(_cell(receipt[name]) for name in names)
+    return names, operator.itemgetter(*names)  # never one alone: two are required
+
+
 def _by_columns(batch: Batch, rows: list[Row]) -> dict[tuple[str, ...], list[tuple[Any, ...]]]:
     """Rows by the columns they fill: writing the few that say something is five times faster than all 54."""
     origin = {name: value for name, value in batch.origin.items() if value}
+    project_id, epoch, received_ms, of_origin = batch.project_id, batch.epoch, batch.received_ms, tuple(origin.values())
     out: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
-    for row in rows:
-        receipt = row.receipt
-        said = [name for name in FIELDS if name in receipt]
-        values = [batch.project_id, batch.epoch, row.seq, row.at_ms, batch.received_ms, int(row.clock_adjusted)]
-        values += [row.cost_nanousd, row.price_row, row.unpriced_reason, *origin.values()]
-        values += [_cell(receipt[name]) for name in said]
-        out.setdefault((*_OWN, *origin, *said), []).append(tuple(values))
-    return out
+    for seq, at_ms, adjusted, receipt, cost, price_row, reason in rows:
+        said, values = _said(tuple(receipt))
+        into = out.get(said)
+        if into is None:
+            into = out[said] = []
+        into.append(
+            (project_id, epoch, seq, at_ms, received_ms, 1 if adjusted else 0, cost, price_row, reason)
+            + of_origin
+            + values(receipt)
+        )
+    return {(*_OWN, *origin, *said): made for said, made in out.items()}
 
 
 def _cell(value: Any) -> Any:
@@ -136,9 +158,9 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _add_sums(connection: sqlite3.Connection, table: str, project_id: int, sums: Sums) -> None:
+def _add_sums(connection: sqlite3.Connection, statement: str, project_id: int, sums: Sums) -> None:
     # In key order: neighbours in the table are written one after the other.
-    connection.executemany(_ROLL_UP[table], [(project_id, *key, *amounts) for key, amounts in sorted(sums.items())])
+    connection.executemany(statement, [(project_id, *key, *amounts) for key, amounts in sorted(sums.items())])
 
 
 def _refuse(connection: sqlite3.Connection, batch: Batch) -> int:

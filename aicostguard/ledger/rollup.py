@@ -1,0 +1,93 @@
+"""From receipts to the hourly and daily sums that dashboards are answered from. Pure.
+
+Owns what a receipt adds to which sum. Works by columns, and only with the measures that occur in a batch: most of the
+28 are nothing in most batches, and this runs for every receipt that any ledger takes. If it is wrong, totals are
+wrong while every receipt is right: `tests/ledger/test_sums.py` compares the two.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import compress
+from typing import Any, Mapping, NamedTuple, Sequence
+
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, FLAGGED, HOUR_MS, MEASURES, OF_ENVELOPE, UNITS, Row
+
+_BY_HOUR = tuple(name for name, dimension in DIMENSIONS.items() if dimension.hourly)
+#: the other daily sums are folded from the hourly ones
+_BY_DAY = tuple(name for name, dimension in DIMENSIONS.items() if dimension.daily and not dimension.hourly)
+
+#: (dimension, start_ms, value) → an amount for each of `RollUp.measures`
+Sums = dict[tuple[str, int, str], Sequence[int]]
+
+
+class RollUp(NamedTuple):
+    """Sums of some receipts; a measure that is not in `measures` is 0 in all of them."""
+
+    measures: tuple[str, ...]
+    hourly: Sums
+    daily: Sums
+
+
+def roll_up(rows: Sequence[Row], origin: Mapping[str, str]) -> RollUp:
+    """Hourly and daily sums of these rows, which came from one process."""
+    receipts = [row.receipt for row in rows]
+    columns = _columns(rows, receipts)
+    amounts = list(zip(*columns.values()))
+    hours = [row.at_ms - row.at_ms % HOUR_MS for row in rows]
+    days = [row.at_ms - row.at_ms % DAY_MS for row in rows]
+    hourly: Sums = {}
+    for name in _BY_HOUR:
+        _group(hourly, name, hours, _values(name, receipts, origin), amounts)
+    daily: Sums = {}
+    for name in _BY_DAY:
+        _group(daily, name, days, _values(name, receipts, origin), amounts)
+    folded: defaultdict[tuple[str, int, str], list[Sequence[int]]] = defaultdict(list)
+    for (name, start, value), sums in hourly.items():
+        folded[name, start - start % DAY_MS, value].append(sums)
+    _add_up(daily, folded)
+    return RollUp(tuple(columns), hourly, daily)
+
+
+def _columns(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[int]]:
+    """What each row adds to each measure; measures that nobody adds to are left out."""
+    present: set[str] = set().union(*receipts)
+    found: dict[str, Sequence[int]] = {
+        "cost_nanousd": [row.cost_nanousd or 0 for row in rows],
+        "calls": [1] * len(rows),
+        "unpriced_calls": [1 if row.cost_nanousd is None else 0 for row in rows],
+        "clock_adjusted_calls": [1 if row.clock_adjusted else 0 for row in rows],
+    }
+    for flag, name in FLAGGED.items():
+        if flag in present:
+            found[name] = [1 if flag in receipt else 0 for receipt in receipts]
+    for name in UNITS:
+        if name in present:
+            found[name] = [receipt.get(name, 0) for receipt in receipts]
+    return {name: found[name] for name in MEASURES if name in found and any(found[name])}
+
+
+def _values(name: str, receipts: Sequence[Mapping[str, Any]], origin: Mapping[str, str]) -> Sequence[str] | str:
+    """The value of a dimension for each receipt, or the one that all of them have."""
+    if name in OF_ENVELOPE:
+        return origin.get(name, "")
+    values = [receipt.get(name, "") for receipt in receipts]
+    return values[0] if values.count(values[0]) == len(values) else values
+
+
+def _group(
+    into: Sums, name: str, starts: Sequence[int], values: Sequence[str] | str, amounts: Sequence[tuple[int, ...]]
+) -> None:
+    grouped: defaultdict[tuple[str, int, str], list[Sequence[int]]] = defaultdict(list)
+    if isinstance(values, str):
+        for start in set(starts):
+            grouped[name, start, values] = list(compress(amounts, [at == start for at in starts]))
+    else:
+        for start, value, amount in zip(starts, values, amounts):
+            grouped[name, start, value].append(amount)
+    _add_up(into, grouped)
+
+
+def _add_up(into: Sums, grouped: Mapping[tuple[str, int, str], list[Sequence[int]]]) -> None:
+    for key, members in grouped.items():
+        into[key] = members[0] if len(members) == 1 else [sum(column) for column in zip(*members)]
