@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from typing import Any, AsyncIterator, Callable, TypeVar
 
 from fastapi import FastAPI, Request
@@ -20,7 +21,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aicostguard.ledger import apidoc, body, drain, ingest, keys, now_ms, open_ledger, query
-from aicostguard.ledger.errors import LedgerError, Refused
+from aicostguard.ledger.errors import Crowded, LedgerError, Refused
+from aicostguard.ledger.gate import Gate
 from aicostguard.ledger.model import Key
 from aicostguard.ledger.store import Store
 
@@ -121,6 +123,8 @@ async def _drain_now_and_then(store: Store) -> None:
 
 
 def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
+    gate = Gate()
+
     def authorised(request: Request, scope: str, job: Callable[[Key], T]) -> T:
         return job(keys.authorise(store, request.headers.get("authorization"), scope))
 
@@ -129,17 +133,18 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
         received_ms = now_ms()
         # Before the body: of one whose sender may not send, nothing is kept.
         key = await run_in_threadpool(authorised, request, "ingest", lambda key: key)
-        sent = await body.read(request.stream())
         encoding = request.headers.get("content-encoding")
         idempotency_key = request.headers.get("idempotency-key")
+        with gate.visit() as visit:
+            sent = await body.read(visit.parts(request.stream()))
 
-        def take() -> dict[str, Any]:
-            parsed = ingest.parse(body.plain(sent, encoding))
-            return ingest.accept(
-                store, key.project_id, parsed, received_ms, idempotency_key=idempotency_key, price=price
-            )
+            def take() -> dict[str, Any]:
+                parsed = ingest.parse(body.plain(sent, encoding))
+                return ingest.accept(
+                    store, key.project_id, parsed, received_ms, idempotency_key=idempotency_key, price=price
+                )
 
-        return Json(await run_in_threadpool(take))
+            return Json(await visit.run(take))
 
     @app.get("/v1/costs", **apidoc.GET_COSTS)
     def get_costs(request: Request) -> Response:
@@ -197,12 +202,25 @@ async def _refuse(_: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.status >= 500:
-        log.error("%s", error)
-    if error.status == 413:
+    if error.status >= 500 and not isinstance(error, Crowded):  # the gate says that once, not for each
+        _complaint(str(error))
+    if error.status in (408, 413):
         # Some of the body may be unread: the connection cannot serve another request.
         headers["Connection"] = "close"
     return Json(content, status_code=error.status, headers=headers)
+
+
+_complaints: dict[str, float] = {}
+
+
+def _complaint(text: str) -> None:
+    """Into the log, the same one every ten seconds at most: agents try again, and a log fills a disk that is full."""
+    now = time.monotonic()
+    if now >= _complaints.get(text, 0.0):
+        if len(_complaints) > 100:
+            _complaints.clear()
+        _complaints[text] = now + 10.0
+        log.error("%s", text)
 
 
 async def _http(_: Request, error: Exception) -> Response:

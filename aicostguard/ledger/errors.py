@@ -58,3 +58,13 @@ class Busy(LedgerError):
 
     status = 503
     retry_after = 5
+
+
+class Crowded(LedgerError):
+    """More is sent than can be taken in at the moment: nothing of the request was stored."""
+
+    status = 503
+
+    def __init__(self, error: str, retry_after: int) -> None:
+        super().__init__(error)
+        self.retry_after = retry_after
