@@ -17,7 +17,7 @@ from aicostguard import pricing
 from aicostguard.health import COUNTERS
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import DAY_MS, OF_ENVELOPE, Batch, Refusal, Row
-from aicostguard.receipt import FIELDS, SCHEMA, Problem, check, clean_label
+from aicostguard.receipt import FIELDS, REQUIRED, SCHEMA, Problem, check, clean_label
 
 if TYPE_CHECKING:
     from aicostguard.ledger.store import Store
@@ -180,8 +180,43 @@ def happened(received_ms: int, sent_ms: int, at_ms: int) -> tuple[int, bool]:
     return received_ms - max(0, waited), False
 
 
-def _row(receipt: Any, seq: int, at_ms: int, adjusted: bool, price: Pricer) -> Row | Problem:
+#: key → texts that were found to fit it: a few names come again and again, and a look-up is cheaper than a pattern
+_fitting: dict[str, set[str]] = {
+    key: set() for key, field in FIELDS.items() if field.kind not in ("int", "flag", "tags")
+}
+#: texts remembered for a key: what comes from outside has no end
+_MOST_FITTING = 20_000
+_MOST = {key: field.most for key, field in FIELDS.items() if field.kind == "int"}
+_FLAGS = {key for key, field in FIELDS.items() if field.kind == "flag"}
+_NONE: frozenset[str] = frozenset()
+
+
+def _problems(receipt: Any) -> list[Problem]:
+    """As `check`, which is asked whenever a receipt holds anything but counts, flags and texts that came before."""
+    if type(receipt) is dict and all(name in receipt for name in REQUIRED):
+        for key, value in receipt.items():
+            if type(value) is int:
+                if not 0 <= value <= _MOST.get(key, -1):
+                    break
+            elif type(value) is str:
+                if value not in _fitting.get(key, _NONE):
+                    break
+            elif value is not True or key not in _FLAGS:
+                break
+        else:
+            return []
     problems = check(receipt)
+    if not problems:
+        for key, value in receipt.items():
+            if type(value) is str:
+                if len(_fitting[key]) >= _MOST_FITTING:
+                    _fitting[key].clear()
+                _fitting[key].add(value)
+    return problems
+
+
+def _row(receipt: Any, seq: int, at_ms: int, adjusted: bool, price: Pricer) -> Row | Problem:
+    problems = _problems(receipt)
     if problems:
         # A key of the sender's own making may hold anything, halves of surrogate pairs included.
         first, *rest = [Problem(ascii(problem.field)[1:-1], problem.error) for problem in problems]

@@ -167,8 +167,8 @@ def client(port: int, key: str, number: int, batches: int, seconds: float) -> No
 
 
 @contextlib.contextmanager
-def server(path: str) -> Iterator[Tuple[int, str]]:
-    """`aicg serve` over `path`: its port and its key."""
+def server(path: str) -> Iterator[Tuple[int, str, int]]:
+    """`aicg serve` over `path`: its port, its key, its process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "aicostguard.cli", "serve", "--port", "0", "--db", path],
         stdout=subprocess.PIPE,
@@ -179,7 +179,7 @@ def server(path: str) -> Iterator[Tuple[int, str]]:
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline().split(":")[2].split()[0])
-        yield port, Path(os.path.dirname(path), "ledger.key").read_text().strip()
+        yield port, Path(os.path.dirname(path), "ledger.key").read_text().strip(), process.pid
     finally:
         process.terminate()
         process.wait(60)
@@ -187,7 +187,7 @@ def server(path: str) -> Iterator[Tuple[int, str]]:
 
 def rounds(path: str, clients: int, seconds: float) -> Dict[str, Any]:
     """Send with `clients` processes for `seconds`; receipts/s and the time of each batch in ms, first to last."""
-    with server(path) as (port, key):
+    with server(path) as (port, key, pid):
         batches = int(seconds * 45_000 / BATCH / clients) + 20
         environ = dict(os.environ, PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "scripts"))))
         started = [
@@ -202,15 +202,27 @@ def rounds(path: str, clients: int, seconds: float) -> Dict[str, Any]:
         ]
         for one in started:
             assert one.stdout is not None and one.stdout.readline() == "ready\n"
+        cpu = _cpu_s(pid)
         for one in started:
             assert one.stdin is not None
             one.stdin.write("go\n")
             one.stdin.flush()
         said = [json.loads(one.communicate(timeout=seconds + 120)[0]) for one in started]
+        cpu = _cpu_s(pid) - cpu
     length = max(item["ended"] for item in said) - min(item["began"] for item in said)
     took = sorted(value for item in said for value in item["took"])
     accepted = sum(item["accepted"] for item in said)
-    return {"rate": accepted / length, "took": took, "accepted": accepted, "busy": sum(item["busy"] for item in said)}
+    busy = sum(item["busy"] for item in said)
+    return {"rate": accepted / length, "took": took, "accepted": accepted, "busy": busy, "cpu": cpu / accepted * 1e6}
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process so far; 0 where there is no /proc."""
+    try:
+        fields = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
 def _stored(path: str) -> Tuple[int, int]:
@@ -268,6 +280,7 @@ def _figures(path: str, clients: int, seconds: float, runs: int, name: str) -> L
     }
     return [
         row("%s: receipts/s" % name, [item["rate"] for item in found], "/s", "aim: at least %d" % AIMS["rate"]),
+        row("%s: processor time of the ledger, a receipt" % name, [item["cpu"] for item in found], "µs"),
         row("%s: a batch, p50" % name, at["p50"], "ms"),
         row("%s: a batch, p99" % name, at["p99"], "ms", "aim: under %.0f" % AIMS["p99"]),
         row("%s: a batch, worst" % name, at["worst"], "ms", "aim: under %.0f" % AIMS["worst"]),
