@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from aicostguard.metering.folds import single
 from aicostguard.metering.formats import Facts, Format, is_error
 from aicostguard.metering.values import count, mapping, text
-from aicostguard.usage import Reading, Usage
+from aicostguard.usage import Reading, Usage, inconsistent
 
 #: member of `billed_units` → field; the images are those of an embedding, https://docs.cohere.com/reference/embed
 _BILLED: Dict[str, str] = {
@@ -56,7 +56,8 @@ def usage_of(meta: Mapping[str, Any], embeddings: bool = False) -> Tuple[Optiona
         return None, False
     if embeddings and "input_tokens" in found:
         found.setdefault("output_tokens", 0)
-    return Usage(**found), doubtful
+    usage = Usage(**found)
+    return usage, doubtful or inconsistent(usage)
 
 
 def _reading(body: Mapping[str, Any], meta: object, facts: Facts) -> Reading:

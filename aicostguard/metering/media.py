@@ -191,11 +191,11 @@ def read_video(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     if status in _FAILED or is_error(body, "id", "request_id", "video"):
         return []
     length = duration(body.get("seconds")) or duration(done.get("duration"))
-    usage = usage_of(body.get("usage"), facts)[0] or (Usage() if length else None)
-    if usage is not None and length:
-        usage = usage._replace(video_ms=length)
+    usage, mismatch = usage_of(body.get("usage"), facts)
+    if length:
+        usage = (usage or Usage())._replace(video_ms=length)
     waiting = status in _WAITING or (status is None and not done)
-    return [Reading(text(body.get("model")), usage, response_id=identifier, pending=waiting)]
+    return [Reading(text(body.get("model")), usage, mismatch=mismatch, response_id=identifier, pending=waiting)]
 
 
 IMAGES = Format(

@@ -11,6 +11,7 @@ import copy
 import importlib.util
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -72,6 +73,16 @@ def test_what_must_hold_of_changed_responses(data: bytes) -> None:
 @pytest.mark.ids("A21")
 def test_what_must_hold_of_any_bytes(data: bytes) -> None:
     fuzzing.check(data)
+
+
+@pytest.mark.ids("B13")
+def test_one_number_that_cannot_be_is_flagged_in_every_format() -> None:
+    """Each number of each fixture in turn is far too large, and the body is read as every format."""
+    for data in SEEDS:
+        for number in list(re.finditer(rb": ?(\d+)(?=[,}\s])", data))[:14]:
+            body = data[5 : number.start(1)] + b"99999999" + data[number.end(1) :]
+            for at in range(len(fuzzing.FORMATS)):
+                fuzzing.check(bytes([at, *data[1:5]]) + body)
 
 
 @pytest.mark.ids("A21")
