@@ -46,11 +46,26 @@ os.environ.setdefault("AICG_TEST_RAISE", "1")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
+def _same_examples() -> None:
+    """A run of the suite tells of a change, so its examples are the same every time.
+
+    New ones are searched for with `--hypothesis-profile=search`, which is read after this, and by `scripts/fuzz`.
+    """
+    try:
+        from hypothesis import settings
+    except ImportError:  # then no test that needs it runs
+        return
+    settings.register_profile("same", derandomize=True, database=None)
+    settings.register_profile("search", derandomize=False)
+    settings.load_profile("same")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results-to", metavar="FILE", help="write the outcomes of this run as JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _same_examples()
     home = tempfile.mkdtemp(prefix="aicg-test-home-")
     os.environ["XDG_STATE_HOME"] = os.path.join(home, "state")
     os.environ["XDG_DATA_HOME"] = os.path.join(home, "data")
