@@ -234,10 +234,19 @@ def core(receipt: Receipt) -> Receipt:
 
 def encode(receipt: Receipt) -> bytes:
     """Compact JSON, written from the list: a key outside `FIELDS`, or a value that does not fit, is not written."""
+    fit = {key: receipt[key] for key, field in FIELDS.items() if key in receipt and field.fits(receipt[key])}
+    return (_writer[0] if _writer else _make_writer())(fit).encode("utf-8", "replace")
+
+
+#: `json.dumps` would make its encoder anew for each receipt; made late, because `json` is not needed to import us
+_writer: List[Callable[[Any], str]] = []
+
+
+def _make_writer() -> Callable[[Any], str]:
     import json
 
-    fit = {key: receipt[key] for key, field in FIELDS.items() if key in receipt and field.fits(receipt[key])}
-    return json.dumps(fit, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    _writer.append(json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode)
+    return _writer[0]
 
 
 def check(value: Any) -> List[Problem]:
