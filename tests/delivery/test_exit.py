@@ -67,10 +67,8 @@ def test_a_healthy_ledger_costs_a_tenth_of_a_second_at_most(tmp_path: Path, mode
     took = []
     with FakeLedger() as ledger:
         for _ in range(5):
-            code = (
-                "for n in range(20): delivery.submit(row('%d-%%d' %% n))\ntime.sleep(0.2); delivery.submit(row('%d'))"
-            )
-            seconds, _ = _run(ledger.url, tmp_path, code % (n, n), AICG_SPOOL=mode)
+            code = "for n in range(20): delivery.submit(row('a%d' % n))\ntime.sleep(0.2); delivery.submit(row('b'))"
+            seconds, _ = _run(ledger.url, tmp_path, code, AICG_SPOOL=mode)
             took.append(seconds)
             if seconds < 0.1:
                 break
