@@ -8,7 +8,6 @@ wrong while every receipt is right: `tests/ledger/test_sums.py` compares the two
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import compress
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from aicostguard.ledger.model import DAY_MS, DIMENSIONS, FLAGGED, HOUR_MS, MEASURES, OF_ENVELOPE, UNITS, Row
@@ -32,16 +31,14 @@ class RollUp(NamedTuple):
 def roll_up(rows: Sequence[Row], origin: Mapping[str, str]) -> RollUp:
     """Hourly and daily sums of these rows, which came from one process."""
     receipts = [row.receipt for row in rows]
-    columns = _columns(rows, receipts)
+    present: set[str] = set().union(*receipts)
+    columns = _columns(rows, receipts, present)
     amounts = list(zip(*columns.values()))
-    hours = [row.at_ms - row.at_ms % HOUR_MS for row in rows]
-    days = [row.at_ms - row.at_ms % DAY_MS for row in rows]
+    values = {name: _values(name, receipts, present, origin) for name in (*_BY_HOUR, *_BY_DAY)}
     hourly: Sums = {}
-    for name in _BY_HOUR:
-        _group(hourly, name, hours, _values(name, receipts, origin), amounts)
+    _sum_up(hourly, _BY_HOUR, [row.at_ms - row.at_ms % HOUR_MS for row in rows], values, amounts)
     daily: Sums = {}
-    for name in _BY_DAY:
-        _group(daily, name, days, _values(name, receipts, origin), amounts)
+    _sum_up(daily, _BY_DAY, [row.at_ms - row.at_ms % DAY_MS for row in rows], values, amounts)
     folded: defaultdict[tuple[str, int, str], list[Sequence[int]]] = defaultdict(list)
     for (name, start, value), sums in hourly.items():
         folded[name, start - start % DAY_MS, value].append(sums)
@@ -49,9 +46,8 @@ def roll_up(rows: Sequence[Row], origin: Mapping[str, str]) -> RollUp:
     return RollUp(tuple(columns), hourly, daily)
 
 
-def _columns(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[int]]:
+def _columns(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]], present: set[str]) -> dict[str, Sequence[int]]:
     """What each row adds to each measure; measures that nobody adds to are left out."""
-    present: set[str] = set().union(*receipts)
     found: dict[str, Sequence[int]] = {
         "cost_nanousd": [row.cost_nanousd or 0 for row in rows],
         "calls": [1] * len(rows),
@@ -67,25 +63,43 @@ def _columns(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]]) -> dict
     return {name: found[name] for name in MEASURES if name in found and any(found[name])}
 
 
-def _values(name: str, receipts: Sequence[Mapping[str, Any]], origin: Mapping[str, str]) -> Sequence[str] | str:
+def _values(
+    name: str, receipts: Sequence[Mapping[str, Any]], present: set[str], origin: Mapping[str, str]
+) -> Sequence[str] | str:
     """The value of a dimension for each receipt, or the one that all of them have."""
     if name in OF_ENVELOPE:
         return origin.get(name, "")
+    if name not in present:
+        return ""
     values = [receipt.get(name, "") for receipt in receipts]
     return values[0] if values.count(values[0]) == len(values) else values
 
 
-def _group(
-    into: Sums, name: str, starts: Sequence[int], values: Sequence[str] | str, amounts: Sequence[tuple[int, ...]]
+def _sum_up(
+    into: Sums,
+    names: Sequence[str],
+    starts: Sequence[int],
+    values: Mapping[str, Sequence[str] | str],
+    amounts: Sequence[tuple[int, ...]],
 ) -> None:
+    # Most dimensions have one value in a whole batch: their sums are the batch's own, added up once.
+    whole: Sums = {}
+    _add_up(whole, _grouped("", starts, [""] * len(starts), amounts))
+    for name in names:
+        value = values[name]
+        if isinstance(value, str):
+            into.update({(name, start, value): sums for (_, start, _), sums in whole.items()})
+        else:
+            _add_up(into, _grouped(name, starts, value, amounts))
+
+
+def _grouped(
+    name: str, starts: Sequence[int], values: Sequence[str], amounts: Sequence[tuple[int, ...]]
+) -> dict[tuple[str, int, str], list[Sequence[int]]]:
     grouped: defaultdict[tuple[str, int, str], list[Sequence[int]]] = defaultdict(list)
-    if isinstance(values, str):
-        for start in set(starts):
-            grouped[name, start, values] = list(compress(amounts, [at == start for at in starts]))
-    else:
-        for start, value, amount in zip(starts, values, amounts):
-            grouped[name, start, value].append(amount)
-    _add_up(into, grouped)
+    for start, value, amount in zip(starts, values, amounts):
+        grouped[name, start, value].append(amount)
+    return grouped
 
 
 def _add_up(into: Sums, grouped: Mapping[tuple[str, int, str], list[Sequence[int]]]) -> None:

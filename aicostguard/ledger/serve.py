@@ -7,6 +7,7 @@ Every way a start can fail ends in one sentence with the way out; no file that c
 from __future__ import annotations
 
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -65,6 +66,11 @@ def server_for(app: FastAPI) -> uvicorn.Server:
 
 def _run(store: SqliteStore, listener: socket.socket) -> None:
     server = server_for(create_app(store=store))
+    # Each batch makes thousands of small objects without a cycle among them. What is here by now stays for good:
+    # the collector need not look through it every few batches, which took a fifth of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     # uvicorn raises the signal once more after a clean stop; that must not turn it into a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))

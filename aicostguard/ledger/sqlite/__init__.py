@@ -75,7 +75,9 @@ class SqliteStore:
         self._writer = Writer(path, connection, lock)
 
     def add(self, batch: Batch) -> Added:
-        return self._writer.do(lambda connection: write.apply(connection, batch))
+        # As much as possible before the one thread that writes has to do with it.
+        all_new = write.ready(batch, batch.rows) if batch.rows else None
+        return self._writer.do(lambda connection: write.apply(connection, batch, all_new))
 
     def change(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run a job on the write connection, all or nothing; returns after it is durable."""
