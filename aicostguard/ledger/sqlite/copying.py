@@ -173,6 +173,7 @@ def _copied(source: sqlite3.Connection, path: str, part: str, progress: Progress
                 progress(total - left, total)
 
         source.backup(target, pages=_PAGES, progress=step, sleep=0.05)
+        source.execute("COMMIT")  # from here on the WAL may be begun anew
         # One file, with nothing beside it that could be forgotten or mixed up.
         target.execute("PRAGMA journal_mode = DELETE")
         found = str(target.execute("PRAGMA integrity_check(1)").fetchone()[0])
@@ -180,7 +181,6 @@ def _copied(source: sqlite3.Connection, path: str, part: str, progress: Progress
             raise file.corrupt(path, found.splitlines()[0])
         if contents.read(target) != wanted:
             raise Corrupt(f"the copy of {path} does not hold what {path} holds; it was thrown away. Check the device")
-        source.execute("COMMIT")
     return wanted
 
 
