@@ -121,8 +121,6 @@ class Segment:
         self.finished = False
         #: bytes, about: threads count without a lock; and how many there may be
         self.size = self.room = 0
-        #: records that were cut off as we wrote them; their receipts are elsewhere
-        self.torn = 0
         #: records that could not be read
         self.damaged = 0
         self._head: Optional[Dict[str, Any]] = None
@@ -165,7 +163,6 @@ class Segment:
         written = os.write(self.fd, data)
         self.size += written
         if written != len(data):
-            self.torn += 1
             raise OSError(errno.ENOSPC, "cut off")
 
     def done(self, seqs: Sequence[int], counters: Dict[str, int]) -> None:

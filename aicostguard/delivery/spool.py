@@ -346,7 +346,7 @@ class Spool:
         Gives how many records were damaged, and how many receipts of ours are lost with them.
         """
         with self._lock:
-            damaged, lost = max(0, segment.damaged - segment.torn), segment.shed
+            damaged, lost = segment.damaged, segment.shed
             segment.shed = 0
             self.pending -= lost
             if segment.finished:

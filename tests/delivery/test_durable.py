@@ -173,6 +173,7 @@ def test_an_outage_is_waited_out_on_disk_and_live_receipts_are_not_held_up_by_it
         assert delivery.flush(20)
         assert len(ledger.stored) == 12_000 + len(arrived) and ledger.duplicates == 0
         assert len(arrived) > 1 and sorted(arrived)[len(arrived) // 2] < 2.5
+        assert len(arrived) < 20  # several pieces of the backlog between two live batches
         assert health.counters["sent"] == health.counters["generated"] == len(ledger.stored)
         assert not _segments(Path(delivery.settings.state_dir))[2:]
 
@@ -185,7 +186,7 @@ def test_at_the_cap_receipts_wait_in_memory_then_are_dropped_and_the_books_balan
     port = free_port()
     delivery = deliver("http://127.0.0.1:%d" % port)
     delivery._courier.keeper.spool.cap = delivery._courier.keeper.spool._room = 20_000
-    delivery._queue.limit = 100
+    delivery._queue.limit = 600
     for n in range(1000):
         delivery.submit(receipt("m%d" % n))
         if n % 50 == 0:
@@ -194,7 +195,7 @@ def test_at_the_cap_receipts_wait_in_memory_then_are_dropped_and_the_books_balan
     assert sum(path.stat().st_size for path in _segments(state)) <= 21_000
     stats = delivery.stats()
     counters = stats["counters"]
-    assert counters["dropped"] > 500 and "spool.full" in health.warnings
+    assert counters["dropped"] > 100 and "spool.full" in health.warnings
     assert counters["generated"] == 1000 == counters["dropped"] + stats["queue"] + stats["spool"]["pending"]
     before = time.process_time()
     time.sleep(1.0)  # nor does anybody try again and again

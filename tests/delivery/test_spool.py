@@ -11,7 +11,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-from aicostguard.config import Settings
+from aicostguard.config import Settings, load
 from aicostguard.delivery import Delivery, envelope, folder, spool
 from aicostguard.delivery.epoch import new_epoch
 from aicostguard.delivery.folder import destination
@@ -215,6 +215,38 @@ def test_the_spool_is_capped_in_bytes_and_what_does_not_fit_waits_in_memory(deli
     counters = health.counters
     assert counters["dropped"] == 0
     assert counters["spooled"] + delivery.stats()["queue"] == 10
+
+
+def test_a_segment_goes_with_the_last_receipt_that_is_not_in_the_ledger(
+    made: Callable[..., Spool], state: Path
+) -> None:
+    """Also while all of it is in memory: the process may be killed."""
+    epoch = new_epoch()
+    one = made(epoch)
+    rows: Any = [(n, 5, envelope.encode(receipt("m%d" % n))) for n in range(3)]
+    batch = envelope.build(envelope.head(load({}), epoch), rows, core_only=False)
+    for row in rows:
+        assert one.write(*row)
+    first = one._box["current"]
+    one._retire(first)
+    one.settle(batch.part([0]), dict(health.counters))
+    assert os.path.exists(first.path) and one.claim() is None  # the others are on their way
+    assert not one.shed(batch.part([1])).seq and one.claim() is None
+    one.settle(batch.part([2]), dict(health.counters))
+    assert os.path.exists(first.path) and one.pending == 1
+    got = one.claim()
+    assert got is first
+    back = got.next_batch()
+    assert back is not None and back.seq == (1,)
+    one.settle(back, dict(health.counters))
+    assert not os.path.exists(first.path) and one.clear()
+    # What found no room in memory is not forgotten, whenever it is counted.
+    assert one.write(*rows[0])
+    second = one._box["current"]
+    one._retire(second)
+    assert one.leave(0) and not one.leave(0) and not one.clear()
+    assert not one._over(second) and one.claim() is second and one.pending == 1
+    one.close()
 
 
 def test_segments_roll_over_and_a_long_outage_stays_on_disk(
