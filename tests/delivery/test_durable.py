@@ -344,3 +344,28 @@ def test_at_exit_nothing_has_to_be_written_any_more(tmp_path: Path) -> None:
     assert done.returncode == -9
     data = b"".join(path.read_bytes() for path in _segments(tmp_path))
     assert all(data.count(b'"m%d"' % n) == 1 for n in range(300))
+
+
+@pytest.mark.ids("Z4")
+def test_a_receipt_that_the_disk_has_spoilt_is_counted_and_set_aside(
+    deliver: Deliver, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "LONGEST", 0.3)
+    port = free_port()
+    delivery = deliver("http://127.0.0.1:%d" % port)
+    for n in range(3):
+        delivery.submit(receipt("m%d" % n))
+    assert _until(lambda: health.counters["spooled"] == 3)
+    (path,) = _segments(state)
+    data = path.read_bytes()
+    place = data.index(b'"m1"') + 1
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"x")
+    with FakeLedger(port=port) as ledger:
+        assert _until(lambda: delivery.stats()["counters"]["dropped"] == 1)
+        assert ledger.models() == ["m0", "m2"]
+        counters = delivery.stats()["counters"]
+        assert counters["generated"] == 3 == counters["sent"] + counters["dropped"] and delivery._courier.clear()
+    (aside,) = state.glob("spool/*/quarantine/*.corrupt")
+    assert aside.read_bytes().startswith(data[:place]) and health.notes["spool_corrupt"] == 1
