@@ -280,6 +280,8 @@ class Courier:
             if self.carry(batch, force) != TAKEN:
                 return False
             segment.advance()
+            if segment.last:  # at once: there may be no next time
+                keeper.finish(segment)
             return True
         except OSError as error:
             keeper.fault("spool.claim", error)

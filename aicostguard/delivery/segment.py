@@ -123,6 +123,8 @@ class Segment:
         self.size = self.room = 0
         #: records that could not be read
         self.damaged = 0
+        #: the batch that was read is the last one
+        self.last = False
         self._head: Optional[Dict[str, Any]] = None
         self._done: Optional[List[Run]] = None
         self._unsaid: List[Run] = []
@@ -191,6 +193,8 @@ class Segment:
                 size += len(row[2])
                 if len(rows) >= BATCH or size >= BATCH_BYTES:
                     break
+        else:
+            self.last = True
         if not rows or self._head is None:
             self._start = self._ahead
             return None
