@@ -1,0 +1,264 @@
+"""One run: start, faults by the clock, the end, the drain, the books.
+
+Owns the order of things and the result. Whatever happens in it, what it started is ended.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from chaos_plan import books, diary, guardian
+from chaos_plan.faults import Faults
+from chaos_plan.plan import Plan
+from chaos_plan.supervise import Place, Visitors, commands, states
+from chaos_plan.world import World
+
+#: seconds that clients may take to end in good order; that one recovery may take
+GOODBYE, RECOVERY = 40.0, 120.0
+TURN, SAY_EVERY = 0.05, 10.0
+#: exit codes that the run itself causes
+EXPECTED = (0, -signal.SIGKILL, -signal.SIGTERM)
+
+
+def run(plan: Plan, parent: Optional[Path], pace: float, keep: bool, quiet: bool) -> Dict[str, Any]:
+    """Run the plan; gives the result, JSON-safe. Its `folder` is gone when nothing was found and nothing is kept."""
+    say = Progress(quiet)
+    world = World(plan, parent)
+    result: Dict[str, Any] = {"seed": plan.seed, "seconds": plan.seconds, "faults": ["the run did not finish"]}
+    try:
+        with world:
+            places = [Place(world, slot, pace) for slot in plan.slots]
+            hands = Faults(world, places)
+            _live(world, places, hands, say)
+            _end(world, places, hands, say)
+            _recover(world, places, say)
+            result.update(_judge(world, places, hands, say))
+            good = not result["faults"] and not keep
+            left = world.close(keep=not good)
+            result["faults"] += ["left behind: " + what for what in left]
+    finally:
+        world.close(keep=True)
+        if result["faults"] or keep:
+            result["folder"] = str(world.folder)
+        else:
+            shutil.rmtree(world.folder, ignore_errors=True)
+    return result
+
+
+class Progress:
+    """One line that is written over on a terminal, and a line now and then elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._next, self._tty = quiet, 0.0, sys.stderr.isatty()
+
+    def __call__(self, text: str, force: bool = False) -> None:
+        now = time.monotonic()
+        if self._quiet or (now < self._next and not force):
+            return
+        self._next = now + (0.5 if self._tty else SAY_EVERY)
+        sys.stderr.write("\r\x1b[K" + text if self._tty else text + "\n")
+        sys.stderr.flush()
+
+
+def _live(world: World, places: List[Place], hands: Faults, say: Progress) -> None:
+    visitors = Visitors(places)
+    waiting = list(world.plan.faults)
+    try:
+        while True:
+            now = time.monotonic() - world.start
+            while waiting and waiting[0].at <= now:
+                hands.do(waiting.pop(0))
+            hands.tend()
+            world.ledger.tend()
+            for place in places:
+                place.tend()
+            if now >= world.plan.seconds:
+                return
+            done = sum(hands.did.values())
+            row = (now, world.plan.seconds, done, len(world.plan.faults), _calls(world), sum(p.life for p in places))
+            say("%5.0f of %.0f s  faults %d of %d  calls returned about %d  lives %d" % row)
+            time.sleep(TURN)
+    finally:
+        visitors.end()
+
+
+def _calls(world: World) -> int:
+    """About how many calls were made: two lines of 20 bytes for each."""
+    with os.scandir(world.folder / "calls") as found:
+        return sum(entry.stat().st_size for entry in found) // 40
+
+
+def _end(world: World, places: List[Place], hands: Faults, say: Progress) -> None:
+    """Everything heals; clients end by themselves, and what does not is killed, on record."""
+    say("the clients end", force=True)
+    hands.heal()
+    world.proxy.send_signal(signal.SIGUSR1)
+    world.ledger.away_until = 0.0
+    world.stop_file.touch()
+    for place in places:
+        place.resting = True
+        if place.slot.kind in ("gunicorn", "celery"):
+            place.term()
+    limit = time.monotonic() + GOODBYE
+    while time.monotonic() < limit and not all(place.empty() for place in places):
+        world.ledger.tend()
+        time.sleep(TURN)
+    for place in places:
+        left = place.members()
+        if left:
+            hands.did["did not end in time"] += 1
+            place.kill(left)
+    while not all(place.empty() for place in places):
+        time.sleep(TURN)
+    world.ledger.begin_again(60)
+
+
+def _recover(world: World, places: List[Place], say: Progress) -> None:
+    """A last healthy process for each state directory, as the next start of a program would be."""
+    for place in states(places).values():
+        say("a last process empties the spool of %s" % place.slot.name, force=True)
+        place.life += 1
+        env = place.environment()
+        env["CHAOS_SLOT"], env["CHAOS_SDKS"] = place.slot.name, "httpx"
+        command = commands(place.slot._replace(kind="recover"), 0)
+        process = world.spawn(place.slot.name, command, env)
+        try:
+            process.wait(RECOVERY)
+        except Exception:
+            process.kill()
+            process.wait()
+
+
+def _judge(world: World, places: List[Place], hands: Faults, say: Progress) -> Dict[str, Any]:
+    say("the books", force=True)
+    proxy = world.end_proxy()
+    billed, not_counted = world.billed()
+    time.sleep(1.5)  # a sink's last envelope is taken in within a second
+    gaps, told = _gaps(world)
+    code = world.ledger.end()
+    rows, sums, integrity = books.ledger_rows(world.ledger.file)
+    evidence = books.Evidence(
+        billed=billed,
+        diaries=diary.read_all(str(world.folder / "calls")),
+        rows=rows,
+        slots={place.slot.name: place.slot for place in places},
+        killed={pid for place in places for pid in place.killed},
+        damaged=hands.damaged,
+        gaps=gaps,
+        sums=sums,
+    )
+    verdict = books.compare(evidence)
+    faults = list(verdict.faults)
+    if not_counted:
+        faults.append("the simulators counted %d calls that they could not keep: run for less long" % not_counted)
+    if integrity != "ok":
+        faults.append("the ledger's file is damaged: %s" % integrity.split("\n")[0])
+    if code:
+        faults.append("the ledger ended with %s when it was asked to stop" % code)
+    faults += ["the ledger ended by itself with %d" % ended for ended in world.ledger.ended]
+    faults += _left_in_spools(places) + _programs(world, places)
+    (world.folder / "missing.txt").write_text("\n".join(verdict.lost))
+    return {
+        "faults": faults,
+        "numbers": verdict.numbers,
+        "did": dict(hands.did),
+        "left_out": dict(hands.left_out),
+        "proxy": proxy,
+        "damaged": hands.damaged_files,
+        "lives": sum(place.life for place in places),
+        "ledger": told,
+        "modes": _by_mode(evidence),
+    }
+
+
+def _gaps(world: World) -> Any:
+    """`(epoch → the gap that the ledger reports, totals of what it reports)`."""
+    gaps: Dict[str, int] = {}
+    totals = {"sources": 0, "missing": 0, "dropped": 0, "faults": 0}
+    for source in world.ledger.ask("sources")["sources"]:
+        counters = source["counters"]
+        accounted = source["received"] + source["refused"]
+        gaps[source["epoch"]] = max(source["missing"], counters.get("generated", 0) - accounted)
+        totals["sources"] += 1
+        totals["missing"] += source["missing"]
+        totals["dropped"] += counters.get("dropped", 0)
+        totals["faults"] += counters.get("faults", 0)
+    return gaps, totals
+
+
+def _by_mode(found: books.Evidence) -> Dict[str, int]:
+    """Calls that returned, by the spool mode of their program."""
+    modes: Dict[str, int] = {}
+    for one in found.diaries.values():
+        slot = found.slots.get(one.slot)
+        mode = slot.mode if slot is not None else "?"
+        modes[mode] = modes.get(mode, 0) + len(one.returned)
+    return modes
+
+
+def _left_in_spools(places: List[Place]) -> List[str]:
+    """Files that no recovery has emptied."""
+    from chaos_plan.client import waiting
+
+    faults = []
+    for place in states(places).values():
+        left = {path: size for path, size in waiting(str(place.state() / "spool")).items() if size}
+        if left and not place.slot.sink:
+            name = os.path.relpath(next(iter(left)), place.world.folder)
+            faults.append("%d file(s) are left in the spool of %s: %s" % (len(left), place.slot.name, name))
+    return faults
+
+
+def _programs(world: World, places: List[Place]) -> List[str]:
+    """Programs that ended as no program of theirs ends, and words of ours in their output."""
+    faults = []
+    for place in places:
+        for code, times in place.codes.items():
+            if code not in EXPECTED:
+                faults.append("%s ended with %d, %d time(s)" % (place.slot.name, code, times))
+    for log in sorted((world.folder / "logs").glob("*.log")):
+        text = log.read_text(errors="replace")
+        if log.stem.split("-")[0] in ("ledger", "proxy", "simulator"):
+            continue
+        if "/aicostguard/" in text and "Traceback" in text:
+            faults.append("a traceback through the agent in logs/%s" % log.name)
+        if "Fatal Python error" in text or "Segmentation fault" in text:
+            faults.append("the interpreter failed; see logs/%s" % log.name)
+    return faults
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """The result for people."""
+    numbers = result.get("numbers", {})
+    lines = []
+    if numbers:
+        row = (numbers["billed"], numbers["returned"], numbers["held"], numbers["processes"], numbers["epochs"])
+        lines.append("billed %d, returned to programs %d, in the ledger %d; %d processes, %d known epochs" % row)
+        for name in ("modes", "did", "left_out", "ledger"):
+            lines.append("%-9s %s" % (name.replace("_", " "), _pairs(result[name])))
+        lines.append("%-9s %s" % ("proxy", _pairs(result["proxy"]["did"])))
+        plain = ("billed", "returned", "held", "processes", "epochs")
+        for why, times in sorted(numbers.items()):
+            if why not in plain:
+                lines.append("  %5d  %s" % (times, why))
+    for fault in result["faults"][:40]:
+        lines.append("FAULT  " + fault)
+    if len(result["faults"]) > 40:
+        lines.append("… and %d more" % (len(result["faults"]) - 40))
+    lines.append("The books do NOT balance." if result["faults"] else "The books balance.")
+    return "\n".join(lines)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join("%s %s" % pair for pair in sorted(values.items())) or "-"
+
+
+def clean(mark: str, folder: Path) -> List[str]:
+    """What a run left behind, ended now: for tests."""
+    return ["process %d" % pid for pid in guardian.kill_marked(mark)] + guardian.unmount_all(folder)
