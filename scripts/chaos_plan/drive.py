@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -37,13 +38,17 @@ def run(plan: Plan, parent: Optional[Path], pace: float, keep: bool, quiet: bool
             hands = Faults(world, places)
             _live(world, places, hands, say)
             _end(world, places, hands, say)
-            _recover(world, places, say)
+            unfinished = _recover(world, places, say)
             result.update(_judge(world, places, hands, say))
+            result["faults"] += unfinished
             good = not result["faults"] and not keep
             left = world.close(keep=not good)
             result["faults"] += ["left behind: " + what for what in left]
+    except KeyboardInterrupt:
+        result["faults"] = []  # nobody wants to look at half a run
+        raise
     finally:
-        world.close(keep=True)
+        world.close(keep=bool(result["faults"]) or keep)
         if result["faults"] or keep:
             result["folder"] = str(world.folder)
         else:
@@ -119,8 +124,9 @@ def _end(world: World, places: List[Place], hands: Faults, say: Progress) -> Non
     world.ledger.begin_again(60)
 
 
-def _recover(world: World, places: List[Place], say: Progress) -> None:
-    """A last healthy process for each state directory, as the next start of a program would be."""
+def _recover(world: World, places: List[Place], say: Progress) -> List[str]:
+    """A last healthy process for each state directory, as the next start of a program would be. Gives faults."""
+    faults = []
     for place in states(places).values():
         say("a last process empties the spool of %s" % place.slot.name, force=True)
         place.life += 1
@@ -129,10 +135,14 @@ def _recover(world: World, places: List[Place], say: Progress) -> None:
         command = commands(place.slot._replace(kind="recover"), 0)
         process = world.spawn(place.slot.name, command, env)
         try:
-            process.wait(RECOVERY)
-        except Exception:
-            process.kill()
+            code = process.wait(RECOVERY)
+        except subprocess.TimeoutExpired:
+            place.kill([process.pid])
             process.wait()
+            code = None
+        if code != 0:
+            faults.append("the last process of %s ended with %s" % (place.slot.name, code))
+    return faults
 
 
 def _judge(world: World, places: List[Place], hands: Faults, say: Progress) -> Dict[str, Any]:
@@ -172,6 +182,7 @@ def _judge(world: World, places: List[Place], hands: Faults, say: Progress) -> D
         "proxy": proxy,
         "damaged": hands.damaged_files,
         "lives": sum(place.life for place in places),
+        "no room to start": world.ledger.no_room,
         "ledger": told,
         "modes": _by_mode(evidence),
     }

@@ -71,6 +71,13 @@ class World:
 
     def close(self, keep: bool = False) -> List[str]:
         """End everything. Gives what would not go; with `keep`, what small devices hold is copied to the folder."""
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not leave half of it behind
+        try:
+            return self._close(keep)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+
+    def _close(self, keep: bool) -> List[str]:
         left = ["process %d" % pid for pid in guardian.kill_marked(self.mark)]
         for name in ("ledger", "small") if keep else ():
             if os.path.ismount(self.folder / name):
@@ -176,6 +183,8 @@ class Ledger:
         self.away_until = 0.0
         #: exit codes of those that ended without being told to
         self.ended: List[int] = []
+        #: how often it found no room to start with
+        self.no_room = 0
         self._told = False
 
     @property
@@ -216,8 +225,11 @@ class Ledger:
         """Start it again when it is away and may be back."""
         if self.process is not None and self.process.poll() is not None:
             if not self._told:
-                self.ended.append(self.process.returncode)
                 self.away_until = time.monotonic() + 0.5
+                if self.process.returncode == 1 and (self.file.parent / "filler").exists():
+                    self.no_room += 1  # as it should: it says so and leaves the file alone
+                else:
+                    self.ended.append(self.process.returncode)
             self.process = None
         if self.process is None and time.monotonic() >= self.away_until:
             self.begin()
