@@ -12,14 +12,18 @@ its calls; the call's own number is the output tokens. So a receipt names its ca
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import itertools
 import os
+import signal
 import threading
 import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 
 #: above every process id that Linux gives out
 WHOS = 1 << 22
+#: a process that gets it says on stderr where it is; nobody else uses this one
+WHERE = signal.SIGRTMIN + 5
 #: input tokens of nobody's calls: those below are the scripts' own
 FIRST = 16
 
@@ -100,6 +104,7 @@ def ended() -> None:
 def watch_the_end() -> None:
     """To be called before the agent is imported: exit hooks run last in, first out."""
     atexit.register(ended)
+    faulthandler.register(WHERE, all_threads=True)
 
 
 def _forked() -> None:

@@ -37,8 +37,8 @@ def run(plan: Plan, parent: Optional[Path], pace: float, keep: bool, quiet: bool
             places = [Place(world, slot, pace) for slot in plan.slots]
             hands = Faults(world, places)
             _live(world, places, hands, say)
-            _end(world, places, hands, say)
-            unfinished = _recover(world, places, say)
+            unfinished = _end(world, places, hands, say)
+            unfinished += _recover(world, places, say)
             result.update(_judge(world, places, hands, say))
             result["faults"] += unfinished
             good = not result["faults"] and not keep
@@ -99,8 +99,9 @@ def _calls(world: World) -> int:
         return sum(entry.stat().st_size for entry in found) // 40
 
 
-def _end(world: World, places: List[Place], hands: Faults, say: Progress) -> None:
-    """Everything heals; clients end by themselves, and what does not is killed, on record."""
+def _end(world: World, places: List[Place], hands: Faults, say: Progress) -> List[str]:
+    """Everything heals; clients end by themselves. What does not says where it is, and is killed. Gives faults."""
+    faults = []
     say("the clients end", force=True)
     hands.heal()
     world.proxy.send_signal(signal.SIGUSR1)
@@ -117,11 +118,16 @@ def _end(world: World, places: List[Place], hands: Faults, say: Progress) -> Non
     for place in places:
         left = place.members()
         if left:
-            hands.did["did not end in time"] += 1
+            for pid in left:
+                os.kill(pid, diary.WHERE)
+            time.sleep(0.5)
             place.kill(left)
+            row = (place.slot.name, GOODBYE, place.slot.name)
+            faults.append("%s did not end within %.0f s; where it was is in logs/%s.log" % row)
     while not all(place.empty() for place in places):
         time.sleep(TURN)
     world.ledger.begin_again(60)
+    return faults
 
 
 def _recover(world: World, places: List[Place], say: Progress) -> List[str]:
