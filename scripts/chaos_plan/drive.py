@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Mapping, Optional
 from chaos_plan import books, diary, guardian
 from chaos_plan.faults import Faults
 from chaos_plan.plan import Plan
-from chaos_plan.supervise import Place, Visitors, commands, states
+from chaos_plan.supervise import Place, Visitors, commands, send, states
 from chaos_plan.world import World
 
 #: seconds that clients may take to end in good order; that one recovery may take
@@ -119,7 +119,7 @@ def _end(world: World, places: List[Place], hands: Faults, say: Progress) -> Lis
         left = place.members()
         if left:
             for pid in left:
-                os.kill(pid, diary.WHERE)
+                send(pid, diary.WHERE)
             time.sleep(0.5)
             place.kill(left)
             row = (place.slot.name, GOODBYE, place.slot.name)

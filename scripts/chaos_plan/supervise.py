@@ -131,7 +131,7 @@ class Place:
         for pid, until in list(self.stopped.items()):
             if now >= until:
                 del self.stopped[pid]
-                _send(pid, signal.SIGCONT)
+                send(pid, signal.SIGCONT)
         self.reap()
         if self.leader is not None and self.leader.returncode is not None:
             left = self.members()
@@ -147,11 +147,11 @@ class Place:
         """-9, on record before it is done."""
         self.killed.update(pids)
         for pid in pids:
-            _send(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
 
     def stop(self, pid: int, seconds: float) -> None:
         """SIGSTOP, and SIGCONT later."""
-        if _send(pid, signal.SIGSTOP):
+        if send(pid, signal.SIGSTOP):
             self.stopped[pid] = time.monotonic() + seconds
 
     def term(self) -> None:
@@ -159,12 +159,12 @@ class Place:
         if self.leader is not None and self.leader.returncode is None:
             if self.slot.kind not in ("gunicorn", "celery"):
                 self.killed.add(self.leader.pid)
-            _send(self.leader.pid, signal.SIGTERM)
+            send(self.leader.pid, signal.SIGTERM)
 
     def wake(self) -> None:
         """Nobody is stopped any more."""
         for pid in self.stopped:
-            _send(pid, signal.SIGCONT)
+            send(pid, signal.SIGCONT)
         self.stopped.clear()
 
     def empty(self) -> bool:
@@ -173,7 +173,8 @@ class Place:
         return not self.members()
 
 
-def _send(pid: int, number: int) -> bool:
+def send(pid: int, number: int) -> bool:
+    """A signal; False when there is nobody to get it."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
