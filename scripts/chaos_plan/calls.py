@@ -42,8 +42,8 @@ class Caller:
         table = _AWAITED if awaited else _BLOCKING
         self._ways = [table[name](urls) for name in sdks.split(",")]
 
-    def call(self) -> None:
-        """One call, whatever becomes of it."""
+    def call(self) -> bool:
+        """One call, whatever becomes of it; True when it came back."""
         way, streamed = self.rng.choice(self._ways), self.rng.random() < STREAMED
         number = diary.begin()
         try:
@@ -52,6 +52,8 @@ class Caller:
             diary.failed(number, error)
         else:
             diary.returned(number)
+            return True
+        return False
 
     async def acall(self) -> None:
         """The same, awaited."""

@@ -6,6 +6,7 @@ Owns the order of things and the result. Whatever happens in it, what it started
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from chaos_plan.world import World
 GOODBYE, RECOVERY = 40.0, 120.0
 TURN, SAY_EVERY = 0.05, 10.0
 #: exit codes that the run itself causes
+_TRACEBACK = re.compile(r"^Traceback .*\n(?:[ \t].*\n)+", re.MULTILINE)
 EXPECTED = (0, -signal.SIGKILL, -signal.SIGTERM)
 
 
@@ -137,7 +139,7 @@ def _recover(world: World, places: List[Place], say: Progress) -> List[str]:
         say("a last process empties the spool of %s" % place.slot.name, force=True)
         place.life += 1
         env = place.environment()
-        env["CHAOS_SLOT"], env["CHAOS_SDKS"] = place.slot.name, "httpx"
+        env["CHAOS_SDKS"], env["AICG_MODE"] = "httpx", "background"
         command = commands(place.slot._replace(kind="recover"), 0)
         process = world.spawn(place.slot.name, command, env)
         try:
@@ -243,7 +245,7 @@ def _programs(world: World, places: List[Place]) -> List[str]:
         text = log.read_text(errors="replace")
         if log.stem.split("-")[0] in ("ledger", "proxy", "simulator"):
             continue
-        if "/aicostguard/" in text and "Traceback" in text:
+        if any("/aicostguard/" in traceback for traceback in _TRACEBACK.findall(text)):
             faults.append("a traceback through the agent in logs/%s" % log.name)
         if "Fatal Python error" in text or "Segmentation fault" in text:
             faults.append("the interpreter failed; see logs/%s" % log.name)
