@@ -44,6 +44,8 @@ class Evidence(NamedTuple):
     gaps: Mapping[str, int]
     #: calls, input and output tokens by the ledger's own sums
     sums: Mapping[str, Tuple[int, int, int]]
+    #: when the small device was full: `(from, to)`
+    full: Sequence[Tuple[float, float]] = ()
 
 
 class Verdict(NamedTuple):
@@ -143,7 +145,8 @@ FAILED = "failed in the program after the provider billed it"
 IN_FLIGHT = "in flight in a process that was killed"
 DAMAGED = "under bytes of the spool that the run damaged"
 IN_MEMORY = "in memory of a process that ended without its hooks"
-DROPPED = "dropped by a process that had nowhere to keep it"
+DROPPED = "dropped at the end of a program without a spool"
+NO_ROOM = "dropped by a program whose device was full"
 
 
 def judge(found: Evidence, call: Call, whole: bool) -> Tuple[str, bool]:
@@ -162,13 +165,15 @@ def judge(found: Evidence, call: Call, whole: bool) -> Tuple[str, bool]:
         return (FAILED, True) if not whole else ("its program had an error though the answer was whole", False)
     if number not in diary.returned:
         return (IN_FLIGHT, True) if not diary.clean else (NOT_HANDED, not whole)
-    weak = slot is not None and slot.small
+    first = min(diary.begun.values(), default=diary.last)
+    full = any(begin <= diary.last and first <= end for begin, end in found.full)
+    weak = slot is not None and slot.small and full
     if mode == "durable" and not weak:
         return "durable: the program had its answer", False
     if diary.clean:
         if mode == "on-failure" and not weak:
             return "on-failure: the program ended in good order", False
-        return DROPPED, True
+        return (NO_ROOM if weak else DROPPED), True
     if diary.last - diary.returned[number] > MEMORY:
         return "it lay in memory for more than %.0f s" % MEMORY, False
     return IN_MEMORY, True

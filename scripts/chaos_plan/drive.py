@@ -170,6 +170,7 @@ def _judge(world: World, places: List[Place], hands: Faults, say: Progress) -> D
         damaged=hands.damaged,
         gaps=gaps,
         sums=sums,
+        full=hands.full,
     )
     verdict = books.compare(evidence)
     faults = list(verdict.faults)

@@ -37,6 +37,8 @@ class Faults:
         #: `(who, number)` of receipts under damaged bytes
         self.damaged: Set[Call] = set()
         self.damaged_files: List[str] = []
+        #: when the device of spools was full, monotonic seconds
+        self.full: List[Tuple[float, float]] = []
         #: monotonic seconds → what is over then
         self._until: List[Tuple[float, Callable[[], None]]] = []
 
@@ -125,6 +127,8 @@ class Faults:
             except OSError:
                 while _write(file.fileno()):  # somebody took a part meanwhile
                     pass
+        if name == "small":
+            self.full.append((time.monotonic(), time.monotonic() + seconds + 1.0))
         self._until.append((time.monotonic() + seconds, lambda: filler.unlink(missing_ok=True)))
         return ""
 
