@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from aicostguard import ledger
-from aicostguard.ledger.errors import Busy, Corrupt
+from aicostguard.ledger.errors import Busy, Corrupt, Refused
 from aicostguard.ledger.sqlite import SqliteStore, copying, hold, salvage, wal, writer
 from tests.ledger.support import (
+    KEY,
     aicg,
     costs,
     envelope,
@@ -81,6 +82,12 @@ def test_a_damaged_wal_is_refused_before_sqlite_forgets_it(tmp_path: Path, place
     for words in (str(path), "WAL", "aicg restore", "aicg salvage"):
         assert words in started.stderr
     assert (beside.read_bytes(), path.read_bytes()) == (damaged, before), "SQLite would have deleted it"
+    store = ledger.open_ledger(str(tmp_path / "rest.db"))
+    taken = salvage.salvage(str(path), store).taken
+    store.close()
+    assert (beside.read_bytes(), path.read_bytes()) == (damaged, before)
+    assert taken % 10 == 0, "whole commits"
+    assert (0 < taken < 80) == (place == "middle")
 
 
 def test_a_transaction_torn_at_the_end_of_the_wal_was_never_acknowledged(tmp_path: Path) -> None:
@@ -117,19 +124,24 @@ def test_salvage_takes_over_all_that_can_be_read_once(tmp_path: Path) -> None:
         body = [receipt(feature=f"f{n % 9}", team="é", tags={"a": "b"}, streamed=True) for n in range(300)]
         take(store, envelope(body, first=turn * 300, name=name, service="shop", counters={"generated": 9000}))
     take(store, receipt(feature="bare"), idempotency_key="k")
+    store.add_key(KEY, "test", ("ingest",), store.default_project(), 1)
     take(store, envelope([receipt(nope=1)], first=6000, name=name))
     whole = totals(store)
     store.close()
-    sound = path.read_bytes()
+    sound, beside = path.read_bytes(), sorted(tmp_path.iterdir())
     done = aicg("salvage", str(path), "--db", str(new))
     assert done.returncode == 0, done.stderr
     assert "6,001 receipts taken over" in done.stdout
+    assert [found for found in sorted(tmp_path.iterdir()) if not found.name.startswith("new.db")] == beside
     store = ledger.open_ledger(str(new))
     assert totals(store) == whole
     (source,) = store.sources(store.default_project())
     assert (source.received, source.refused, source.missing) == (6000, 1, 0)
     assert source.counters["generated"] == 9000
     assert take(store, receipt(feature="bare"), idempotency_key="k")["duplicate"] == 1
+    with pytest.raises(Refused, match="another body"):
+        take(store, receipt(feature="other"), idempotency_key="k")
+    assert store.find_key(KEY) is not None
     store.close()
 
     connection = sqlite3.connect(path)

@@ -70,7 +70,7 @@ def backup(path: str, target: str, *, replace: bool = False, progress: Progress 
         if any(os.path.exists(target + end) for end in _SIDE_FILES):
             raise NotWritable(f"{target} is in use as a ledger (it has a WAL beside it); choose another name")
     with _shared(path), _part(target) as part:
-        with contextlib.closing(_reader(path)) as source:
+        with contextlib.closing(_reader(path, untouched=False)) as source:
             found = _copied(source, path, part, progress)
         _into_place(part, target)
     return Backup(target, os.path.getsize(target), time.monotonic() - began, found)
@@ -95,7 +95,7 @@ def restore(source: str, path: str, *, replace: bool = False, progress: Progress
         if not hold.alone(_ALONE_S):
             raise Busy(f"{path} is open: stop `aicg serve`, and whatever else reads it, then try again")
         with _part(path) as part:
-            with contextlib.closing(_reader(source)) as connection:
+            with contextlib.closing(_reader(source, untouched=True)) as connection:
                 _copied(connection, source, part, progress)
             migrated_from = _to_this_version(part, source)
             kept = _kept_name(path) if there else None
@@ -141,9 +141,10 @@ def _must_exist(path: str) -> None:
         raise NotWritable(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _reader(path: str) -> sqlite3.Connection:
+def _reader(path: str, *, untouched: bool) -> sqlite3.Connection:
+    """A connection that only reads; `untouched` for a file that is not ours to tidy up as we leave it."""
     with file.explained(path):
-        connection = file.connect_to_read(path)
+        connection = file.connect_to_read(path) if untouched else file.connect(path, write=False)
         try:
             file.version(connection, path)
         except BaseException:

@@ -111,10 +111,10 @@ def connect(path: str, *, write: bool) -> sqlite3.Connection:
 
 
 def connect_to_read(path: str) -> sqlite3.Connection:
-    """A connection that changes nothing, not even a WAL as it closes, nor beside a file on a read-only medium."""
+    """A connection that changes nothing, neither the file nor what lies beside it: a backup, or a damaged ledger."""
     uri = "file:" + urllib.parse.quote(os.path.abspath(path)) + "?mode=ro"
-    alone = not os.path.exists(path + "-wal")
-    if alone and not os.access(os.path.dirname(os.path.abspath(path)), os.W_OK):
+    if not os.path.exists(path + "-wal"):
+        # Nobody has it open, or it would be there. Without this SQLite leaves an empty one behind.
         uri += "&immutable=1"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
