@@ -406,3 +406,22 @@ def test_whatever_is_encoded_fits_the_list(value: Dict[str, Any]) -> None:
     sent = json.loads(receipt.encode(value))
     assert {problem.error for problem in receipt.check(sent)} <= {"is required"}
     assert set(sent) <= set(receipt.FIELDS)
+
+
+LABEL = st.from_regex(receipt._LABEL, fullmatch=True)
+
+
+@pytest.mark.ids("G17")
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(st.sampled_from(sorted(set(receipt.LABELS) - {"tags"} | {"feature"})), LABEL),
+    st.dictionaries(st.from_regex(receipt._TAG_KEY, fullmatch=True), LABEL, min_size=1, max_size=4),
+    st.from_regex(receipt._MODEL, fullmatch=True),
+)
+def test_text_that_fits_stands_in_json_as_it_is(labels: Dict[str, str], tags: Dict[str, str], model: str) -> None:
+    """The encoder quotes nothing: no pattern may let through what JSON would have to quote."""
+    value = {"provider": "openai", "model": model, **labels, "tags": tags, "streamed": True}
+    assert receipt.check(value) == []
+    text = receipt.encode(value)
+    assert json.loads(text) == value
+    assert text == json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
