@@ -100,11 +100,13 @@ def _build() -> None:
     with _lock:
         if _delivery is None and _settings is not None:
             from aicostguard.capture import hooks
+            from aicostguard.capture.state import state
             from aicostguard.delivery import Delivery, register_status
 
             register_status(hooks.states)
             _delivery = Delivery(_settings)
-            if not _settings.inline and _settings.receipt == "full":
+            state.inline = _delivery.inline  # also where there can be no thread
+            if not _delivery.inline and _settings.receipt == "full":
                 _estimate()
 
 

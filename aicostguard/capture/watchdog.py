@@ -88,10 +88,14 @@ class Watchdog:
         self._start()
 
     def _start(self) -> None:
+        from aicostguard.delivery.threads import subinterpreter
+
         if self._running.acquire(False):
             try:
+                if subinterpreter():
+                    raise RuntimeError("no thread of ours there")
                 _thread.start_new_thread(self._wait, (self._running,))
-            except RuntimeError:  # the interpreter ends, and looks once more by itself
+            except RuntimeError:  # the interpreter ends, or may have none, and looks once more by itself
                 self._running.release()
 
     def _wait(self, running: Any) -> None:

@@ -127,7 +127,7 @@ class _Bytes:
 def _tls() -> Any:
     global _context
     if _context is None:
-        import ssl
+        from aicostguard.delivery import trust
 
-        _context = ssl.create_default_context()
+        _context = trust.context()
     return _context

@@ -17,11 +17,13 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
+from aicostguard.delivery import hosts
 from aicostguard.delivery.courier import BACK, Courier
 from aicostguard.delivery.epoch import new_epoch
 from aicostguard.delivery.queue import SPILL_AT, Entry, Queue
+from aicostguard.delivery.says import warn
 from aicostguard.delivery.status import Status, describe
-from aicostguard.delivery.threads import get_ident, start_new_thread
+from aicostguard.delivery.threads import get_ident, imports, start_thread, subinterpreter
 from aicostguard.delivery.worker import Request, Worker
 from aicostguard.health import health
 from aicostguard.receipt import Receipt
@@ -43,6 +45,10 @@ class Delivery:
         if settings.sqlite_path is not None:
             # One file, wherever the program changes to afterwards.
             settings = settings._replace(url="sqlite:///" + os.path.abspath(settings.sqlite_path))
+        if subinterpreter():
+            # No thread may be started there, so what is delivered is delivered by the call itself.
+            settings = settings._replace(mode="inline")
+            health.note("subinterpreter")
         self.settings = settings
         self.inline = settings.inline
         self._exiting = False
@@ -60,6 +66,7 @@ class Delivery:
         self._status = Status(self._courier)
         self._worker: Optional[Worker] = None
         self._spilling = False
+        self._followed = False
         self._dropped = 0
         self._pid = os.getpid()
 
@@ -81,6 +88,8 @@ class Delivery:
                 self._start()
             elif len(self._queue) >= SPILL_AT and not self._spilling:
                 self._spill()
+            if hosts.frozen():
+                self._tick()  # the thread would do it too late
         except Exception as error:
             our_health.fault("delivery.submit", error)
 
@@ -112,25 +121,33 @@ class Delivery:
             return worker
         worker = Worker(self._courier, self._status)
         self._worker = worker  # first: a receipt submitted while the thread starts must not start another
-        self._follow_multiprocessing()
+        self._courier.closing = False  # a shutdown that was interrupted may have left it
+        self._follow()
+        if hosts.frozen():
+            warn("threads.frozen")
+        if hosts.forks_in_c():
+            worker.load()
         try:
             worker.start()
-        except RuntimeError:  # the interpreter ends: the exit hook delivers
+        except RuntimeError:  # the interpreter ends, or has no more threads to give: the exit hook delivers
             worker.alive = False
+            if not self._exiting:
+                health.note("no_thread")
             return None
         return worker
 
-    def _follow_multiprocessing(self) -> None:
-        """A child of `multiprocessing` leaves by `os._exit`, past `atexit`: it has exit hooks of its own."""
-        util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
-        if util is not None and process is not None and process.parent_process() is not None:
-            util.Finalize(None, _at_exit, args=(weakref.ref(self),), exitpriority=10)
+    def _follow(self) -> None:
+        """Hear of the end of this process, where `atexit` will not."""
+        if not self._followed:
+            self._followed = True
+            reference = weakref.ref(self)
+            hosts.follow(lambda: _at_exit(reference))
 
     def _spill(self) -> None:
         """The worker is stuck in a slow exchange: empty the queue into the spool beside it."""
         self._spilling = True
         try:
-            start_new_thread(self._spill_here, ())
+            start_thread(self._spill_here)
         except RuntimeError:
             self._spilling = False
 
@@ -151,6 +168,7 @@ class Delivery:
         from aicostguard.delivery import inline
 
         courier = self._courier
+        self._follow()
         if self._exiting:
             # After the exit hook nobody comes back for what stays in memory.
             courier.deadline = time.monotonic() + EXIT_SECONDS
@@ -295,6 +313,10 @@ def _forked() -> None:
     seen = dict(health.warnings)
     health.reset()
     health.warnings.update(seen)  # said by the parent already: shown, not said again
+    imports.forked()
+    inline = sys.modules.get("aicostguard.delivery.inline")
+    if inline is not None:
+        inline.forked()
     for delivery in _deliveries():
         delivery._disown()
 

@@ -69,6 +69,11 @@ async def asend(courier: Courier, entries: Sequence[Entry]) -> None:
         inside.set(before)
 
 
+def forked() -> None:
+    """In a child: the threads that were delivering are not here, and new ones get their idents."""
+    _busy.clear()
+
+
 def _first(courier: Courier, entries: Sequence[Entry]) -> Batch:
     """The batch of these entries and of what waits in the queue."""
     return courier.batch(courier.queue.take(BATCH - 1) + list(entries))

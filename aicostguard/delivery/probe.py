@@ -11,8 +11,9 @@ import ssl
 import time
 from typing import NamedTuple, Optional
 
-from aicostguard.delivery.client import Connection
+from aicostguard.delivery import trust
 from aicostguard.delivery.request import target
+from aicostguard.delivery.sockets import Connection
 
 #: seconds for the whole probe
 SECONDS = 5.0
@@ -39,7 +40,7 @@ def probe_http(url: str) -> Probe:
         head += "Proxy-Authorization: %s\r\n" % address.proxy.authorization
     try:
         deadline = started + SECONDS
-        connection = Connection(address, ssl.create_default_context() if address.tls else None, deadline)
+        connection = Connection(address, trust.context() if address.tls else None, deadline)
         try:
             status = connection.exchange((head + "\r\n").encode("utf-8"), b"", deadline).status
         finally:

@@ -27,6 +27,7 @@ BROKEN = "broken"
 _STATUS: Dict[int, str] = {
     401: DENIED,
     403: DENIED,
+    407: LOST,  # a proxy on the way, never the ledger
     408: LOST,  # the server did not read the request in time: by definition worth another try
     413: SPLIT,
     425: LOST,

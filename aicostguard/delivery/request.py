@@ -36,6 +36,8 @@ class Target(NamedTuple):
     path: str
     authority: str
     proxy: Optional[Proxy]
+    #: the kind of a proxy that the environment names and we cannot use
+    unusable: Optional[str] = None
 
     @property
     def line(self) -> str:
@@ -49,29 +51,51 @@ def target(url: str, path: str = PATH) -> Target:
     tls = parts.scheme == "https"
     host = parts.hostname or ""
     port = parts.port or (443 if tls else 80)
-    return Target(host, port, tls, parts.path + path, parts.netloc, _proxy(host, port, parts.scheme))
+    authority = parts.netloc.rpartition("@")[2]
+    return Target(host, port, tls, parts.path + path, authority, *_proxy(host, port, parts.scheme))
 
 
-def _proxy(host: str, port: int, scheme: str) -> Optional[Proxy]:
+def _proxy(host: str, port: int, scheme: str) -> Tuple[Optional[Proxy], Optional[str]]:
+    """`(the proxy, None)`, or `(None, its kind)` for one we cannot use."""
     # Not `getproxies`: on macOS it asks the system's frameworks, which crash in a forked child.
     from urllib.request import getproxies_environment
     from urllib.request import proxy_bypass_environment as bypassed  # type: ignore[attr-defined]
 
     # A proxy elsewhere cannot reach our own machine.
-    if host in LOOPBACK or bypassed("%s:%d" % (host, port)):
-        return None
+    if host in LOOPBACK or bypassed("%s:%d" % (host, port)) or _in_networks(host, getproxies_environment()):
+        return None, None
     proxies = getproxies_environment()
     url = proxies.get(scheme) or proxies.get("all")
     if not url:
-        return None
+        return None, None
     parts = urlsplit(url if "://" in url else "http://" + url)
     if parts.scheme != "http" or not parts.hostname:
-        return None  # SOCKS and TLS to the proxy itself need more than the standard library gives
+        return None, parts.scheme  # SOCKS and TLS to the proxy itself need more than the standard library gives
     authorization = None
     if parts.username:
         pair = "%s:%s" % (unquote(parts.username), unquote(parts.password or ""))
         authorization = "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")
-    return Proxy(parts.hostname, parts.port or 8080, authorization)
+    return Proxy(parts.hostname, parts.port or 8080, authorization), None
+
+
+def _in_networks(host: str, proxies: Dict[str, str]) -> bool:
+    """Does `NO_PROXY` name a network that this address lies in (`10.0.0.0/8`)? As `requests` and curl read it."""
+    networks = [part.strip() for part in proxies.get("no", "").split(",") if "/" in part]
+    if not networks:
+        return False
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False  # a name
+    for text in networks:
+        try:
+            if address in ipaddress.ip_network(text, strict=False):
+                return True
+        except ValueError:
+            continue  # not a network: nothing that we could be in
+    return False
 
 
 def encode(address: Target, key: Optional[str], body: bytes, agent: str) -> Tuple[bytes, bytes]:

@@ -37,6 +37,14 @@ _SENTENCES: Dict[str, str] = {
     ),
     "spool.corrupt": "damaged records were found in the spool; their files are moved to its quarantine folder",
     "quarantine.full": "the spool's quarantine folder is full; look at it and empty it",
+    "threads.frozen": (
+        "uWSGI runs without threads here: receipts are kept, and sent during a later AI call, in flush() or when the "
+        "worker ends; with --enable-threads they are sent at once"
+    ),
+    "proxy.unusable": (
+        "the environment names a {0} proxy, which is not supported: the ledger at AICG_URL is reached directly"
+    ),
+    "trust.unreadable": "{0} names no certificates that can be read: the ledger is judged by the system's alone",
     "status.broken": (
         "the status file under AICG_STATE_DIR cannot be written ({0}): aicg-diagnose will not see this process"
     ),

@@ -1,4 +1,4 @@
-"""What threads are made of, as it was when delivery was imported.
+"""What threads are made of, as it was when delivery was imported; and where there must be none.
 
 gevent and eventlet replace these names in place. Who patches first gets a sender that is one of their green threads;
 whoever imports us first keeps one real thread with real locks. A mixture of both would stop the program: a green thread
@@ -8,10 +8,20 @@ that waits on a real lock holds up all the others.
 from __future__ import annotations
 
 import os
+import queue as _queues
+import time
 from _thread import RLock, allocate_lock, get_ident, start_new_thread
-from queue import Empty, SimpleQueue
+from collections import deque
+from queue import Empty
+from types import BuiltinFunctionType
+from typing import Any, Callable, Deque, Optional
 
-__all__ = ["Empty", "Flag", "RLock", "SimpleQueue", "get_ident", "imports", "start_new_thread"]
+__all__ = [
+    "GREEN", "Empty", "Flag", "RLock", "SimpleQueue", "get_ident", "imports", "start_thread", "subinterpreter",
+]  # fmt: skip
+
+#: a "thread" is a greenlet of gevent's or eventlet's
+GREEN = not isinstance(start_new_thread, BuiltinFunctionType)
 
 
 class Flag:
@@ -31,6 +41,98 @@ class Flag:
     def wait(self, seconds: float) -> bool:
         """True when it is set, False when it was not for so long."""
         return self._lock.acquire(timeout=seconds)
+
+
+class Polled:
+    """A `SimpleQueue` for green threads that have none: eventlet leaves the C one in place, which stops every greenlet.
+
+    It looks every `TICK` seconds instead of being woken: `put` may then come from a signal handler, a finaliser or a
+    native thread, where a hub must not be touched.
+    """
+
+    TICK = 0.05
+
+    def __init__(self) -> None:
+        self._items: Deque[Any] = deque()
+
+    def put(self, item: Any) -> None:
+        """Append an item. Never waits, never switches."""
+        self._items.append(item)
+
+    def get_nowait(self) -> Any:
+        """The next item; raises `Empty` without one."""
+        try:
+            return self._items.popleft()
+        except IndexError:
+            raise Empty from None
+
+    def get(self, timeout: Optional[float] = None) -> Any:
+        """The next item, waited for up to `timeout` seconds; raises `Empty` after that."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while not self._items:
+            left = self.TICK if limit is None else min(self.TICK, limit - time.monotonic())
+            if left <= 0:
+                break
+            Flag().wait(left)  # a sleep that is green whether or not `time.sleep` was patched
+        return self.get_nowait()
+
+    def qsize(self) -> int:
+        """The number of items."""
+        return len(self._items)
+
+
+def _wake_up() -> Any:
+    """The class of queue that fits our threads: the C one for real ones, whatever else was patched."""
+    if not GREEN:
+        from _queue import SimpleQueue
+
+        return SimpleQueue
+    return Polled if _queues.SimpleQueue.__module__ == "_queue" else _queues.SimpleQueue
+
+
+SimpleQueue: Any = _wake_up()
+
+_sub: Optional[bool] = None
+
+
+def subinterpreter() -> bool:
+    """Is this another interpreter than the main one (mod_wsgi, `InterpreterPoolExecutor`)?
+
+    Asked when delivery is made. An interpreter that ends while a thread of it lives aborts the whole program
+    ("Py_EndInterpreter: not the last thread"), and some may start none: so there we never start one.
+    """
+    global _sub
+    if _sub is None:
+        _sub = _elsewhere()
+    return _sub
+
+
+def _elsewhere() -> bool:
+    from importlib import import_module
+
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on, and before
+        try:
+            module = import_module(name)
+            current, main = module.get_current(), module.get_main()
+        except (ImportError, AttributeError):
+            continue
+        return bool(_number(current) != _number(main))
+    return False
+
+
+def _number(identity: Any) -> int:
+    return int(identity[0] if isinstance(identity, tuple) else identity)
+
+
+def start_thread(function: Callable[..., None], *arguments: Any) -> int:
+    """Start a daemon thread; its ident. Raises `RuntimeError` where none may or can be started.
+
+    Not through `threading.Thread`: its `start` takes a lock of the module, and a finaliser that submits a
+    receipt may run while this very thread holds it.
+    """
+    if subinterpreter():
+        raise RuntimeError("no thread of ours in a sub-interpreter")
+    return start_new_thread(function, arguments)
 
 
 class Imports:
@@ -66,6 +168,13 @@ class Imports:
         if not self._held:  # whoever holds it is not here
             self._lock = RLock()
         self._after()
+
+    def forked(self) -> None:
+        """In a child that ran no hook: a lock that is held is held by nobody here."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = RLock()
 
 
 imports = Imports()

@@ -15,7 +15,7 @@ from aicostguard.context import inside
 from aicostguard.delivery.courier import Courier
 from aicostguard.delivery.queue import BATCH
 from aicostguard.delivery.status import EVERY, Status
-from aicostguard.delivery.threads import Flag, get_ident, imports, start_new_thread
+from aicostguard.delivery.threads import Flag, get_ident, imports, start_thread
 
 #: seconds from the first waiting receipt to its batch: at first short, so that a newcomer sees it come in
 FIRST_LINGER, LINGER = 0.1, 0.5
@@ -49,12 +49,8 @@ class Worker:
         self._rest_until = 0.0
 
     def start(self) -> None:
-        """Start the thread. Raises `RuntimeError` when the interpreter no longer starts any.
-
-        Not through `threading.Thread`: its `start` takes a lock of the module, and a finaliser that submits a
-        receipt may run while this very thread holds it.
-        """
-        self.ident = start_new_thread(self._run, ())
+        """Start the thread. Raises `RuntimeError` when the interpreter no longer starts any."""
+        self.ident = start_thread(self._run)
 
     def _run(self) -> None:
         self.ident = get_ident()
@@ -62,7 +58,7 @@ class Worker:
         try:
             inside.set(True)  # this thread's traffic is ours: never metered
             threading.current_thread().name = "aicostguard"
-            self._load()
+            self.load()
             while request is None or not request.stop:
                 request = self.courier.queue.wait(self._pause())
                 if request is not None:
@@ -76,7 +72,7 @@ class Worker:
         finally:
             self.alive = False
 
-    def _load(self) -> None:
+    def load(self) -> None:
         """Import what the first batch needs. Opens nothing; what fails here is met again, and dealt with, in use."""
         try:
             with imports:

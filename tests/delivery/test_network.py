@@ -15,7 +15,7 @@ from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
-from aicostguard.delivery import Delivery, client, probe, request
+from aicostguard.delivery import Delivery, probe, request, sockets
 from aicostguard.health import health
 from tests.delivery.conftest import KEY, receipt
 from tests.delivery.fake_ledger import FakeLedger, free_port
@@ -222,8 +222,8 @@ def test_every_address_of_a_host_is_tried_within_one_deadline(monkeypatch: pytes
         def two(host: str, port: int, *more: int) -> List[Tuple[object, ...]]:
             return [*real("127.0.0.1", dead, *more), *real("127.0.0.1", port, *more)]
 
-        monkeypatch.setattr(client.socket, "getaddrinfo", two)
-        connection = client.Connection(request.target(ledger.url), None, time.monotonic() + 2)
+        monkeypatch.setattr(sockets.socket, "getaddrinfo", two)
+        connection = sockets.Connection(request.target(ledger.url), None, time.monotonic() + 2)
         connection.close()
         with pytest.raises(OSError):
-            client.Connection(request.target("http://127.0.0.1:%d" % dead), None, time.monotonic() - 1)
+            sockets.Connection(request.target("http://127.0.0.1:%d" % dead), None, time.monotonic() - 1)

@@ -1,0 +1,57 @@
+"""What kind of program we live in, as far as delivery must know: how its processes end, fork, and run threads.
+
+Owns what is known of `multiprocessing`, billiard, Celery and uWSGI, read from modules that the host has imported; it
+imports none of them. Never raises. If it is wrong, a worker's last receipts wait in the spool for the next process.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Callable
+
+from aicostguard import health as our_health
+
+#: libraries whose children leave by `os._exit`, past `atexit`, but run finalisers of their own:
+#: module of the finalisers, module of the processes
+_FAMILIES = (("multiprocessing.util", "multiprocessing.process"), ("billiard.util", "billiard.process"))
+
+
+def follow(leave: Callable[[], None]) -> None:
+    """Have `leave` called at the end of this process where `atexit` would not: in a child of one of the libraries."""
+    try:
+        for finalisers, processes in _FAMILIES:
+            util, process = sys.modules.get(finalisers), sys.modules.get(processes)
+            if util is not None and process is not None and _is_child(process):
+                util.Finalize(None, leave, exitpriority=10)
+                _follow_celery(leave)
+    except Exception as error:
+        our_health.fault("hosts.follow", error)
+
+
+def _is_child(process: Any) -> bool:
+    parent = getattr(process, "parent_process", None)
+    if parent is not None:
+        return parent() is not None
+    return getattr(process.current_process(), "_parent_pid", None) is not None
+
+
+def _follow_celery(leave: Callable[[], None]) -> None:
+    """A worker of Celery's pool leaves past billiard's finalisers, too; what it does send is a signal of Celery's."""
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        signals.worker_process_shutdown.connect(lambda **_: leave(), weak=False, dispatch_uid="aicostguard.delivery")
+
+
+def forks_in_c() -> bool:
+    """Does this host fork without Python's hooks, so that nobody waits for an import of ours to end?"""
+    return "uwsgi" in sys.modules
+
+
+def frozen() -> bool:
+    """True where threads stand still between two requests: uWSGI without `--enable-threads`, as older ones run.
+
+    There a thread runs only while the request's own waits, for its provider or in `flush`.
+    Source: `has_threads` of the module that uWSGI gives to its applications.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and not getattr(uwsgi, "has_threads", True)

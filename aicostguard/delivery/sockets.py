@@ -1,0 +1,216 @@
+"""One connection to the ledger: addresses, proxy, TLS, and the time that each step may take.
+
+Owns the descriptor, and its mistrust of it: a program that becomes a daemon closes every descriptor it finds, ours
+too, and the number goes to the next file it opens. A descriptor that is no longer ours is neither written to nor
+closed. Raises `OSError` for what a network does. If it is wrong, our bytes stand in somebody else's file.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import socket
+import ssl
+import time
+from typing import Any, List, Optional, Tuple
+
+from aicostguard.delivery import request as requests
+from aicostguard.delivery.threads import Flag, start_thread
+
+#: bytes that are handed to the socket at once, each time with what is left of the time
+PIECE = 1 << 16
+#: interim answers (100, 103) that are passed over
+INTERIM = 8
+
+
+class Late(OSError):
+    """The deadline of an exchange has passed."""
+
+
+class Gone(OSError):
+    """Our descriptor was closed under us."""
+
+
+class ProxyRefused(OSError):
+    """The proxy did not open a tunnel."""
+
+
+class ProxyWantsCredentials(ProxyRefused):
+    """It answered 407: user and password belong into the proxy's URL."""
+
+
+def identity(descriptor: int) -> Optional[Tuple[int, int]]:
+    """What stands behind a descriptor: no two open files or sockets are equal. None when it is closed."""
+    try:
+        seen = os.fstat(descriptor)
+    except (OSError, ValueError):
+        return None
+    return seen.st_dev, seen.st_ino
+
+
+class _Reader(io.RawIOBase):
+    """The receiving half of a socket, with the time that is left as its timeout."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._connection.timed().recv_into(buffer)
+
+
+class _Again:
+    """The same stream for one more head: what was read ahead of it is not lost."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def makefile(self, mode: str) -> Any:
+        return self._stream
+
+
+class Connection:
+    """One connection; `deadline` (monotonic seconds) is set for each exchange. `hurry`: somebody's request waits."""
+
+    def __init__(
+        self, address: requests.Target, context: Optional[ssl.SSLContext], deadline: float, hurry: bool = False
+    ) -> None:
+        self.deadline = min(deadline, time.monotonic() + requests.CONNECT_SECONDS)
+        self._socket: socket.socket
+        self._identity: Optional[Tuple[int, int]] = None
+        proxy = address.proxy
+        self._connect(*self._resolve(proxy or address, hurry))
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                if proxy:
+                    self._tunnel(address, proxy)
+                # The handshake as a whole has the socket's timeout; the wrapped socket has the same descriptor.
+                self._socket = context.wrap_socket(self.timed(), server_hostname=address.host)
+        except BaseException:
+            self.close()
+            raise
+
+    def timed(self) -> socket.socket:
+        """The socket, its timeout set to what is left; raises `Gone` when it is no longer ours."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise Late()
+        if identity(self._socket.fileno()) != self._identity:
+            raise Gone()
+        self._socket.settimeout(left)
+        return self._socket
+
+    def _resolve(self, place: Any, hurry: bool) -> List[Any]:
+        """The addresses. A resolver has limits of its own, 10 s and more: who is in a hurry does not wait for it."""
+        found: List[Any] = []
+        flag = Flag()
+
+        def look() -> None:
+            try:
+                found.append(socket.getaddrinfo(place.host, place.port, 0, socket.SOCK_STREAM))
+            except (OSError, ValueError) as error:
+                found.append(error)
+            finally:
+                flag.set()
+
+        try:
+            if not hurry or _literal(place.host):
+                raise RuntimeError("here")
+            start_thread(look)
+        except RuntimeError:  # or no thread can be had
+            look()
+        if not flag.wait(max(0.0, self.deadline - time.monotonic())) or not found:
+            raise Late()
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return list(found[0])
+
+    def _connect(self, *addresses: Any) -> None:
+        # `socket.create_connection` gives each address the whole timeout: two dead addresses would take twice.
+        last: OSError = OSError("no address")
+        for family, kind, protocol, _, place in addresses:
+            self._socket = socket.socket(family, kind, protocol)
+            self._identity = identity(self._socket.fileno())
+            try:
+                self.timed().connect(place)
+                return
+            except OSError as error:
+                self.close()
+                last = error
+            except BaseException:
+                self.close()
+                raise
+        raise last
+
+    def _tunnel(self, address: requests.Target, proxy: requests.Proxy) -> None:
+        host = "[%s]" % address.host if ":" in address.host else address.host
+        lines = ["CONNECT %s:%d HTTP/1.1" % (host, address.port), "Host: " + address.authority]
+        if proxy.authorization:
+            lines.append("Proxy-Authorization: " + proxy.authorization)
+        self._send(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        status = self._answer("CONNECT").status
+        if status != 200:
+            raise ProxyWantsCredentials() if status == 407 else ProxyRefused()
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What `http.client.HTTPResponse` reads from."""
+        return io.BufferedReader(_Reader(self))
+
+    def _send(self, data: bytes) -> None:
+        # Not `sendall`: over TLS it gives the whole time to each record, and a peer that reads slowly has many.
+        view = memoryview(data)
+        while view:
+            view = view[self.timed().send(view[:PIECE]) :]
+
+    def _answer(self, method: str) -> http.client.HTTPResponse:
+        answer = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type]  # makefile is all it uses
+        answer.begin()
+        for _ in range(INTERIM):
+            if answer.status >= 200 or answer.status == 101:
+                break
+            answer = http.client.HTTPResponse(_Again(answer.fp), method=method)  # type: ignore[arg-type]
+            answer.begin()
+        return answer
+
+    def exchange(self, head: bytes, body: bytes, deadline: float) -> http.client.HTTPResponse:
+        """Send one request and read the head of its answer."""
+        self.deadline = deadline
+        self._send(head + body)
+        return self._answer("POST")
+
+    def is_quiet(self) -> bool:
+        """May an idle connection carry another request? Not when it has ended, or when bytes wait that nobody asked
+        for: they would be taken for the next answer.
+        """
+        if identity(self._socket.fileno()) != self._identity:
+            return False
+        try:
+            self._socket.settimeout(0.0)
+            # The plain socket's own method, because that of a TLS socket takes no flags. A green socket has none.
+            _peek(self._socket, 1, socket.MSG_PEEK)
+        except (BlockingIOError, TypeError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Close what is ours; of a number that somebody else has by now only let go."""
+        if identity(self._socket.fileno()) == self._identity:
+            self._socket.close()
+        else:
+            self._socket.detach()
+
+
+def _peek(plain: Any, size: int, flags: int) -> bytes:
+    import _socket
+
+    return _socket.socket.recv(plain, size, flags)
+
+
+def _literal(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit() or host == "localhost"
