@@ -28,6 +28,10 @@ class Health:
     `usage_missing`, …).
     """
 
+    # No `__dict__`: eventlet, patched after us, searches the program's objects for locks and puts its own in their
+    # place, and the sender's real thread would then wait on a green one.
+    __slots__ = ("_lock", "counters", "notes", "faults", "warnings")
+
     def __init__(self) -> None:
         # An RLock: a garbage collection inside `count` may end an abandoned stream, which counts too.
         self._lock = threading.RLock()

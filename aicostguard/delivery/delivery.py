@@ -39,6 +39,11 @@ _living: List[weakref.ref[Delivery]] = []
 class Delivery:
     """One per process. Building it starts no thread and opens no file and no socket."""
 
+    # No `__dict__`: what hangs on it, locks among them, is not for eventlet to find (see `health.Health`).
+    __slots__ = (
+        "__weakref__", "settings", "inline", "_exiting", "_seq", "_epoch", "_queue", "_courier", "_status", "_worker",
+        "_spilling", "_followed", "_dropped", "_pid",
+    )  # fmt: skip
     inline: bool
 
     def __init__(self, settings: Settings) -> None:

@@ -44,10 +44,10 @@ class Flag:
 
 
 class Polled:
-    """A `SimpleQueue` for green threads that have none: eventlet leaves the C one in place, which stops every greenlet.
+    """A `SimpleQueue` for green threads that have none. The C one stops every greenlet, and what eventlet puts in its
+    place takes a lock in `put`, which a signal handler or a finaliser would then wait for on the thread that holds it.
 
-    It looks every `TICK` seconds instead of being woken: `put` may then come from a signal handler, a finaliser or a
-    native thread, where a hub must not be touched.
+    This one looks every `TICK` seconds instead of being woken, so that no hub is touched from where it must not be.
     """
 
     TICK = 0.05
@@ -87,7 +87,7 @@ def _wake_up() -> Any:
         from _queue import SimpleQueue
 
         return SimpleQueue
-    return Polled if _queues.SimpleQueue.__module__ == "_queue" else _queues.SimpleQueue
+    return _queues.SimpleQueue if _queues.SimpleQueue.__module__.startswith("gevent.") else Polled
 
 
 SimpleQueue: Any = _wake_up()
@@ -140,6 +140,9 @@ class Imports:
 
     A child that is made in the middle of an import has half a module, and nobody in it goes on with the other half.
     """
+
+    # No `__dict__`, for the reason that `health.Health` has none.
+    __slots__ = ("_lock", "_held")
 
     #: seconds that a fork waits at most
     PATIENCE = 1.0

@@ -35,6 +35,9 @@ def ask():
     with urllib.request.urlopen(request, timeout=20) as reply:
         return json.loads(reply.read())["usage"]["total_tokens"]
 
+if os.environ.get("EARLY"):  # before a server forks
+    ask()
+
 def wsgi(environ, start_response):
     ask()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
@@ -49,6 +52,7 @@ class Place:
         self.folder, self.simulator = folder, simulator
         self.state = folder / "state"
         self.log_file = folder / "log"
+        self.said = ""
         (folder / "app.py").write_text(APP)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AICG_")}
         self.env: Dict[str, str] = {
@@ -79,7 +83,7 @@ class Place:
         return process
 
     def run(self, program: str, *arguments: str, code: Optional[int] = 0, **env: str) -> str:
-        """Run the text of a program to its end; what it printed. `code` None: any exit code will do."""
+        """Run the text of a program to its end; what it printed (`said`: on stderr). `code` None: any will do."""
         path = self.folder / "program.py"
         path.write_text(program)
         done = subprocess.run(
@@ -88,7 +92,8 @@ class Place:
         )  # fmt: skip
         if code is not None:
             assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        self.said = done.stderr
+        return done.stdout
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
@@ -117,6 +122,7 @@ class Place:
 
     def close(self) -> None:
         """End whatever still runs of what was started here, children included."""
+        self.simulator.set_default(first_delay_ms=0)
         for process in self._started:
             try:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,123 @@
+"""gunicorn and uWSGI, as people run them: forked workers, threads, greenlets, and threads that stand still."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+from typing import Callable, Dict, List
+
+import pytest
+
+from aicostguard.delivery import Delivery, courier
+from aicostguard.health import health
+from tests.delivery.conftest import receipt
+from tests.delivery.fake_ledger import BlackHole, FakeLedger
+from tests.delivery.hosts.place import BIN, Place, free_port
+
+GUNICORN: Dict[str, List[str]] = {
+    "sync": ["-w", "2"],
+    "sync, preloaded": ["-w", "2", "--preload"],
+    "gthread": ["-w", "2", "-k", "gthread", "--threads", "4"],
+    "gthread, preloaded": ["-w", "2", "-k", "gthread", "--threads", "4", "--preload"],
+    "gevent": ["-w", "2", "-k", "gevent"],
+    "gevent, preloaded": ["-w", "2", "-k", "gevent", "--preload"],
+    # Each worker is replaced after two requests: every one of them leaves with a receipt that is still fresh.
+    "sync, short lives": ["-w", "1", "--max-requests", "2"],
+}
+
+
+@pytest.mark.ids("E1", "Z4", "G27")
+@pytest.mark.parametrize("kind", GUNICORN)
+def test_gunicorn(place: Place, ledger: FakeLedger, kind: str) -> None:
+    """One call is made while the application is imported: in the master where it is preloaded, else in each worker."""
+    pytest.importorskip("gunicorn")
+    if "gevent" in kind:
+        pytest.importorskip("gevent")
+    port = free_port()
+    address = "127.0.0.1:%d" % port
+    process = place.start(str(BIN / "gunicorn"), "-b", address, *GUNICORN[kind], "app:wsgi", EARLY="1")
+    for _ in range(6):
+        assert place.fetch(port, process) == b"ok"
+    assert place.end(process) == 0, place.log()
+    calls = len(place.simulator.billed())
+    assert calls == 7 if "preloaded" in kind else calls >= 7
+    place.balance(ledger, calls)
+    assert ledger.duplicates == 0
+    assert "aicostguard" not in place.log()
+
+
+def _uwsgi(threads: bool) -> str:
+    """The uWSGI that always has threads is a package of Python's; the one that has none unless told is Debian's."""
+    if threads:
+        program = BIN / "uwsgi"
+        if not program.exists():
+            pytest.skip("pyuwsgi is not installed")
+        return str(program)
+    found = shutil.which("uwsgi_python3")
+    if found is None:
+        pytest.skip("Debian's uwsgi-plugin-python3 is not installed")
+    return found
+
+
+UWSGI: Dict[str, List[str]] = {
+    "threads": ["--threads", "4"],
+    "threads, one process each request": ["--enable-threads", "--lazy-apps"],
+    "fork hooks": ["--enable-threads", "--py-call-uwsgi-fork-hooks"],
+}
+
+
+@pytest.mark.ids("E2", "Z4")
+@pytest.mark.parametrize("kind", UWSGI)
+def test_uwsgi_with_threads(place: Place, ledger: FakeLedger, kind: str) -> None:
+    """uWSGI forks in C. The call at import is the master's, whose sender no worker has."""
+    port = free_port()
+    command = [_uwsgi(True), "--http-socket", "127.0.0.1:%d" % port, "--wsgi-file", "app.py", "--callable", "wsgi"]
+    process = place.start(*command, "--master", "--processes", "2", "--need-app", *UWSGI[kind], EARLY="1")
+    for _ in range(6):
+        assert place.fetch(port, process) == b"ok"
+    calls = len(place.simulator.billed())
+    assert ledger.wait(calls, 5), place.log()  # while it runs, and without a further request
+    assert place.end(process, signal.SIGINT) == 0, place.log()
+    place.balance(ledger, calls)
+    assert ledger.duplicates == 0
+
+
+@pytest.mark.ids("E2", "Z4")
+def test_uwsgi_without_threads(place: Place, ledger: FakeLedger) -> None:
+    """Our thread runs only while a request waits. Nothing is lost, and the user is told."""
+    port = free_port()
+    command = [_uwsgi(False), "--http-socket", "127.0.0.1:%d" % port, "--wsgi-file", "app.py", "--callable", "wsgi"]
+    process = place.start(*command, "--master", "--processes", "2", "--need-app")
+    for _ in range(4):
+        assert place.fetch(port, process) == b"ok"
+    time.sleep(0.5)
+    told = " ".join(text for row in place.stats() for text in row["warnings"].values())
+    assert "--enable-threads" in told and "--enable-threads they are sent" in place.log()
+    shown = subprocess.run(
+        [sys.executable, "-m", "aicostguard.diagnostics"], env=place.env, capture_output=True, text=True, timeout=30
+    )
+    assert "uWSGI runs without threads" in shown.stdout
+    # While the provider takes its time, the thread runs: what earlier requests left is delivered.
+    place.simulator.set_default(first_delay_ms=1500)
+    for _ in range(2):
+        place.fetch(port, process)
+    assert ledger.wait(4, 0.5), place.log()
+    assert place.end(process, signal.SIGINT) == 0, place.log()
+    place.balance(ledger, 6)
+    assert "cannot be reached" not in place.log()
+
+
+def test_a_deadline_that_passes_where_threads_stand_still_is_not_the_ledgers_fault(
+    deliver: Callable[..., Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=False))
+    monkeypatch.setattr(courier, "EXCHANGE_SECONDS", 0.2)
+    with BlackHole() as hole:
+        delivery = deliver(hole.url)
+        delivery.submit(receipt("a"))
+        assert not delivery.flush(1)
+    assert set(health.warnings) == {"threads.frozen"} and health.notes["attempts_failed"]
