@@ -6,6 +6,7 @@ connection. Never raises: whatever is wrong with the settings is said once, and 
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
@@ -22,6 +23,7 @@ FLUSH_SECONDS = 10.0
 
 _settings: Optional[config.Settings] = None
 _delivery: Optional[Delivery] = None
+_ending = False
 _lock = threading.RLock()  # reentrant: a finaliser may deliver while the sender is made
 
 
@@ -34,6 +36,9 @@ def activate(settings: config.Settings) -> bool:
     from aicostguard.capture.state import state
 
     _settings = settings
+    # Now: a function that is registered while the interpreter ends is never called, and the first AI call may be then.
+    atexit.unregister(_end)
+    atexit.register(_end)
     state.deliver = _deliver
     state.adeliver = _adeliver
     state.inline = settings.inline
@@ -104,9 +109,9 @@ def _build() -> None:
             from aicostguard.delivery import Delivery, register_status
 
             register_status(hooks.states)
-            _delivery = Delivery(_settings)
+            _delivery = Delivery(_settings, _ending)
             state.inline = _delivery.inline  # also where there can be no thread
-            if not _delivery.inline and _settings.receipt == "full":
+            if not (_delivery.inline or _ending) and _settings.receipt == "full":
                 _estimate()
 
 
@@ -116,6 +121,18 @@ def _estimate() -> None:
     from aicostguard.capture.state import state
 
     state.estimates = estimating.make()
+
+
+def _end() -> None:
+    """The end of the program. Never raises."""
+    global _ending
+    _ending = True
+    from aicostguard.capture.state import state
+
+    if state.estimates is not None:
+        state.estimates.close()
+    if _delivery is not None:
+        _delivery.leave()
 
 
 def _tell() -> None:

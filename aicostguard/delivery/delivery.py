@@ -46,7 +46,8 @@ class Delivery:
     )  # fmt: skip
     inline: bool
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ending: bool = False) -> None:
+        """`ending`: it is made while the interpreter ends, when `atexit` takes no more functions."""
         if settings.sqlite_path is not None:
             # One file, wherever the program changes to afterwards.
             settings = settings._replace(url="sqlite:///" + os.path.abspath(settings.sqlite_path))
@@ -56,7 +57,7 @@ class Delivery:
             health.note("subinterpreter")
         self.settings = settings
         self.inline = settings.inline
-        self._exiting = False
+        self._exiting = ending
         self._fresh()
         _living.append(weakref.ref(self))
         atexit.register(_at_exit, weakref.ref(self))
@@ -126,7 +127,6 @@ class Delivery:
             return worker
         worker = Worker(self._courier, self._status)
         self._worker = worker  # first: a receipt submitted while the thread starts must not start another
-        self._courier.closing = False  # a shutdown that was interrupted may have left it
         self._follow()
         if hosts.frozen():
             warn("threads.frozen")
@@ -292,9 +292,18 @@ class Delivery:
         """The end of the program, bounded: what the ledger cannot take at once goes to the spool."""
         if self._pid != os.getpid():
             return  # a child that has submitted nothing: the queue is its parent's
+        if self._exiting and self._courier.clear():
+            return  # asked twice
         self._exiting = True
         self._courier.leaving = True
         self._shut(EXIT_SECONDS, force=False)
+
+    def leave(self) -> None:
+        """What `atexit` does: call it at the end of the program; never raises."""
+        try:
+            self._leave()
+        except Exception as error:
+            our_health.fault("delivery.exit", error)
 
     def _disown(self) -> None:
         """In a forked child: the parent delivers its own."""
@@ -329,10 +338,7 @@ def _forked() -> None:
 def _at_exit(reference: weakref.ref[Delivery]) -> None:
     delivery = reference()
     if delivery is not None:
-        try:
-            delivery._leave()
-        except Exception as error:
-            our_health.fault("delivery.exit", error)
+        delivery.leave()
 
 
 if hasattr(os, "register_at_fork"):

@@ -42,7 +42,8 @@ def untouched(pairs, kept):
     print("untouched")
 """
 
-CLOSED = """
+CLOSED = (
+    """
 import os, app, aicostguard, gc
 %s
 app.ask()
@@ -57,7 +58,9 @@ assert aicostguard.shutdown(5)
 gc.collect()
 untouched(*again)
 os._exit(0)  # the first ones' objects would close the second ones' numbers: that is the program's own fault
-""" % TAKE
+"""
+    % TAKE
+)
 
 
 @pytest.mark.parametrize("spool", ["durable", "on-failure", "off"])
@@ -66,7 +69,8 @@ def test_descriptors_that_were_closed_under_us_are_not_used(place: Place, ledger
     place.balance(ledger, 2, 0.0)
 
 
-IN_C = """
+IN_C = (
+    """
 import ctypes, os, app, aicostguard, gc, time
 %s
 app.ask()
@@ -87,7 +91,9 @@ if child == 0:
         os._exit(0)
 os.waitpid(child, 0)
 assert aicostguard.flush(5)
-""" % TAKE
+"""
+    % TAKE
+)
 
 
 @pytest.mark.ids("E2")
