@@ -20,8 +20,6 @@ from aicostguard.delivery.threads import Flag, start_thread
 
 #: bytes that are handed to the socket at once, each time with what is left of the time
 PIECE = 1 << 16
-#: interim answers (100, 103) that are passed over
-INTERIM = 8
 
 
 class Late(OSError):
@@ -169,10 +167,9 @@ class Connection:
     def _answer(self, method: str) -> http.client.HTTPResponse:
         answer = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type]  # makefile is all it uses
         answer.begin()
-        for _ in range(INTERIM):
-            if answer.status >= 200 or answer.status == 101:
-                break
-            answer = http.client.HTTPResponse(_Again(answer.fp), method=method)  # type: ignore[arg-type]
+        while answer.status < 200 and answer.status != 101:  # interim: passed over, until the time is up
+            stream, answer.fp = answer.fp, None  # type: ignore[assignment]  # else it is closed with the answer
+            answer = http.client.HTTPResponse(_Again(stream), method=method)  # type: ignore[arg-type]
             answer.begin()
         return answer
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -12,6 +15,7 @@ from aicostguard.config import Settings, load
 from aicostguard.delivery import Delivery
 from aicostguard.delivery import delivery as module
 from aicostguard.health import health
+from tests.delivery.fake_ledger import FakeLedger
 
 KEY = "aicg_" + "K" * 40
 
@@ -64,3 +68,29 @@ def deliver(settings: Callable[..., Settings]) -> Iterator[Callable[..., Deliver
 def faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in production: a fault of the machine (disk full, file unwritable) is counted, not raised."""
     monkeypatch.setattr(our_health, "_raise", False)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for localhost, and its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl command is not installed")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path) + ".key", "-out", str(path) + ".crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(Path(str(path) + ".key").read_text() + Path(str(path) + ".crt").read_text())
+    return path
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[FakeLedger]:
+    """A ledger that speaks TLS on localhost."""
+    ledger = FakeLedger()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(certificate))
+    ledger._server.socket = context.wrap_socket(ledger._server.socket, server_side=True)
+    ledger.url = "https://localhost:%d" % ledger.port
+    with ledger:
+        yield ledger

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, List, Tuple
 
 import pytest
 
@@ -21,32 +18,6 @@ from tests.delivery.conftest import KEY, receipt
 from tests.delivery.fake_ledger import FakeLedger, free_port
 
 Deliver = Callable[..., Delivery]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost, and its key, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("the openssl command is not installed")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path) + ".key", "-out", str(path) + ".crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_text(Path(str(path) + ".key").read_text() + Path(str(path) + ".crt").read_text())
-    return path
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[FakeLedger]:
-    """A ledger that speaks TLS on localhost."""
-    ledger = FakeLedger()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(str(certificate))
-    ledger._server.socket = context.wrap_socket(ledger._server.socket, server_side=True)
-    ledger.url = "https://localhost:%d" % ledger.port
-    with ledger:
-        yield ledger
 
 
 class Proxy:

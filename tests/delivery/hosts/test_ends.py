@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 
-from aicostguard.delivery import Delivery, threads
+from aicostguard.delivery import Delivery, threads, worker
 from aicostguard.health import health
 from tests.delivery.conftest import receipt
 from tests.delivery.fake_ledger import Answer, FakeLedger, free_port
@@ -119,6 +119,22 @@ def test_ctrl_c_while_receipts_are_delivered_loses_none(deliver: Deliver, mode: 
         assert (health.counters["generated"], health.counters["dropped"]) == (2, 0)
 
 
+def test_a_sender_whose_shutdown_was_interrupted_takes_nothing_along(
+    deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "FIRST_LINGER", 5.0)
+    with FakeLedger(Answer(delay=0.8)) as ledger:
+        delivery = deliver(ledger.url, SPOOL="off")
+        delivery.submit(receipt("a"))
+        with pytest.raises(KeyboardInterrupt), Alarm(0.3):
+            delivery.shutdown(5)
+        delivery.submit(receipt("b"))
+        assert ledger.wait(1, 3)
+        time.sleep(0.2)
+        assert delivery.flush(5)
+        assert ledger.models() == ["a", "b"] and health.counters["dropped"] == 0
+
+
 def test_ctrl_c_inside_a_call_that_delivers_inline_loses_nothing(deliver: Deliver) -> None:
     with FakeLedger(Answer(delay=1.0)) as ledger:
         delivery = deliver(ledger.url, MODE="inline", SPOOL="off")
@@ -132,18 +148,18 @@ def test_ctrl_c_inside_a_call_that_delivers_inline_loses_nothing(deliver: Delive
 @pytest.mark.ids("E5", "Z4")
 @pytest.mark.parametrize("spool", ["off", "on-failure"])
 def test_a_worker_killed_in_the_middle_of_an_exchange_loses_nothing(deliver: Deliver, spool: str) -> None:
-    with FakeLedger(Answer(delay=0.6)) as ledger:
+    with FakeLedger(Answer(500, delay=0.6)) as ledger:
         delivery = deliver(ledger.url, SPOOL=spool)
         delivery.submit(receipt("a"))
         limit = time.monotonic() + 5
         while not delivery._courier._inflight and time.monotonic() < limit:
             time.sleep(0.005)
-        worker = delivery._worker
-        assert worker is not None and worker.ident is not None
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
-        while worker.alive and time.monotonic() < limit:
+        sender = delivery._worker
+        assert sender is not None and sender.ident is not None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(sender.ident), ctypes.py_object(SystemExit))
+        while sender.alive and time.monotonic() < limit:
             time.sleep(0.005)
-        assert not worker.alive
+        assert not sender.alive
         delivery.submit(receipt("b"))
         assert delivery.flush(5)
         assert ledger.models() == ["a", "b"]
