@@ -20,6 +20,7 @@ from aicostguard.delivery.link import Link
 from aicostguard.delivery.queue import BATCH, Entry, Queue
 from aicostguard.delivery.reply import Reply
 from aicostguard.delivery.says import warn
+from aicostguard.delivery.segment import Vanished
 from aicostguard.health import health
 
 #: seconds for a whole exchange however slowly its bytes arrive; inline a user's request waits for it
@@ -285,6 +286,9 @@ class Courier:
             segment.advance()
             if segment.last:  # at once: there may be no next time
                 keeper.finish(segment)
+            return True
+        except Vanished:
+            keeper.spool.forget(segment)
             return True
         except OSError as error:
             keeper.fault("spool.claim", error)

@@ -97,6 +97,10 @@ def runs_of(seqs: Sequence[int]) -> List[Run]:
     return runs
 
 
+class Vanished(OSError):
+    """The descriptor was closed under us, and the file is gone too, or another process has taken it over."""
+
+
 class Segment:
     """An open segment; its descriptor is closed when nobody refers to it any more.
 
@@ -107,6 +111,7 @@ class Segment:
     def __init__(self, path: str, fd: int, ours: bool) -> None:
         self.path = path
         self.fd = fd
+        self._identity = files.identity(fd)
         #: True when this process wrote it and keeps its books
         self.ours = ours
         #: receipts in it that are also in memory: queued or on their way
@@ -131,16 +136,35 @@ class Segment:
         self._partly: Set[int] = set()
         self._start = self._ahead = self._checked = 0
 
-    def __del__(self, close: Any = os.close) -> None:
+    def __del__(self, close: Any = os.close, identity: Any = files.identity) -> None:
         fd, self.fd = self.fd, -1
-        if fd >= 0:
+        if fd >= 0 and identity(fd) == self._identity:
             close(fd)
+
+    def whole(self) -> int:
+        """The descriptor, opened anew when the host program has closed it. Raises `Vanished` when that cannot be."""
+        if files.identity(self.fd) == self._identity:
+            return self.fd
+        try:
+            fd = files.open_to_append(self.path)
+        except OSError:
+            raise Vanished() from None
+        if files.identity(fd) != self._identity or not lock(fd):
+            os.close(fd)
+            if files.identity(self.fd) != self._identity:  # else another thread was faster
+                raise Vanished()
+        else:
+            self.fd = fd
+        return self.fd
 
     def let_go(self) -> None:
         """In a forked child: give up the copy of the parent's descriptor, whose lock it would keep alive.
 
         The number leads nowhere from now on, rather than being free: a frame that the fork cut off may write to it.
         """
+        if files.identity(self.fd) != self._identity:
+            self.fd = -1  # somebody else's by now
+            return
         try:
             nowhere = os.open(os.devnull, os.O_RDWR)
             try:
@@ -162,7 +186,7 @@ class Segment:
 
     def write(self, data: bytes) -> None:
         """Append one record. Raises `OSError` when not all of it could be written."""
-        written = os.write(self.fd, data)
+        written = os.write(self.whole(), data)
         self.size += written
         if written != len(data):
             raise OSError(errno.ENOSPC, "cut off")
@@ -180,6 +204,7 @@ class Segment:
 
     def next_batch(self) -> Optional[Batch]:
         """The next receipts that are not done with, None at the end. The same ones until `advance`."""
+        self.whole()
         if self._done is None:
             self._look_through()
         rows: List[Tuple[int, int, bytes]] = []

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import http.client
 import io
-import os
 import socket
 import ssl
 import time
 from typing import Any, List, Optional, Tuple
 
 from aicostguard.delivery import request as requests
+from aicostguard.delivery.files import identity
 from aicostguard.delivery.threads import Flag, start_thread
 
 #: bytes that are handed to the socket at once, each time with what is left of the time
@@ -36,15 +36,6 @@ class ProxyRefused(OSError):
 
 class ProxyWantsCredentials(ProxyRefused):
     """It answered 407: user and password belong into the proxy's URL."""
-
-
-def identity(descriptor: int) -> Optional[Tuple[int, int]]:
-    """What stands behind a descriptor: no two open files or sockets are equal. None when it is closed."""
-    try:
-        seen = os.fstat(descriptor)
-    except (OSError, ValueError):
-        return None
-    return seen.st_dev, seen.st_ino
 
 
 class _Reader(io.RawIOBase):

@@ -19,7 +19,7 @@ from aicostguard.delivery import files, folder
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.folder import CLAIMED, NEW, OPEN, QUARANTINE, ROOT, STILLBORN
 from aicostguard.delivery.queue import Entry
-from aicostguard.delivery.segment import Segment, create, receipt_record, take_over
+from aicostguard.delivery.segment import Segment, Vanished, create, receipt_record, take_over
 from aicostguard.delivery.threads import RLock
 from aicostguard.health import health
 
@@ -71,17 +71,31 @@ class Spool:
                 return False
             segment.live.add(seq)
             # Looked at after the receipt is in the books: from there on the file stays until it is out of them.
-            if not segment.retired:
-                break
-            segment.live.discard(seq)  # replaced in between; its successor is in place already
-        try:
-            segment.write(data)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self._late.append(segment)  # an exception of the host's signal handler: it may well be on disk
-            segment.live.discard(seq)
-            raise
-        return True
+            if segment.retired:
+                segment.live.discard(seq)  # replaced in between; its successor is in place already
+                continue
+            try:
+                segment.write(data)
+                return True
+            except Vanished:
+                segment.live.discard(seq)
+                self.forget(segment)
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    self._late.append(segment)  # an exception of the host's signal handler: it may well be on disk
+                segment.live.discard(seq)
+                raise
+
+    def forget(self, segment: Segment) -> None:
+        """Its file was taken from us: gone, or sent by another process. What is in memory too is still delivered."""
+        health.note("spool_vanished")
+        if self._box.get(_CURRENT) is segment:
+            self._box.pop(_CURRENT, None)
+        segment.retired = segment.finished = True
+        self.pending, segment.shed = max(0, self.pending - segment.shed), 0
+        for held in (self._retired, self._claims):
+            if segment in held:
+                held.remove(segment)
 
     def leave(self, seq: int) -> bool:
         """A receipt finds no room in memory. False when it is not on disk either."""
@@ -151,6 +165,7 @@ class Spool:
                     segment = self._box[_CURRENT]
                     if segment.size + len(data) > segment.room:
                         self._measure()
+                        segment = self._box[_CURRENT]
                         if segment.size + len(data) > segment.room:
                             break
                     segment.write(data)
@@ -253,7 +268,12 @@ class Spool:
         total = folder.measure(self.folder).bytes
         self._room = max(0, self.cap - total)
         current = self._box[_CURRENT]
-        current.size = os.fstat(current.fd).st_size
+        try:
+            current.size = os.fstat(current.whole()).st_size
+        except Vanished:
+            self.forget(current)
+            self._open().room = self._room
+            return
         current.room = self._room + current.size
         if not folder.same(current.fd, current.path):
             health.note("spool_vanished")  # somebody tidied up
