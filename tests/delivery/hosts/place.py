@@ -14,8 +14,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+
+import pytest
 
 from aicostguard.simulator import Simulator
 from tests.delivery.conftest import KEY
@@ -148,3 +151,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def needs(*modules: str) -> None:
+    """Skip by name where one is not installed. Not imported here: eventlet and gevent change the process they are in."""
+    for module in modules:
+        if find_spec(module) is None:
+            pytest.skip("%s is not installed" % module)

@@ -12,7 +12,7 @@ import pytest
 
 from aicostguard.delivery import threads
 from tests.delivery.fake_ledger import FakeLedger
-from tests.delivery.hosts.place import Place
+from tests.delivery.hosts.place import Place, needs
 
 EVENTLET = r"""
 import os, sys, time, warnings
@@ -44,7 +44,7 @@ print(len(usages), all(usages), flushed, max(gaps[len(gaps) // 2:]) < 0.5, aicos
 @pytest.mark.ids("A14")
 @pytest.mark.parametrize("order", ["patch,agent,app", "agent,patch,app", "agent,app,patch", "agent,app,call,patch"])
 def test_eventlet_in_any_order(place: Place, ledger: FakeLedger, order: str) -> None:
-    pytest.importorskip("eventlet")
+    needs("eventlet")
     shown = place.run(EVENTLET, order, PYTHONWARNINGS="ignore")
     assert shown.split() == ["10", "True", "True", "True", "{}"]
     place.balance(ledger, 10 + ("call" in order), 0.0)
@@ -58,14 +58,14 @@ import eventlet; eventlet.monkey_patch()
 import aicostguard.auto as auto
 from aicostguard.delivery import threads
 from aicostguard.health import health
-locks = (health._lock, threads.imports._lock, auto._delivery._courier.spool._lock)
+locks = (health._lock, threads.imports._lock, auto._delivery._courier.keeper.spool._lock)
 print([type(lock).__module__ for lock in locks])
 """
 
 
 def test_eventlet_that_comes_late_leaves_our_locks_alone(place: Place, ledger: FakeLedger) -> None:
     """It looks for locks in the objects of the program and replaces them; our sender is a real thread by then."""
-    pytest.importorskip("eventlet")
+    needs("eventlet")
     assert place.run(LATE).strip() == "['_thread', '_thread', '_thread']"
     place.balance(ledger, 1, 0.0)
 
@@ -87,7 +87,7 @@ print(len(usages), all(usages), flushed, aicostguard.stats()["faults"])
 @pytest.mark.parametrize("without", ["thread", "queue", "time,queue"])
 def test_gevent_that_patches_only_a_part(place: Place, ledger: FakeLedger, without: str) -> None:
     """Our thread, lock and queue are all of one kind, whatever kind the rest is."""
-    pytest.importorskip("gevent")
+    needs("gevent")
     assert place.run(GEVENT, without).split() == ["10", "True", "True", "{}"]
     place.balance(ledger, 10, 0.0)
 
@@ -108,7 +108,7 @@ print(threads.GREEN, threads.SimpleQueue.__module__.split(".")[0])
 )
 def test_what_a_sender_is_made_of(place: Place, library: str, expected: str) -> None:
     if library != "none":
-        pytest.importorskip(library)
+        needs(library)
     assert place.run(KINDS, library, PYTHONWARNINGS="ignore").strip().splitlines()[-1] == expected
 
 

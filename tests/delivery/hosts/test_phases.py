@@ -17,6 +17,7 @@ from aicostguard.delivery.client import Client
 from aicostguard.health import health
 from tests.delivery.conftest import KEY, receipt
 from tests.delivery.fake_ledger import BlackHole, FakeLedger
+from tests.delivery.hosts.place import needs
 
 Deliver = Callable[..., Delivery]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -358,7 +359,7 @@ def test_a_bundle_that_is_not_there_is_said_and_nobody_is_trusted_for_it(
 def test_where_the_system_has_no_certificates_those_of_the_host_s_library_serve(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pytest.importorskip("certifi")
+    needs("certifi")
     nothing: Any = ssl.get_default_verify_paths()._replace(cafile=None, capath=str(tmp_path))
     monkeypatch.setattr(ssl, "create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     assert not trust.context({}).get_ca_certs()

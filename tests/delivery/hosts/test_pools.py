@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.delivery.fake_ledger import Answer, FakeLedger
-from tests.delivery.hosts.place import BIN, Place
+from tests.delivery.hosts.place import BIN, Place, needs
 
 pytestmark = pytest.mark.ids("E1", "Z4")
 
@@ -73,7 +73,7 @@ if __name__ == "__main__":
 
 
 def test_billiard(place: Place, ledger: FakeLedger) -> None:
-    pytest.importorskip("billiard")
+    needs("billiard")
     assert "left with 0" in place.run(BILLIARD)
     place.balance(ledger, 1, 0.0)
 
@@ -96,7 +96,7 @@ def test_celery_prefork(place: Place, ledger: FakeLedger) -> None:
     """Of two children the first ends after two tasks, the second with the worker. The ledger takes longer to answer
     than they stay.
     """
-    pytest.importorskip("celery")
+    needs("celery")
     for name in ("queue", "results"):
         (place.folder / name).mkdir()
     (place.folder / "work.py").write_text(CELERY)
