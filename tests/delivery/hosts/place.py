@@ -154,7 +154,7 @@ def free_port() -> int:
 
 
 def needs(*modules: str) -> None:
-    """Skip by name where one is not installed. Not imported here: eventlet and gevent change the process they are in."""
+    """Skip by name where one is not installed. Not imported here: eventlet and gevent change a process."""
     for module in modules:
         if find_spec(module) is None:
             pytest.skip("%s is not installed" % module)
