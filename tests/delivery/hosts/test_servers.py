@@ -31,7 +31,7 @@ GUNICORN: Dict[str, List[str]] = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _knows(option: str) -> bool:
     return option in subprocess.run([str(BIN / "gunicorn"), "--help"], capture_output=True, text=True).stdout
 
