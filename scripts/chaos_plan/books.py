@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from chaos_plan.diary import Diary
 from chaos_plan.plan import Slot
@@ -40,8 +40,8 @@ class Evidence(NamedTuple):
     #: what the run killed
     killed: Set[int]
     damaged: Set[Call]
-    #: epoch → the gap that the ledger reports; 0 and more, -1 when it knows that it cannot know
-    gaps: Mapping[str, int]
+    #: epoch → `(how many receipts the ledger misses of it, does it know for certain how many there were?)`
+    gaps: Mapping[str, Tuple[int, bool]]
     #: calls, input and output tokens by the ledger's own sums
     sums: Mapping[str, Tuple[int, int, int]]
     #: when the small device was full: `(from, to)`
@@ -89,16 +89,18 @@ def compare(found: Evidence) -> Verdict:
     _sums(found, faults)
     epochs = _epochs(found, faults)
     lost: List[str] = []
-    without: Dict[int, int] = {}
+    of_whom: Dict[int, List[str]] = {}
     for call in sorted(billed.keys() - held.keys()):
         why, fine = judge(found, call, billed[call])
         numbers[why] += 1
         lost.append("%d.%d %s" % (*call, why))
         if not fine:
             faults.append("call %d.%d is missing: %s%s" % (*call, why, _about(found, call)))
-        elif why == IN_MEMORY:
-            without[call[0]] = without.get(call[0], 0) + 1
-    _gaps(found, epochs, without, faults, numbers)
+        of_whom.setdefault(call[0], []).append(why)
+    faults += _gaps(found, epochs, of_whom)
+    for who, reasons in of_whom.items():
+        if who not in epochs:
+            numbers["of these, in processes that the ledger never heard of"] += sum(why in MADE for why in reasons)
     numbers.update(billed=len(billed), held=len(held), processes=len(found.diaries), epochs=len(epochs))
     numbers["returned"] = sum(len(diary.returned) for diary in found.diaries.values())
     return Verdict(faults, dict(numbers), lost)
@@ -147,6 +149,8 @@ DAMAGED = "under bytes of the spool that the run damaged"
 IN_MEMORY = "in memory of a process that ended without its hooks"
 DROPPED = "dropped at the end of a program without a spool"
 NO_ROOM = "dropped by a program whose device was full"
+#: there was a receipt, and it is lost
+MADE = (DAMAGED, IN_MEMORY, DROPPED, NO_ROOM)
 
 
 def judge(found: Evidence, call: Call, whole: bool) -> Tuple[str, bool]:
@@ -187,21 +191,20 @@ def _about(found: Evidence, call: Call) -> str:
     return " (%s, life %d, pid %d, end: %s)" % (diary.slot, diary.life, diary.pid, end)
 
 
-def _gaps(
-    found: Evidence,
-    epochs: Mapping[int, Set[str]],
-    without: Mapping[int, int],
-    faults: List[str],
-    numbers: Counter[str],
-) -> None:
-    """What was lost within the promise has to be known to the ledger, where it has ever heard of that process."""
-    for who, lost in without.items():
-        heard = epochs.get(who)
-        if not heard:
-            numbers["lost by processes that the ledger never heard of"] += lost
-            continue
-        known = [found.gaps.get(epoch, 0) for epoch in heard]
-        if -1 not in known and sum(known) < lost:
-            numbers["lost and not shown as a gap"] += lost
-        else:
-            numbers["lost and shown as a gap"] += lost
+def _gaps(found: Evidence, epochs: Mapping[int, Set[str]], lost: Mapping[int, List[str]]) -> Iterator[str]:
+    """What the ledger says is missing, beside what is: it must know of every loss, and of none that is not one.
+
+    Of a process that did not say its end the ledger says that there may be more. Of one that it has never heard of it
+    can say nothing.
+    """
+    for who, heard in epochs.items():
+        known = [found.gaps[epoch] for epoch in heard if epoch in found.gaps]
+        missing, whole = sum(row[0] for row in known), all(row[1] for row in known)
+        reasons = lost.get(who, [])
+        made = [why for why in reasons if why in MADE]
+        if missing > len(reasons):
+            row = (missing, who, len(reasons), ", ".join(heard))
+            yield "the ledger misses %d of process %d, of which only %d are missing (%s)" % row
+        if whole and missing < len(made):
+            row = (who, len(made) - missing, ", ".join(heard))
+            yield "the ledger takes process %d for complete, and %d of it are lost without a word (%s)" % row

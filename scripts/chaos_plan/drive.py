@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from chaos_plan import books, diary, guardian
 from chaos_plan.faults import Faults
@@ -158,7 +158,7 @@ def _judge(world: World, places: List[Place], hands: Faults, say: Progress) -> D
     proxy = world.end_proxy()
     billed, not_counted = world.billed()
     time.sleep(1.5)  # a sink's last envelope is taken in within a second
-    gaps, told = _gaps(world)
+    gaps, told, counted = _gaps(world)
     code = world.ledger.end()
     rows, sums, integrity = books.ledger_rows(world.ledger.file)
     evidence = books.Evidence(
@@ -173,7 +173,7 @@ def _judge(world: World, places: List[Place], hands: Faults, say: Progress) -> D
         full=hands.full,
     )
     verdict = books.compare(evidence)
-    faults = list(verdict.faults)
+    faults = verdict.faults + counted
     if not_counted:
         faults.append("the simulators counted %d calls that they could not keep: run for less long" % not_counted)
     if integrity != "ok":
@@ -197,19 +197,21 @@ def _judge(world: World, places: List[Place], hands: Faults, say: Progress) -> D
     }
 
 
-def _gaps(world: World) -> Any:
-    """`(epoch → the gap that the ledger reports, totals of what it reports)`."""
-    gaps: Dict[str, int] = {}
-    totals = {"sources": 0, "missing": 0, "dropped": 0, "faults": 0}
-    for source in world.ledger.ask("sources")["sources"]:
-        counters = source["counters"]
-        accounted = source["received"] + source["refused"]
-        gaps[source["epoch"]] = max(source["missing"], counters.get("generated", 0) - accounted)
-        totals["sources"] += 1
-        totals["missing"] += source["missing"]
-        totals["dropped"] += counters.get("dropped", 0)
-        totals["faults"] += counters.get("faults", 0)
-    return gaps, totals
+def _gaps(world: World) -> Tuple[Dict[str, Tuple[int, bool]], Dict[str, int], List[str]]:
+    """`(epoch → what the ledger misses, and whether it is sure; its totals; faults that agents have counted)`.
+
+    A full device is a fault that an agent counts, rightly; elsewhere it has none to count.
+    """
+    told = world.ledger.ask("deliveries?group_by=process,service&limit=10000")
+    gaps = {row["process"]: (row["missing"], row["state"] == "ended") for row in told["rows"]}
+    names = ("received", "missing", "known_lost", "waiting", "lost", "duplicates", "late", "faults")
+    troubled = {slot.name for slot in world.plan.slots if slot.small or slot.sink}
+    faults = [
+        "the agent counted %d faults of its own in %s (%s)" % (row["faults"], row["service"], row["process"])
+        for row in told["rows"]
+        if row["faults"] and row["service"] not in troubled
+    ]
+    return gaps, {name: told["totals"][name] for name in names}, faults
 
 
 def _by_mode(found: books.Evidence) -> Dict[str, int]:

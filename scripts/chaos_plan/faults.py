@@ -140,11 +140,12 @@ class Faults:
             time.sleep(0.01)
         root = os.path.join(str(place.state()), "spool")
         for path in sorted(waiting(root)):
-            if _of_the_dead(path, lambda path=path: self._spoil(Path(path), fault.pick)):  # type: ignore[misc]
+            if _of_the_dead(path, lambda path=path: self.spoil(Path(path), fault.pick)):  # type: ignore[misc]
                 return ""
         return "no spool of a dead process lay there"
 
-    def _spoil(self, path: Path, pick: float) -> bool:
+    def spoil(self, path: Path, pick: float) -> bool:
+        """Damage a file in the way and at the place that `pick` says, and nowhere else; False when it is of no use."""
         data = path.read_bytes()
         if not _NAMES.search(data):
             return False
@@ -162,7 +163,8 @@ class Faults:
         self.damaged |= under(data, begin, end)
         self.damaged_files.append("%s: bytes %d to %d of %d" % (path.name, begin, end, len(data)))
         with path.open("r+b") as file:
-            file.truncate(begin + len(after) if end == len(data) else None)
+            if end == len(data):
+                file.truncate(begin)
             file.seek(begin)
             file.write(after)
         return True

@@ -55,7 +55,7 @@ def compare(
     mode: str = "durable",
     billed: Optional[List[Dict[str, Any]]] = None,
     damaged: Optional[Set[Any]] = None,
-    gaps: Optional[Mapping[str, int]] = None,
+    gaps: Optional[Mapping[str, Any]] = None,
     small: bool = False,
 ) -> books.Verdict:
     rows = [books.Row("E1", place, "openai", 20, number) for place, number in enumerate(held)]
@@ -68,7 +68,7 @@ def compare(
         slots={"threads-0": slot},
         killed={4},
         damaged=damaged or set(),
-        gaps=gaps or {},
+        gaps=gaps or {"E1": (0, False)},
         sums={"hourly": sums, "daily": sums},
         full=[(50.0, 101.5)] if small else [(50.0, 100.5), (103.5, 110.0)],
     )
@@ -111,12 +111,12 @@ def test_books_that_do_not(held: List[int], sentence: str) -> None:
 def test_what_each_mode_promises_when_a_process_ends(
     mode: str, clean: bool, small: bool, sentence: Optional[str]
 ) -> None:
-    found = compare(told(clean=clean), [1], mode=mode, small=small, gaps={"E1": 1}).faults
+    found = compare(told(clean=clean), [1], mode=mode, small=small, gaps={"E1": (1, True)}).faults
     assert [sentence in fault for fault in found] == ([True] if sentence else [])
 
 
 def test_in_memory_for_a_minute_is_not_within_any_promise() -> None:
-    found = compare(told(clean=False, last=170.0), [1], mode="off", gaps={"E1": 1}).faults
+    found = compare(told(clean=False, last=170.0), [1], mode="off", gaps={"E1": (1, True)}).faults
     assert "lay in memory for more than 60 s" in found[0]
 
 
@@ -133,6 +133,20 @@ def test_a_program_that_met_an_error_with_its_answer_whole() -> None:
     met = told(1, failed={2: "APIConnectionError"})
     assert compare(met, [1], billed=[bill(20, 1), bill(20, 2, complete=False)]).faults == []
     assert "though the answer was whole" in compare(met, [1]).faults[0]
+
+
+@pytest.mark.parametrize(
+    "gap, sentence",
+    [
+        ((1, True), None),
+        ((0, False), None),
+        ((0, True), "takes process 20 for complete"),
+        ((2, False), "misses 2"),
+    ],
+)
+def test_the_ledger_knows_of_every_loss_and_of_no_other(gap: Any, sentence: Optional[str]) -> None:
+    found = compare(told(clean=False), [1], mode="off", gaps={"E1": gap}).faults
+    assert [sentence in fault for fault in found] == ([True] if sentence else [])
 
 
 def test_sums_that_are_not_those_of_the_receipts() -> None:
@@ -165,6 +179,20 @@ def test_only_what_lay_under_the_damage_is_excused() -> None:
     assert faults.under(data, end, end) == set()
     assert compare(told(clean=False), [1], damaged={(20, 2)}).faults == []
     assert compare(told(clean=False), [2], damaged={(20, 2)}).faults != []
+
+
+@pytest.mark.parametrize("pick", [0.5, 0.501, 0.502, 0.503])
+def test_damage_is_done_where_it_is_noted_and_nowhere_else(pick: float, tmp_path: Path) -> None:
+    lines = [b'%08x r {"input_tokens":20,"output_tokens":%d}\n' % (number, number) for number in range(1, 40)]
+    path, data = tmp_path / "E1-000000.open", b"".join(lines)
+    path.write_bytes(data)
+    hands = faults.Faults(None, [])  # type: ignore[arg-type]
+    assert hands.spoil(path, pick)
+    after = path.read_bytes()
+    assert after != data
+    intact = {number for number, line in enumerate(lines, 1) if line in after}
+    assert hands.damaged == {(20, number) for number in range(1, 40) if number not in intact}
+    assert intact  # never all of it
 
 
 # The plan and the proxy.
