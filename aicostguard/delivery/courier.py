@@ -330,6 +330,7 @@ class Courier:
     def evacuate(self) -> None:
         """Write everything that is in memory, also what another thread is sending, to the spool."""
         self.closing = True
+        self.keeper.last_chance()
         for batch in list(self._inflight.values()):
             self.keep(batch)
         while True:

@@ -148,6 +148,10 @@ class Keeper:
         """True when there is no spool to write to: none wanted, or the disk will not, for now."""
         return self.settings.spool == "off" or time.monotonic() < max(self._rests_until, self._full_until)
 
+    def last_chance(self) -> None:
+        """The end: what is not kept now is lost, so that a disk which is being left alone is asked once more."""
+        self._rests_until = self._full_until = 0.0
+
     def backlog(self) -> bool:
         """True when the spool may hold something to send."""
         if self.settings.spool == "off" or time.monotonic() < self._rests_until:

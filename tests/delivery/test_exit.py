@@ -99,6 +99,44 @@ def test_a_black_hole_costs_two_seconds_at_most_and_nothing_is_lost(tmp_path: Pa
 
 
 @pytest.mark.ids("E4")
+def test_with_memory_alone_the_end_tries_once_more_while_our_backoff_runs(tmp_path: Path) -> None:
+    port = free_port()
+    code = (
+        "from aicostguard.delivery import link\n"
+        "link.FIRST = 60.0\n"
+        "delivery.submit(row('a'))\n"
+        "while delivery._courier.link.state != 'down': time.sleep(0.01)\n"
+        "sys.path.insert(0, %r)\n"
+        "from tests.delivery.fake_ledger import FakeLedger\n"
+        "ledger = FakeLedger(port=%d).__enter__()\n"
+        "atexit.register(lambda: print(len(ledger.stored)))\n"
+        "atexit.unregister(delivery.leave); atexit.register(delivery.leave)"
+    ) % (str(ROOT), port)
+    seconds, done = _run("http://127.0.0.1:%d" % port, tmp_path, code, AICG_SPOOL="off")
+    assert done.stdout.splitlines()[0] == "1", done.stdout + done.stderr
+    assert seconds < 2.0
+
+
+def test_a_disk_with_room_again_is_asked_once_more_at_the_end(tmp_path: Path) -> None:
+    code = (
+        "from aicostguard.delivery import files\n"
+        "real = files.private_folder\n"
+        "def full(*parts):\n"
+        "    if 'spool' in parts: raise OSError(28, 'No space left on device')\n"
+        "    return real(*parts)\n"
+        "files.private_folder = full\n"
+        "for n in range(3): delivery.submit(row('m%d' % n))\n"
+        "while delivery._courier.link.state != 'down': time.sleep(0.01)\n"
+        "assert delivery._courier.keeper.broken\n"
+        "files.private_folder = real"
+    )
+    seconds, done = _run("http://127.0.0.1:%d" % free_port(), tmp_path, code)
+    data = b"".join(path.read_bytes() for path in tmp_path.glob("spool/*/*"))
+    assert all(b'"m%d"' % n in data for n in range(3)), done.stderr
+    assert _status(tmp_path)["counters"]["dropped"] == 0
+
+
+@pytest.mark.ids("E4")
 def test_a_black_hole_that_is_known_is_not_waited_for(tmp_path: Path) -> None:
     code = (
         "from aicostguard.delivery import courier, link\n"
