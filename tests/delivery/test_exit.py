@@ -130,7 +130,7 @@ def test_a_disk_with_room_again_is_asked_once_more_at_the_end(tmp_path: Path) ->
         "assert delivery._courier.keeper.broken\n"
         "files.private_folder = real"
     )
-    seconds, done = _run("http://127.0.0.1:%d" % free_port(), tmp_path, code)
+    _, done = _run("http://127.0.0.1:%d" % free_port(), tmp_path, code)
     data = b"".join(path.read_bytes() for path in tmp_path.glob("spool/*/*"))
     assert all(b'"m%d"' % n in data for n in range(3)), done.stderr
     assert _status(tmp_path)["counters"]["dropped"] == 0
