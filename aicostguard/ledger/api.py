@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aicostguard.ledger import apidoc, body, drain, ingest, keys, now_ms, open_ledger, query
+from aicostguard.ledger import apidoc, body, deliveries, drain, ingest, keys, now_ms, open_ledger, query
 from aicostguard.ledger.errors import Crowded, LedgerError, Refused
 from aicostguard.ledger.gate import Gate
 from aicostguard.ledger.model import Key
@@ -125,8 +125,8 @@ async def _drain_now_and_then(store: Store) -> None:
 def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
     gate = Gate()
 
-    def authorised(request: Request, scope: str, job: Callable[[Key], T]) -> T:
-        return job(keys.authorise(store, request.headers.get("authorization"), scope))
+    def authorised(request: Request, scope: str, job: Callable[[Key], T], *or_else: str) -> T:
+        return job(keys.authorise(store, request.headers.get("authorization"), scope, *or_else))
 
     @app.post("/v1/receipts", **apidoc.POST_RECEIPTS)
     async def post_receipts(request: Request) -> Response:
@@ -162,6 +162,27 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
             return query.receipts(store, _parameters(request), key.project_id, now_ms())
 
         return Json(authorised(request, "read", answer))
+
+    @app.get("/v1/arrivals", **apidoc.GET_ARRIVALS)
+    def get_arrivals(request: Request) -> Response:
+        def answer(key: Key) -> dict[str, Any]:
+            drain(store)
+            return query.arrivals(store, _parameters(request), key.project_id)
+
+        return Json(authorised(request, "read", answer))
+
+    @app.get("/v1/deliveries", **apidoc.GET_DELIVERIES)
+    def get_deliveries(request: Request) -> Response:
+        parameters = _parameters(request)
+
+        def answer(key: Key) -> dict[str, Any]:
+            asked = deliveries.parse(parameters, key.project_id, now_ms())
+            drain(store)
+            return deliveries.run(store, asked, now_ms())
+
+        # Who may send as a process may ask what came of it; an id has 80 random bits and cannot be guessed.
+        or_else = ("ingest",) if any(parameters.get("epoch", ())) else ()
+        return Json(authorised(request, "read", answer, *or_else))
 
     @app.get("/v1/sources", **apidoc.GET_SOURCES)
     def get_sources(request: Request) -> Response:

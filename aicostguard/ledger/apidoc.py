@@ -8,13 +8,15 @@ content security policy needs no exception for scripts.
 from __future__ import annotations
 
 import os
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from fastapi import FastAPI
 from starlette.responses import FileResponse, Response
 
+from aicostguard.ledger.deliveries import PARAMETERS as DELIVERIES
+from aicostguard.ledger.deliveries import STATES, SUMS
 from aicostguard.ledger.model import DIMENSIONS, MEASURES
-from aicostguard.ledger.query import PARAMETERS
+from aicostguard.ledger.query import ARRIVALS, PARAMETERS
 from aicostguard.receipt import FIELDS, REQUIRED
 
 _TYPES = {"int": "integer", "flag": "boolean", "tags": "object"}
@@ -88,7 +90,12 @@ _ENVELOPE = _object(
         "sent_at": {**_COUNT, "description": "The sender's clock now, in ms since 1970."},
         **{name: {"type": "string"} for name in ("service", "environment", "release", "host")},
         "counters": _object({}, description="Totals of the process so far.", additionalProperties=_COUNT),
-        "seq": {"type": "array", "items": _COUNT, "description": "Number of each receipt within the epoch."},
+        "ended": {"const": True, "description": "The process makes no further receipt: `generated` is final."},
+        "seq": {
+            "type": "array",
+            "items": _COUNT,
+            "description": "Number of each receipt within the epoch, from 0 and without a hole: a hole is a lost receipt.",
+        },
         "at": {"type": "array", "items": _COUNT, "description": "The sender's clock when each call was made."},
         "receipts": {"type": "array", "maxItems": 5000, "items": _RECEIPT},
     },
@@ -125,14 +132,17 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: _json(says[status], _ERROR) for status in statuses}
 
 
-def _parameters(*names: str) -> list[dict[str, Any]]:
-    own = [(name, PARAMETERS[name]) for name in names]
+def _texts(parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "query", "required": False, "description": says, "schema": {"type": "string"}}
+        for name, says in parameters.items()
+    ]
+
+
+def _parameters(*names: str, own: Mapping[str, str] = PARAMETERS) -> list[dict[str, Any]]:
     only = "Only receipts with this: {}. Empty for those without."
     filters = [(name, only.format(dimension.says)) for name, dimension in DIMENSIONS.items()]
-    listed = [
-        {"name": name, "in": "query", "required": False, "description": says, "schema": {"type": "string"}}
-        for name, says in own
-    ]
+    listed = _texts({name: own[name] for name in names})
     several = {"type": "array", "items": {"type": "string"}}
     return listed + [
         {"name": name, "in": "query", "required": False, "description": says, "schema": several}
@@ -236,6 +246,79 @@ GET_SOURCES: dict[str, Any] = {
         **_errors(401, 403, 503),
     },
     "openapi_extra": _KEY_NEEDED,
+}
+GET_ARRIVALS: dict[str, Any] = {
+    "summary": "Receipts as they come in",
+    "description": "What was stored after an earlier answer, in the order in which it was stored, late ones included. "
+    "Ask without `after` for a cursor, then again and again with the cursor of the last answer; at once while `more` "
+    "is true. `skipped` says that some in between are no longer told of: the asker was too slow, or the ledger was "
+    "restored.",
+    "tags": ["receipts"],
+    "responses": {
+        200: _json(
+            "The receipts.",
+            _object(
+                {
+                    "receipts": {"type": "array", "items": {"type": "object"}},
+                    "cursor": {"type": "string"},
+                    "skipped": {"type": "boolean"},
+                    "more": {"type": "boolean"},
+                }
+            ),
+        ),
+        **_errors(401, 403, 422, 503),
+    },
+    "openapi_extra": {**_KEY_NEEDED, "parameters": _parameters("after", "tz", own=ARRIVALS)},
+}
+_BOOKS: dict[str, Any] = {name: {**_COUNT, "description": says} for name, says in SUMS.items()}
+_MAYBE_TEXT = {"type": ["string", "null"]}
+_DELIVERY = _object(
+    {
+        "process": {"type": "string", "description": "Its id, the epoch of its envelopes."},
+        **dict.fromkeys(("service", "environment", "release", "host", "agent"), _MAYBE_TEXT),
+        "state": {"enum": list(STATES), "description": "Of a single process."},
+        **{name: {**_COUNT, "description": "How many processes."} for name in ("processes", *STATES)},
+        **_BOOKS,
+        "late_max_ms": {**_COUNT, "description": "The longest that a receipt took to arrive."},
+        "clock_offset_ms": {
+            "type": ["integer", "null"],
+            "description": "How far the sender's clock is ahead of the ledger's; below 0 behind, or slow to reach.",
+        },
+        "clock_wrong": {"type": "boolean"},
+        "first_heard": {"type": "string"},
+        "last_heard": {"type": "string"},
+        "highest_seq": {"type": ["integer", "null"]},
+        "gaps": {
+            "type": "array",
+            "items": {"type": "array", "items": _COUNT},
+            "description": "Runs [first, last] of seqs that never came while later ones did; the first twenty.",
+        },
+        "more_gaps": {"type": "boolean"},
+        "counters": _object({}, description="What the process said of itself.", additionalProperties=_COUNT),
+    }
+)
+GET_DELIVERIES: dict[str, Any] = {
+    "summary": "Is everything here?",
+    "description": "What arrived of each host, service or process beside what the processes said they made. Every "
+    "receipt a process is known to have made is here, said to be dropped (`known_lost`), still waited for (`waiting`) "
+    "or `lost`. A process that went without a word may have made more than anybody knows.",
+    "tags": ["receipts"],
+    "responses": {
+        200: _json(
+            "The answer.",
+            _object(
+                {
+                    "since": {"type": "string"},
+                    "group_by": {"type": "array", "items": {"type": "string"}},
+                    "rows": {"type": "array", "items": _DELIVERY},
+                    "other": {"oneOf": [_object({"groups": {"type": "integer"}, **_BOOKS}), {"type": "null"}]},
+                    "totals": _object(_BOOKS),
+                }
+            ),
+        ),
+        **_errors(401, 403, 422, 503),
+    },
+    "openapi_extra": {**_KEY_NEEDED, "parameters": _texts(DELIVERIES)},
 }
 GET_HEALTH: dict[str, Any] = {
     "summary": "Is it up?",

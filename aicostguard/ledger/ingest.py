@@ -42,11 +42,12 @@ _KEYS: Mapping[str, tuple[type, bool]] = {
     "release": (str, False),
     "host": (str, False),
     "counters": (dict, False),
+    "ended": (bool, False),
     "seq": (list, True),
     "at": (list, True),
     "receipts": (list, True),
 }
-_TYPES = {int: "an integer", str: "text", dict: "an object", list: "a list"}
+_TYPES = {int: "an integer", str: "text", dict: "an object", list: "a list", bool: "true"}
 _EPOCH = re.compile(r"[0-9A-Za-z_-]{8,64}\Z")
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,32}\Z")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -138,6 +139,7 @@ def _envelope(project_id: int, body: dict[str, Any], received_ms: int, price: Pr
         counters={name: value for name, value in body.get("counters", {}).items() if name in COUNTERS},
         rows=tuple(rows),
         refusals=tuple(refusals),
+        ended="ended" in body,
     )
 
 
@@ -246,7 +248,7 @@ def _check_keys(body: dict[str, Any]) -> bool:
         if key not in body:
             if required:
                 raise Refused(422, "is required", key)
-        elif type(body[key]) is not kind:
+        elif type(body[key]) is not kind or body[key] is False:
             raise Refused(422, f"must be {_TYPES[kind]}", key)
     if not _EPOCH.match(body["epoch"]):
         raise Refused(422, "must be 8 to 64 letters, digits, _ or -", "epoch")

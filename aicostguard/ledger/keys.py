@@ -26,8 +26,11 @@ def make() -> str:
     return "aicg_" + "".join(secrets.choice(_ALPHABET) for _ in range(40))
 
 
-def authorise(store: Store, header: str | None, scope: str) -> Key:
-    """The key of an `Authorization` header. Raises `Refused`: 401 for no valid key, 403 for one without the scope."""
+def authorise(store: Store, header: str | None, *scopes: str) -> Key:
+    """The key of an `Authorization` header that has one of `scopes`.
+
+    Raises `Refused`: 401 for no valid key, 403 for one without the scope.
+    """
     if not header:
         raise Refused(401, "a key is needed: send the header Authorization: Bearer aicg_…")
     kind, _, key = header.partition(" ")
@@ -38,8 +41,8 @@ def authorise(store: Store, header: str | None, scope: str) -> Key:
         raise Refused(401, "this key is not known here; `aicg keys list` shows which are")
     if found.revoked_ms is not None:
         raise Refused(401, "this key was revoked")
-    if scope not in found.scopes:
-        raise Refused(403, f"this key may not {SCOPES[scope]}; it lacks the scope {scope}")
+    if not set(scopes) & set(found.scopes):
+        raise Refused(403, f"this key may not {SCOPES[scopes[0]]}; it lacks the scope {scopes[0]}")
     return found
 
 

@@ -108,6 +108,8 @@ class Batch(NamedTuple):
     counters: Mapping[str, int]
     rows: tuple[Row, ...]
     refusals: tuple[Refusal, ...] = ()
+    #: the process said that it makes no further receipt
+    ended: bool = False
     bare_key: str | None = None
     bare_body: str | None = None
 
@@ -117,6 +119,20 @@ class Added(NamedTuple):
 
     accepted: int
     duplicate: int
+
+
+class Arrivals(NamedTuple):
+    """Receipts in the order in which they were stored, after a point in that order.
+
+    `last` is the point to go on from. `skipped` says that some between were forgotten: the follower was too slow, or
+    the ledger was restored to an earlier state.
+    """
+
+    receipts: list[dict[str, Any]]
+    last: int
+    skipped: bool
+    #: there is more, to be asked for at once
+    more: bool
 
 
 class Query(NamedTuple):
@@ -164,7 +180,9 @@ class Key(NamedTuple):
 class Source(NamedTuple):
     """One process that delivered: its own counters beside what arrived, so that a gap is known.
 
-    `missing` is how many receipts between the first and the highest seq never came, refused ones not counted.
+    `missing` is how many receipts from seq 0 to the highest that came never did, refused ones not counted. `ended` is
+    how many receipts the process said it had made when it said that it ends, -1 while it has not. `offset_ms` is how
+    far its clock is ahead of the ledger's at least, of the envelopes of an hour the one that took least.
     """
 
     epoch: str
@@ -176,4 +194,10 @@ class Source(NamedTuple):
     received: int
     refused: int
     missing: int
+    duplicates: int
+    late: int
+    late_max_ms: int
+    clock_adjusted: int
+    offset_ms: int | None
+    ended: int
     counters: Mapping[str, int]

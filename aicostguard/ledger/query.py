@@ -27,6 +27,11 @@ PARAMETERS: Mapping[str, str] = {
     "order": "cost, calls, tokens, a measure or one of group_by; with - in front the largest first. Default -cost; "
     "with hour or day in group_by, time first.",
 }
+#: the same for receipts as they come in
+ARRIVALS: Mapping[str, str] = {
+    "after": "The `cursor` of an earlier answer. Without it the answer holds a cursor and no receipts.",
+    "tz": PARAMETERS["tz"],
+}
 _ORDERS = {"cost": "cost_nanousd", "tokens": "tokens", **{name: name for name in MEASURES}}
 
 Parameters = Mapping[str, Sequence[str]]
@@ -37,7 +42,7 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Query:
     for name in parameters:
         if name not in PARAMETERS and name not in DIMENSIONS:
             allowed = ", ".join((*PARAMETERS, *DIMENSIONS))
-            raise Refused(422, f"is not a parameter; known are {allowed}", ascii(name[:64])[1:-1])
+            raise Refused(422, f"is not a parameter; known are {allowed}", _safe(name))
     tz_name = _one(parameters, "tz", "UTC")
     tz = period.zone(tz_name)
     since = period.start(_one(parameters, "since", DEFAULT_SINCE), now_ms, tz, "since")
@@ -51,13 +56,12 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Query:
         raise Refused(422, f"must be an integer from 1 to {MAX_LIMIT}", "limit")
     times = [name for name in group_by if name in TIMES]
     order, descending = _order(_one(parameters, "order", times[0] if times else "-cost"), group_by)
-    filters = {name: tuple(dict.fromkeys(parameters[name])) for name in DIMENSIONS if parameters.get(name)}
     return Query(
         project_id=project_id,
         since_ms=since,
         until_ms=until,
         group_by=group_by,
-        filters=filters,
+        filters=_filters(parameters),
         tz=tz_name,
         offsets=((0, 0),),
         order=order,
@@ -125,11 +129,36 @@ def receipts(store: Store, parameters: Parameters, project_id: int, now_ms: int)
             raise Refused(422, "does not apply to receipts, which come newest first", name)
     asked = parse(parameters, project_id, now_ms)
     tz = period.zone(asked.tz)
-    out = []
-    for row in store.receipts(asked):
-        cost = row["cost_nanousd"]
-        out.append({"at": period.iso(row["at_ms"], tz), "cost_usd": None if cost is None else usd(cost), **row})
-    return {"receipts": out}
+    return {"receipts": [_told(row, tz) for row in store.receipts(asked)]}
+
+
+def arrivals(store: Store, parameters: Parameters, project_id: int) -> dict[str, Any]:
+    """What was stored since an earlier answer: `{receipts, cursor, skipped, more}`. Raises `Refused` (422)."""
+    for name in parameters:
+        if name not in ARRIVALS and name not in DIMENSIONS:
+            raise Refused(422, f"is not a parameter; known are {', '.join((*ARRIVALS, *DIMENSIONS))}", _safe(name))
+    tz = period.zone(_one(parameters, "tz", "UTC"))
+    after = _one(parameters, "after", "")
+    if after and not (after.isascii() and after.isdigit() and len(after) < 19):
+        raise Refused(422, "must be the cursor of an earlier answer", "after")
+    found = store.arrivals(project_id, int(after) if after else None, _filters(parameters))
+    told = [_told(row, tz) for row in found.receipts]
+    return {"receipts": told, "cursor": str(found.last), "skipped": found.skipped, "more": found.more}
+
+
+def _told(row: dict[str, Any], tz: Any) -> dict[str, Any]:
+    """A receipt as it leaves the ledger."""
+    cost = row["cost_nanousd"]
+    return {"at": period.iso(row["at_ms"], tz), "cost_usd": None if cost is None else usd(cost), **row}
+
+
+def _filters(parameters: Parameters) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(dict.fromkeys(parameters[name])) for name in DIMENSIONS if parameters.get(name)}
+
+
+def _safe(name: str) -> str:
+    """A name of the client's own making, fit for a reply."""
+    return ascii(name[:64])[1:-1]
 
 
 def _names(query: Query, values: tuple[Any, ...], tz: Any) -> dict[str, str | None]:

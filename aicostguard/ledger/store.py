@@ -6,9 +6,9 @@ that the database guesses.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Mapping, Protocol, Sequence
 
-from aicostguard.ledger.model import Added, Batch, Costs, Key, Query, Source
+from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
 
 #: makes a batch of an envelope's bytes found in the inbox: (project, bytes, received_ms) → Batch
 Prepare = Callable[[int, bytes, int], Batch]
@@ -35,8 +35,14 @@ class Store(Protocol):
     def receipts(self, query: Query) -> list[dict[str, Any]]:
         """The newest `query.limit` receipts of the period that pass the filters, keys left out where absent."""
 
-    def sources(self, project_id: int) -> list[Source]:
-        """Every process that delivered, the latest first."""
+    def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]:
+        """Every process that was heard at `since_ms` or later, the latest first; only `epochs`, if any are named."""
+
+    def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
+        """The first `limit` runs `(first, last)` of seqs of a process that never came while later ones did."""
+
+    def arrivals(self, project_id: int, after: int | None, filters: Mapping[str, tuple[str, ...]]) -> Arrivals:
+        """What was stored after the point `after` and passes the filters; None gives the present point alone."""
 
     def first_at(self, project_id: int) -> int | None:
         """When the oldest receipt happened, or None while there is none."""

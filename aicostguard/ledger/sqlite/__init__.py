@@ -11,11 +11,11 @@ import hmac
 import os
 import queue
 import sqlite3
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Mapping, Sequence, TypeVar
 
 from aicostguard.config import mask
 from aicostguard.ledger.errors import LedgerError, NotWritable
-from aicostguard.ledger.model import Added, Batch, Costs, Key, Query, Source
+from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
 from aicostguard.ledger.sqlite import file, read, write
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
@@ -96,8 +96,14 @@ class SqliteStore:
     def receipts(self, query: Query) -> list[dict[str, Any]]:
         return self._read(lambda connection: read.receipts(connection, query))
 
-    def sources(self, project_id: int) -> list[Source]:
-        return self._read(lambda connection: read.sources(connection, project_id))
+    def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]:
+        return self._read(lambda connection: read.sources(connection, project_id, since_ms, epochs))
+
+    def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
+        return self._read(lambda connection: read.gaps(connection, project_id, epoch, limit))
+
+    def arrivals(self, project_id: int, after: int | None, filters: Mapping[str, tuple[str, ...]]) -> Arrivals:
+        return self._read(lambda connection: read.arrivals(connection, project_id, after, filters))
 
     def first_at(self, project_id: int) -> int | None:
         return self._read(lambda connection: read.first_at(connection, project_id))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from aicostguard.health import COUNTERS
 from aicostguard.ledger.model import (
@@ -22,6 +22,7 @@ from aicostguard.ledger.model import (
     SMALLEST,
     TIMES,
     UNITS,
+    Arrivals,
     Costs,
     Key,
     Query,
@@ -169,15 +170,11 @@ def _totals(connection: sqlite3.Connection, query: Query) -> dict[str, int]:
 
 
 def receipts(connection: sqlite3.Connection, query: Query) -> list[dict[str, Any]]:
-    where = ["project_id = ?", "at_ms >= ?", "at_ms < ?"]
-    values: list[Any] = [query.project_id, query.since_ms, query.until_ms]
-    for name, wanted in query.filters.items():
-        where.append(f"COALESCE(\"{name}\", '') IN ({', '.join('?' * len(wanted))})")
-        values += wanted
+    wanted, values = _where(query.filters)
     found = connection.execute(
-        f"SELECT {quoted(COLUMNS)} FROM receipts WHERE {' AND '.join(where)} "
+        f"SELECT {quoted(COLUMNS)} FROM receipts WHERE project_id = ? AND at_ms >= ? AND at_ms < ?{wanted} "
         "ORDER BY at_ms DESC, epoch DESC, seq DESC LIMIT ?",
-        [*values, query.limit],
+        [query.project_id, query.since_ms, query.until_ms, *values, query.limit],
     )
     return [_receipt(dict(zip(COLUMNS, row))) for row in found]
 
@@ -193,32 +190,77 @@ def _receipt(row: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def sources(connection: sqlite3.Connection, project_id: int) -> list[Source]:
-    columns = ("epoch", "agent_version", *OF_ENVELOPE, "first_received_ms", "last_received_ms")
-    sums = ("min_seq", "max_seq", "received", "refused", *COUNTERS)
+_SOURCE = (
+    *("epoch", "agent_version", *OF_ENVELOPE, "first_received_ms", "last_received_ms", "max_seq", "received"),
+    *("refused", "missing", "duplicates", "late", "late_max_ms", "clock_adjusted", "offset_ms", "ended", *COUNTERS),
+)
+#: what `Source` calls otherwise
+_RENAMED = {"first_received_ms": "first_ms", "last_received_ms": "last_ms"}
+
+
+def sources(
+    connection: sqlite3.Connection, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()
+) -> list[Source]:
+    where, values = ["project_id = ?", "last_received_ms >= ?"], [project_id, since_ms, *epochs]
+    if epochs:
+        where.append(f"epoch IN ({', '.join('?' * len(epochs))})")
     found = connection.execute(
-        f"SELECT {quoted((*columns, *sums))} FROM epochs WHERE project_id = ? ORDER BY last_received_ms DESC, epoch",
-        (project_id,),
+        f"SELECT {quoted(_SOURCE)} FROM epochs WHERE {' AND '.join(where)} ORDER BY last_received_ms DESC, epoch", values
     )
     out = []
-    for values in found:
-        row = dict(zip((*columns, *sums), values))
-        expected = max(0, row["max_seq"] - row["min_seq"] + 1)
-        out.append(
-            Source(
-                epoch=row["epoch"],
-                agent_version=row["agent_version"],
-                origin={name: row[name] for name in OF_ENVELOPE if row[name]},
-                first_ms=row["first_received_ms"],
-                last_ms=row["last_received_ms"],
-                max_seq=row["max_seq"],
-                received=row["received"],
-                refused=row["refused"],
-                missing=max(0, expected - row["received"] - row["refused"]),
-                counters={name: row[name] for name in COUNTERS},
-            )
-        )
+    for row in found:
+        said = {_RENAMED.get(name, name): value for name, value in zip(_SOURCE, row)}
+        counters = {name: said.pop(name) for name in COUNTERS}
+        origin = {name: value for name in OF_ENVELOPE if (value := said.pop(name))}
+        out.append(Source(origin=origin, counters=counters, **said))
     return out
+
+
+def gaps(connection: sqlite3.Connection, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
+    return connection.execute(
+        "SELECT first_seq, last_seq FROM gaps WHERE project_id = ? AND epoch = ? ORDER BY first_seq LIMIT ?",
+        (project_id, epoch, limit),
+    ).fetchall()
+
+
+#: runs of arrivals looked at, and receipts told of, by one question (the last run is told whole)
+RUNS_AT_ONCE, TOLD_AT_ONCE = 500, 1_000
+
+
+def arrivals(
+    connection: sqlite3.Connection, project_id: int, after: int | None, filters: Mapping[str, tuple[str, ...]]
+) -> Arrivals:
+    connection.execute("BEGIN")
+    try:
+        oldest, newest = connection.execute("SELECT COALESCE(min(id), 1), COALESCE(max(id), 0) FROM arrivals").fetchone()
+        if after is None or after > newest:
+            return Arrivals([], newest, after is not None, False)
+        found = connection.execute(
+            "SELECT id, project_id, epoch, first_seq, last_seq FROM arrivals WHERE id > ? ORDER BY id LIMIT ?",
+            (after, RUNS_AT_ONCE),
+        ).fetchall()
+        wanted, values = _where(filters)
+        out: list[dict[str, Any]] = []
+        last = after
+        for last, of_project, epoch, first_seq, last_seq in found:
+            if of_project == project_id:
+                rows = connection.execute(
+                    f"SELECT {quoted(COLUMNS)} FROM receipts WHERE project_id = ? AND epoch = ? "
+                    f"AND seq BETWEEN ? AND ?{wanted} ORDER BY seq",
+                    (project_id, epoch, first_seq, last_seq, *values),
+                )
+                out += [_receipt(dict(zip(COLUMNS, row))) for row in rows]
+            if len(out) >= TOLD_AT_ONCE:
+                break
+        return Arrivals(out, last, after < oldest - 1, last < newest)
+    finally:
+        connection.execute("COMMIT")
+
+
+def _where(filters: Mapping[str, tuple[str, ...]]) -> tuple[str, list[str]]:
+    """SQL that begins with AND, and its values: only raw receipts that pass."""
+    parts = [f" AND COALESCE(\"{name}\", '') IN ({', '.join('?' * len(wanted))})" for name, wanted in filters.items()]
+    return "".join(parts), [value for wanted in filters.values() for value in wanted]
 
 
 def first_at(connection: sqlite3.Connection, project_id: int) -> int | None:

@@ -185,8 +185,52 @@ _FIRST = (
     INBOX,
 )
 
+# What never came, kept as it happens: asking for it must not read the receipts.
+_GAPS = (
+    """CREATE TABLE gaps (
+    project_id INTEGER NOT NULL,
+    epoch TEXT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    PRIMARY KEY (project_id, epoch, first_seq)
+) STRICT, WITHOUT ROWID""",
+    *(
+        f"ALTER TABLE epochs ADD COLUMN {name} INTEGER NOT NULL DEFAULT {default}"
+        for name, default in (
+            ("missing", 0),
+            ("duplicates", 0),
+            ("late", 0),
+            ("late_max_ms", 0),
+            ("clock_adjusted", 0),
+            ("ended", -1),
+        )
+    ),
+    "ALTER TABLE epochs ADD COLUMN offset_ms INTEGER",
+    "ALTER TABLE epochs ADD COLUMN offset_since_ms INTEGER",
+    """INSERT INTO gaps SELECT project_id, epoch, before + 1, seq - 1 FROM (
+    SELECT project_id, epoch, seq, LAG(seq, 1, -1) OVER (PARTITION BY project_id, epoch ORDER BY seq) AS before FROM (
+        SELECT project_id, epoch, seq FROM receipts WHERE epoch NOT LIKE 'bare:%'
+        UNION ALL SELECT project_id, epoch, seq FROM refusals
+    )
+) WHERE seq > before + 1""",
+    """UPDATE epochs SET missing = (
+    SELECT COALESCE(SUM(last_seq - first_seq + 1), 0) FROM gaps
+    WHERE gaps.project_id = epochs.project_id AND gaps.epoch = epochs.epoch
+)""",
+    "CREATE INDEX epochs_by_time ON epochs (project_id, last_received_ms)",
+    # The order in which receipts came in, for whoever follows them live. One row for each run of a batch, the
+    # oldest forgotten: an index on every receipt would cost each of them, for ever.
+    """CREATE TABLE arrivals (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL,
+    epoch TEXT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL
+) STRICT""",
+)
+
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS)
 VERSION = len(MIGRATIONS)
 
 #: the ledger's mark in the file's header (`PRAGMA application_id`): "AICG"

@@ -12,10 +12,10 @@ import operator
 import sqlite3
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
-from aicostguard.health import COUNTERS
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import MEASURES, OF_ENVELOPE, Added, Batch, Row
 from aicostguard.ledger.rollup import RollUp, Sums, roll_up
+from aicostguard.ledger.sqlite import arrived
 from aicostguard.ledger.store import Prepare
 from aicostguard.receipt import FIELDS
 
@@ -58,23 +58,6 @@ def _add(table: str, measures: tuple[str, ...]) -> str:
     )
 
 
-_EPOCH_COLUMNS = (
-    *("project_id", "epoch", "agent_version", *OF_ENVELOPE, "first_received_ms", "last_received_ms", "last_sent_ms"),
-    *("min_seq", "max_seq", "received", "refused", *COUNTERS),
-)
-# Envelopes may arrive in any order: the counters are those of the one that was sent last, or the larger ones
-# when both say the same time. They only grow within an epoch.
-_EPOCH = (
-    f"INSERT INTO epochs ({quoted(_EPOCH_COLUMNS)}) VALUES ({', '.join('?' * len(_EPOCH_COLUMNS))}) "
-    "ON CONFLICT (project_id, epoch) DO UPDATE SET "
-    "last_received_ms = max(last_received_ms, excluded.last_received_ms), "
-    "last_sent_ms = max(last_sent_ms, excluded.last_sent_ms), "
-    "min_seq = min(min_seq, excluded.min_seq), max_seq = max(max_seq, excluded.max_seq), "
-    "received = received + excluded.received, refused = refused + excluded.refused, "
-    + ", ".join(f"{name} = max({name}, excluded.{name})" for name in COUNTERS)
-)
-
-
 class Ready(NamedTuple):
     """What a batch comes to if all of it is new: rows by the columns they fill, and its sums."""
 
@@ -108,8 +91,9 @@ def apply(connection: sqlite3.Connection, batch: Batch, all_new: Ready | None = 
         sums = all_new.sums
         _add_sums(connection, _add("hourly", sums.measures), batch.project_id, sums.hourly)
         _add_sums(connection, _add("daily", sums.measures), batch.project_id, sums.daily)
+        arrived.remember(connection, batch, fresh)
     if not batch.epoch.startswith("bare:"):
-        _note_epoch(connection, batch, len(fresh), _refuse(connection, batch))
+        arrived.note(connection, batch, fresh, _refuse(connection, batch))
     return Added(len(fresh), len(batch.rows) - len(fresh))
 
 
@@ -180,26 +164,18 @@ def _add_sums(connection: sqlite3.Connection, statement: str, project_id: int, s
     connection.executemany(statement, [(project_id, *key, *amounts) for key, amounts in sorted(sums.items())])
 
 
-def _refuse(connection: sqlite3.Connection, batch: Batch) -> int:
-    """Remember what was refused, so that it is not taken for lost; returns how many are new."""
-    fresh = 0
+def _refuse(connection: sqlite3.Connection, batch: Batch) -> list[int]:
+    """Remember what was refused, so that it is not taken for lost; returns the seqs that are new."""
+    fresh: list[int] = []
     for item in batch.refusals:
-        fresh += connection.execute(
+        new = connection.execute(
             "INSERT INTO refusals (project_id, epoch, seq, received_ms, field, error) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",
             (batch.project_id, batch.epoch, item.seq, batch.received_ms, item.field, item.error),
         ).rowcount
+        if new:
+            fresh.append(item.seq)
     return fresh
-
-
-def _note_epoch(connection: sqlite3.Connection, batch: Batch, received: int, refused: int) -> None:
-    seqs = [row.seq for row in batch.rows] + [item.seq for item in batch.refusals]
-    values = [batch.project_id, batch.epoch, batch.agent_version, *(batch.origin.get(name, "") for name in OF_ENVELOPE)]
-    values += [batch.received_ms, batch.received_ms, batch.sent_ms]
-    # An envelope may bring counters alone: then the bounds stay as they are.
-    values += [min(seqs, default=2**53), max(seqs, default=-1), received, refused]
-    values += [batch.counters.get(name, 0) for name in COUNTERS]
-    connection.execute(_EPOCH, values)
 
 
 def drain(connection: sqlite3.Connection, prepare: Prepare) -> int:
