@@ -14,6 +14,8 @@ from typing import List, Optional, Sequence
 VERBS = {
     "serve": "run the ledger: receive, price and store receipts",
     "costs": "what calls cost, by feature, model, user, day, …",
+    "deliveries": "is everything here? what came of each host beside what it made",
+    "tail": "receipts as they come in",
     "keys": "create, list and revoke keys",
     "backup": "copy the ledger while it is served, and verify the copy",
     "restore": "put a backup in place as the ledger",
@@ -72,6 +74,6 @@ def _plain_help(arguments: List[str]) -> int:
         out.write("aicg: unknown command %r\n" % arguments[0])
     out.write("usage: aicg VERB …\n\n")
     for verb, says in VERBS.items():
-        out.write("  %-10s%s\n" % (verb, says))
+        out.write("  %-12s%s\n" % (verb, says))
     out.write("\nAll but run and diagnose need: pip install 'aicostguard[server]'\n")
     return 0 if asked else 2

@@ -12,13 +12,13 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, keep, table
+from aicostguard.cli import VERBS, ask, follow, keep, options, table
 from aicostguard.ledger import keys as ledger_keys
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import DIMENSIONS, TIMES
 
-_DB_HELP = "The ledger's file. Default: ledger.db in AICG_DATA_DIR, or where your data lives."
+_DB_HELP = options.DB_HELP
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -57,7 +57,7 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(
     help="AI Cost Guard: what your AI calls cost, to the nano-dollar.",
-    epilog="Exit codes: 0 done, 1 error, 2 wrong usage.",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 4 receipts are lost (deliveries).",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Its version.")
@@ -91,9 +91,7 @@ def serve(host: str, port: int, path: str | None, key_file: str | None) -> int:
 @click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), help=f"Rows at most. Default: {query.DEFAULT_LIMIT}.")
 @click.option("--json", "form", flag_value="json", help="Print JSON, as GET /v1/costs gives it.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
-@click.option("--url", help="Ask a running ledger instead of the file. Default: AICG_URL, if it is set.")
-@click.option("--key", help="Key for --url. Default: AICG_KEY, which keeps it out of the shell's history.")
+@options.asks
 def costs(
     form: str | None, where: tuple[str, ...], path: str | None, url: str | None, key: str | None, **given: Any
 ) -> int:
@@ -102,14 +100,8 @@ def costs(
     Calls without a price or without usage are counted below the table: they are in no sum.
     """
     parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
-    for item in where:
-        name, equals, value = item.partition("=")
-        if not equals or name not in DIMENSIONS:
-            known = ", ".join(DIMENSIONS)
-            raise click.BadParameter(f"{item!r}: use NAME=VALUE with one of {known}", param_hint="--where")
-        parameters.setdefault(name, []).append(value)
-    if path and url:
-        raise click.UsageError("--db and --url are two places to ask; give one")
+    options.filtered(parameters, where, DIMENSIONS)
+    options.one_place(path, url)
     answer = ask.costs(parameters, path, url, key)
     sys.stdout.write(table.FORMS[form or "table"](answer))
     sys.stdout.flush()
@@ -117,6 +109,10 @@ def costs(
 
 
 costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
+
+
+_group.add_command(follow.deliveries)
+_group.add_command(follow.tail)
 
 
 @_group.group(short_help=VERBS["keys"])

@@ -11,10 +11,10 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from aicostguard import config, ledger
-from aicostguard.ledger import query
+from aicostguard.ledger import deliveries, query
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.sqlite import SqliteStore
 
@@ -51,22 +51,73 @@ def opened(path: str | None, *, create: bool = False) -> Iterator[SqliteStore]:
         store.close()
 
 
-def costs(parameters: Parameters, path: str | None, url: str | None, key: str | None) -> Answer:
-    """Ask for costs: `path` before `url` before AICG_URL before the default file. Raises `LedgerError`."""
+class Unreachable(LedgerError):
+    """No ledger answers there now, or it says that it cannot: worth another try."""
+
+
+class Place(NamedTuple):
+    """Where to ask: the file at `path` (None for the default one), or the ledger at `url` with `key`."""
+
+    path: str | None
+    url: str | None = None
+    key: str = ""
+
+
+def place(path: str | None, url: str | None, key: str | None) -> Place:
+    """`path` before `url` before AICG_URL before the default file. Raises `LedgerError` without a key for a URL."""
     settings = config.load(os.environ)
     if path is None and url is None and settings.url is not None and settings.sqlite_path is None:
         url = settings.url
     if path is not None or url is None:
-        with opened(path) as store:
-            project = store.default_project()
-            body = query.run(store, query.parse(parameters, project, ledger.now_ms()))
-            return Answer(body, store.first_at(project) is None)
+        return Place(path)
     key = key or settings.key
     if not key:
         raise LedgerError("asking over HTTP needs a key: set AICG_KEY or give --key, or ask the file with --db")
-    body = _get(url, key, parameters)
-    empty = body["totals"]["calls"] == 0 and _get(url, key, {"since": ["all"]})["totals"]["calls"] == 0
+    return Place(None, url, key)
+
+
+def costs(parameters: Parameters, path: str | None, url: str | None, key: str | None) -> Answer:
+    """Ask for costs. Raises `LedgerError`."""
+    where = place(path, url, key)
+    if where.url is None:
+        with opened(where.path) as store:
+            project = store.default_project()
+            body = query.run(store, query.parse(parameters, project, ledger.now_ms()))
+            return Answer(body, store.first_at(project) is None)
+    body = get(where, "costs", parameters)
+    empty = body["totals"]["calls"] == 0 and get(where, "costs", {"since": ["all"]})["totals"]["calls"] == 0
     return Answer(body, empty)
+
+
+def books(parameters: Parameters, where: Place) -> dict[str, Any]:
+    """What `GET /v1/deliveries` says. Raises `LedgerError`."""
+    if where.url is not None:
+        return get(where, "deliveries", parameters)
+    with opened(where.path) as store:
+        asked = deliveries.parse(parameters, store.default_project(), ledger.now_ms())
+        return deliveries.run(store, asked, ledger.now_ms())
+
+
+#: (name of a question, its parameters) → the answer
+Asker = Callable[[str, Parameters], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def following(where: Place) -> Iterator[Asker]:
+    """Ask `receipts` and `arrivals` again and again: the file stays open in between."""
+    if where.url is not None:
+        yield lambda name, parameters: get(where, name, parameters)
+        return
+    with opened(where.path) as store:
+        project = store.default_project()
+
+        def ask(name: str, parameters: Parameters) -> dict[str, Any]:
+            ledger.drain(store)
+            if name == "arrivals":
+                return query.arrivals(store, parameters, project)
+            return query.receipts(store, parameters, project, ledger.now_ms())
+
+        yield ask
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -74,12 +125,18 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """No redirect is followed: a key is sent to the address that was given, and to no other."""
 
 
-def _get(url: str, key: str, parameters: Parameters) -> dict[str, Any]:
+#: question → a key that every answer to it has
+_KNOWN_BY = {"costs": "totals", "deliveries": "totals", "receipts": "receipts", "arrivals": "cursor"}
+
+
+def get(where: Place, name: str, parameters: Parameters) -> dict[str, Any]:
+    """What `GET /v1/NAME` says. Raises `Unreachable`, `Refused` for a wrong parameter, else `LedgerError`."""
+    url = where.url or ""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise LedgerError(f"{url!r} is no address of a ledger; use http(s)://host[:port]")
-    full = f"{url.rstrip('/')}/v1/costs?{urllib.parse.urlencode(parameters, doseq=True)}"
-    request = urllib.request.Request(full, headers={"Authorization": f"Bearer {key}"})
+    full = f"{url.rstrip('/')}/v1/{name}?{urllib.parse.urlencode(parameters, doseq=True)}"
+    request = urllib.request.Request(full, headers={"Authorization": f"Bearer {where.key}"})
     handlers: list[Any] = [_NoRedirect()]
     if parts.hostname in config.LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
@@ -90,8 +147,8 @@ def _get(url: str, key: str, parameters: Parameters) -> dict[str, Any]:
         raise _refused(url, error) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise LedgerError(f"no ledger answers at {url} ({reason}); is `aicg serve` running?") from None
-    if not isinstance(body, dict) or "totals" not in body:
+        raise Unreachable(f"no ledger answers at {url} ({reason}); is `aicg serve` running?") from None
+    if not isinstance(body, dict) or _KNOWN_BY[name] not in body:
         raise LedgerError(f"{url} answers, but not as a ledger does")
     return body
 
@@ -104,4 +161,4 @@ def _refused(url: str, error: urllib.error.HTTPError) -> LedgerError:
         text, field = f"HTTP {error.code}", ""
     if error.code == 422:
         return Refused(422, text, field)
-    return LedgerError(f"{url}: {text}")
+    return (Unreachable if error.code >= 500 else LedgerError)(f"{url}: {text}")

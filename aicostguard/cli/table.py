@@ -57,7 +57,7 @@ def show(answer: Answer) -> str:
     for place, name in enumerate(groups):
         table.add_column(name, "total" if place == 0 else "", overflow="fold")
     totals = body["totals"]
-    for heading, text in (("cost", _money(totals)), *((says, _count(totals[n])) for n, says in _COLUMNS.items())):
+    for heading, text in (("cost", _money(totals)), *((says, count(totals[n])) for n, says in _COLUMNS.items())):
         table.add_column(heading, text, justify="right", no_wrap=True)
     for row in body["rows"]:
         names = [Text("-" if row[name] is None else str(row[name])) for name in groups]
@@ -66,7 +66,7 @@ def show(answer: Answer) -> str:
     if other:
         names = [Text(f"({other['groups']} more)"), *(Text("") for _ in groups[1:])]
         table.add_row(*names, *_cells(other), style="dim")
-    lines = [_drawn(table), _period(body)]
+    lines = [drawn(table), _period(body)]
     for name, says in _NOTES.items():
         if totals[name]:
             lines.append("! " + says.format(n=_calls(totals[name])) + "\n")
@@ -74,7 +74,7 @@ def show(answer: Answer) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [_money(row), *(_count(row[name]) for name in _COLUMNS)]
+    return [_money(row), *(count(row[name]) for name in _COLUMNS)]
 
 
 def _money(row: Mapping[str, Any]) -> str:
@@ -90,7 +90,7 @@ def _money(row: Mapping[str, Any]) -> str:
     return f"{bound}${whole:,}.{part:06d}"
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
     return f"{number:,}"
 
 
@@ -102,7 +102,7 @@ def _period(body: Mapping[str, Any]) -> str:
     return f"\n{body['since']} to {body['until']}, {body['tz']}\n"
 
 
-def _drawn(table: Table) -> str:
+def drawn(table: Table) -> str:
     terminal = sys.stdout.isatty()
     out = io.StringIO()
     # Into a file or a pipe nothing is cut to the width of a screen.
@@ -154,7 +154,7 @@ def keys(found: Sequence[Key]) -> str:
         state = "in force" if key.revoked_ms is None else f"revoked {_when(key.revoked_ms)}"
         cells = (key.shown[:9] + "•" * 4, key.name, " ".join(key.scopes), _when(key.created_ms), state)
         table.add_row(*(Text(cell) for cell in cells))
-    return _drawn(table)
+    return drawn(table)
 
 
 def _when(at_ms: int) -> str:

@@ -94,7 +94,7 @@ _ENVELOPE = _object(
         "seq": {
             "type": "array",
             "items": _COUNT,
-            "description": "Number of each receipt within the epoch, from 0 and without a hole: a hole is a lost receipt.",
+            "description": "Number of each receipt within the epoch, from 0; one left out is taken for lost.",
         },
         "at": {"type": "array", "items": _COUNT, "description": "The sender's clock when each call was made."},
         "receipts": {"type": "array", "maxItems": 5000, "items": _RECEIPT},

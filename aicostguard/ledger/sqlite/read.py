@@ -205,7 +205,8 @@ def sources(
     if epochs:
         where.append(f"epoch IN ({', '.join('?' * len(epochs))})")
     found = connection.execute(
-        f"SELECT {quoted(_SOURCE)} FROM epochs WHERE {' AND '.join(where)} ORDER BY last_received_ms DESC, epoch", values
+        f"SELECT {quoted(_SOURCE)} FROM epochs WHERE {' AND '.join(where)} ORDER BY last_received_ms DESC, epoch",
+        values,
     )
     out = []
     for row in found:
@@ -232,7 +233,9 @@ def arrivals(
 ) -> Arrivals:
     connection.execute("BEGIN")
     try:
-        oldest, newest = connection.execute("SELECT COALESCE(min(id), 1), COALESCE(max(id), 0) FROM arrivals").fetchone()
+        oldest, newest = connection.execute(
+            "SELECT COALESCE(min(id), 1), COALESCE(max(id), 0) FROM arrivals"
+        ).fetchone()
         if after is None or after > newest:
             return Arrivals([], newest, after is not None, False)
         found = connection.execute(
@@ -242,7 +245,8 @@ def arrivals(
         wanted, values = _where(filters)
         out: list[dict[str, Any]] = []
         last = after
-        for last, of_project, epoch, first_seq, last_seq in found:
+        for number, of_project, epoch, first_seq, last_seq in found:
+            last = number
             if of_project == project_id:
                 rows = connection.execute(
                     f"SELECT {quoted(COLUMNS)} FROM receipts WHERE project_id = ? AND epoch = ? "

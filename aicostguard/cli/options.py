@@ -1,0 +1,40 @@
+"""Options that several verbs share.
+
+Owns their names, help and refusals, so that `--db`, `--url`, `--key` and `--where` mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Sequence, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DB_HELP = "The ledger's file. Default: ledger.db in AICG_DATA_DIR, or where your data lives."
+
+
+def asks(command: F) -> F:
+    """`--db`, `--url` and `--key`: which ledger is asked."""
+    for option in (
+        click.option("--key", help="Key for --url. Default: AICG_KEY, which keeps it out of the shell's history."),
+        click.option("--url", help="Ask a running ledger instead of the file. Default: AICG_URL, if it is set."),
+        click.option("--db", "path", type=click.Path(dir_okay=False), help=DB_HELP),
+    ):
+        command = option(command)
+    return command
+
+
+def one_place(path: str | None, url: str | None) -> None:
+    if path and url:
+        raise click.UsageError("--db and --url are two places to ask; give one")
+
+
+def filtered(parameters: dict[str, list[str]], where: Sequence[str], names: Iterable[str]) -> None:
+    """Add the filters of `--where NAME=VALUE` to the parameters of a question."""
+    for item in where:
+        name, equals, value = item.partition("=")
+        if not equals or name not in names:
+            known = ", ".join(names)
+            raise click.BadParameter(f"{item!r}: use NAME=VALUE with one of {known}", param_hint="--where")
+        parameters.setdefault(name, []).append(value)
