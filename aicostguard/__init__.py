@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from aicostguard.auto import flush, shutdown, stats, uninstrument
     from aicostguard.context import agent, feature, labels, session
+    from aicostguard.delivery.invocation import flush_on_return
 
 _HOMES = {
     "agent": "aicostguard.context",
@@ -20,12 +21,24 @@ _HOMES = {
     "labels": "aicostguard.context",
     "session": "aicostguard.context",
     "flush": "aicostguard.auto",
+    "flush_on_return": "aicostguard.delivery.invocation",
     "shutdown": "aicostguard.auto",
     "stats": "aicostguard.auto",
     "uninstrument": "aicostguard.auto",
 }
 
-__all__ = ["__version__", "agent", "feature", "flush", "labels", "session", "shutdown", "stats", "uninstrument"]
+__all__ = [
+    "__version__",
+    "agent",
+    "feature",
+    "flush",
+    "flush_on_return",
+    "labels",
+    "session",
+    "shutdown",
+    "stats",
+    "uninstrument",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """What a call inherits: the labels set around it, the logical call it belongs to, the send it runs inside.
 
-Owns five context variables and keeps them apart.
+Owns six context variables and keeps them apart.
 
 * `scope`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
 * `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
@@ -10,6 +10,7 @@ Owns five context variables and keeps them apart.
   sets it too: our traffic is never metered.
 * `origin`: the function that handed work to another task, for where no frame of the user's own is left to be seen.
 * `place`: the route or task under which code runs, the feature where there is no other.
+* `held`: the invocation (`flush_on_return`) that keeps receipts together until its handler returns.
 
 Nothing here uses `ContextVar.reset`: a generator may be closed in another task or context than the one it was
 started in, where a token is refused. The previous value is put back instead.
@@ -32,11 +33,12 @@ inside: ContextVar[Any] = ContextVar("aicostguard_inside", default=False)
 logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", default=None)
 origin: ContextVar[Optional[str]] = ContextVar("aicostguard_origin", default=None)
 place: ContextVar[Optional[str]] = ContextVar("aicostguard_place", default=None)
+held: ContextVar[Any] = ContextVar("aicostguard_held", default=None)
 _scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)
 
-#: values of `_scope`, `logical`, `inside`, `origin`
-Marks = Tuple["Optional[_Frame]", "Optional[Logical]", bool, Optional[str]]
-NO_MARKS: Marks = (None, None, False, None)
+#: values of `_scope`, `logical`, `inside`, `origin`, `held`
+Marks = Tuple["Optional[_Frame]", "Optional[Logical]", bool, Optional[str], Any]
+NO_MARKS: Marks = (None, None, False, None, None)
 
 
 class Logical:
@@ -76,12 +78,12 @@ def current() -> Mapping[str, Any]:
 
 def marks() -> Marks:
     """All that is in force here, to be `put` around a piece of work elsewhere."""
-    return _scope.get(), logical.get(), inside.get(), origin.get()
+    return _scope.get(), logical.get(), inside.get(), origin.get(), held.get()
 
 
 def lasting_marks() -> Marks:
     """What may stay in force in a thread that outlives this call: what belongs to the call itself may not."""
-    return _scope.get(), None, False, origin.get()
+    return _scope.get(), None, False, origin.get(), held.get()
 
 
 def put(values: Marks) -> None:
@@ -90,6 +92,7 @@ def put(values: Marks) -> None:
     logical.set(values[1])
     inside.set(values[2])
     origin.set(values[3])
+    held.set(values[4])
 
 
 class Scope:

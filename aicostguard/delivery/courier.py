@@ -110,15 +110,18 @@ class Courier:
         """A batch of these entries."""
         return envelope.build(self.head(), entries, self.settings.receipt == "core")
 
-    def carry(self, batch: Batch, force: bool = False) -> str:
-        """Deliver a batch, or keep it. `force` skips our own backoff, never a pause the ledger asked for."""
+    def carry(self, batch: Batch, force: bool = False, seconds: Optional[float] = None) -> str:
+        """Deliver a batch, or keep it. `force` skips our own backoff, never a pause the ledger asked for.
+
+        An exchange takes `seconds` at most, where fewer than usual are given.
+        """
         result, work = TAKEN, [batch]
         while work:
             part = work.pop()
             if self.may_send(force):
                 self._inflight[id(part)] = part
                 try:
-                    result = self.settle(part, self._post(part), work, result)
+                    result = self.settle(part, self._post(part, seconds), work, result)
                 except BaseException as error:
                     if not isinstance(error, Exception):  # this thread ends; what it holds is for the next one
                         for rest in work + [part]:
@@ -131,7 +134,7 @@ class Courier:
             force = False
         return result
 
-    async def acarry(self, batch: Batch, post: Callable[[bytes, float], Any]) -> str:
+    async def acarry(self, batch: Batch, post: Callable[[bytes, float], Any], seconds: Optional[float] = None) -> str:
         """The same, awaiting `post`. Cancelled, the batch is back in the queue before the cancellation goes on."""
         result, work = TAKEN, [batch]
         while work:
@@ -139,7 +142,7 @@ class Courier:
             if self.may_send(False):
                 self._inflight[id(part)] = part
                 try:
-                    answer = await post(self.stamped(part), self.time_limit())
+                    answer = await post(self.stamped(part), self.time_limit(seconds))
                 except BaseException:
                     for rest in work + [part]:
                         self._put_back(rest)
@@ -151,9 +154,9 @@ class Courier:
                 result = self.keep(part)
         return result
 
-    def _post(self, batch: Batch) -> Reply:
+    def _post(self, batch: Batch, seconds: Optional[float] = None) -> Reply:
         try:
-            answer: Reply = self.transport.post(self.stamped(batch), self.time_limit())
+            answer: Reply = self.transport.post(self.stamped(batch), self.time_limit(seconds))
         except Exception as error:  # ours: nobody has the batch, so it is kept like one that met a dead ledger
             our_health.fault("courier.post", error)
             answer = Reply(reply.LOST, detail=type(error).__name__)
@@ -167,9 +170,10 @@ class Courier:
         """The envelope of this attempt."""
         return batch.render(int(time.time() * 1000))
 
-    def time_limit(self) -> float:
+    def time_limit(self, seconds: Optional[float] = None) -> float:
         """Monotonic seconds by which an exchange that starts now has to end."""
-        limit = time.monotonic() + (INLINE_SECONDS if self.settings.inline else EXCHANGE_SECONDS)
+        usual = INLINE_SECONDS if self.settings.inline else EXCHANGE_SECONDS
+        limit = time.monotonic() + (usual if seconds is None else min(seconds, usual))
         return limit if self.deadline is None else min(limit, self.deadline)
 
     def settle(self, batch: Batch, answer: Reply, work: List[Batch], result: str) -> str:

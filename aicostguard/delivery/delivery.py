@@ -13,8 +13,9 @@ import os
 import sys
 import time
 import weakref
-from typing import Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set
 
+from aicostguard import context
 from aicostguard import health as our_health
 from aicostguard.config import Settings
 from aicostguard.delivery import hosts
@@ -27,6 +28,9 @@ from aicostguard.delivery.threads import get_ident, imports, start_thread, subin
 from aicostguard.delivery.worker import Request, Worker
 from aicostguard.health import health
 from aicostguard.receipt import Receipt
+
+if TYPE_CHECKING:
+    from aicostguard.delivery.invocation import Held
 
 #: seconds that the end of the program may take for us, that a flush may take by default, and a look at the worker
 EXIT_SECONDS, FLUSH_SECONDS, LOOK = 1.6, 10.0, 0.1
@@ -75,6 +79,8 @@ class Delivery:
         self._followed = False
         self._dropped = 0
         self._pid = os.getpid()
+        #: invocations that keep receipts of ours until their handlers return
+        self.holding: Set[Held] = set()
 
     def submit(self, receipt: Receipt) -> None:
         """Take a receipt: never raises, never blocks in background mode; in inline mode it POSTs before it returns."""
@@ -86,10 +92,13 @@ class Delivery:
                 if written is None:
                     return
                 entry = written
-            if self.inline or self._exiting:
-                self._send_here([entry])
+            entries = self._held(entry)
+            if not entries:
                 return
-            courier.put((entry,))
+            if self.inline or self._exiting:
+                self._send_here(entries)
+                return
+            courier.put(entries)
             if self._worker is None or not self._worker.alive:
                 self._start()
             elif len(self._queue) >= SPILL_AT and not self._spilling:
@@ -108,8 +117,10 @@ class Delivery:
                 self.submit(receipt)
             return
         try:
-            await inline.asend(self._courier, [self._stamp(receipt) for receipt in receipts])
-            self._tick()
+            entries = [entry for receipt in receipts for entry in self._held(self._stamp(receipt))]
+            if entries:
+                await inline.asend(self._courier, entries)
+                self._tick()
         except Exception as error:
             our_health.fault("delivery.asubmit", error)
 
@@ -119,6 +130,51 @@ class Delivery:
             _forked()
         health.count("generated")
         return next(self._seq), int(time.time() * 1000), receipt
+
+    def _held(self, entry: Entry) -> Sequence[Entry]:
+        """What is to be delivered now: nothing where an invocation keeps it until its handler returns."""
+        held = context.held.get()
+        return (entry,) if held is None or self._exiting else held.take(self, entry)
+
+    def deliver(self, entries: Sequence[Entry], seconds: float) -> None:
+        """Deliver what an invocation has kept, on this thread, in `seconds` at most."""
+        from aicostguard.delivery import inline
+
+        try:
+            if self._exiting:
+                self._send_here(entries)
+                return
+            inline.send(self._courier, entries, seconds=seconds, alone=not self.inline)
+            self._tick()
+        except Exception as error:
+            our_health.fault("delivery.deliver", error)
+
+    async def adeliver(self, entries: Sequence[Entry], seconds: float) -> None:
+        """The same, awaited where an asyncio loop runs."""
+        from aicostguard.delivery import inline
+
+        if not inline.running_loop():
+            self.deliver(entries, seconds)
+            return
+        try:
+            await inline.asend(self._courier, entries, seconds=seconds, alone=not self.inline)
+            self._tick()
+        except Exception as error:
+            our_health.fault("delivery.adeliver", error)
+
+    def hand_over(self, entries: Sequence[Entry]) -> None:
+        """Take back what an invocation has kept and cannot wait for."""
+        try:
+            self._courier.put(entries)
+            if not self.inline:
+                self._start()
+        except Exception as error:
+            our_health.fault("delivery.hand_over", error)
+
+    def _release(self) -> None:
+        """What invocations keep is delivered with the rest."""
+        for held in list(self.holding):
+            self._courier.put(held.drain())
 
     def _start(self) -> Optional[Worker]:
         """The running worker, started when there is none; None when the interpreter starts no more threads."""
@@ -230,6 +286,7 @@ class Delivery:
 
     def _finish(self, request: Request, seconds: float) -> bool:
         """Have the worker serve a request, or do it here when there is none. True when nothing is left to deliver."""
+        self._release()
         if self._worker is None and self._courier.clear():
             done = True
         elif self.inline or (self._worker is None and self._exiting):

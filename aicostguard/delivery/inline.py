@@ -23,10 +23,17 @@ T = TypeVar("T")
 _busy: Set[int] = set()
 
 
-def send(courier: Courier, entries: Sequence[Entry] = (), force: bool = False) -> None:
+def send(
+    courier: Courier,
+    entries: Sequence[Entry] = (),
+    force: bool = False,
+    seconds: Optional[float] = None,
+    alone: bool = False,
+) -> None:
     """Deliver `entries` and what earlier calls had to leave in the queue, then, if it works, one batch of the spool.
 
     The entries do not go through the queue: another thread would take them, and we would return before they are out.
+    `alone`: only these, because a worker looks after the rest; an exchange takes `seconds` at most.
     """
     thread = threading.get_ident()
     if thread in _busy:
@@ -37,9 +44,9 @@ def send(courier: Courier, entries: Sequence[Entry] = (), force: bool = False) -
     inside.set(True)  # our own traffic is never metered
     try:
         _prepared(Courier.head, courier, entries)
-        batch: Optional[Batch] = _first(courier, entries)
+        batch: Optional[Batch] = _first(courier, entries, alone)
         while batch is not None:
-            if batch.seq and courier.carry(batch, force) == BACK:
+            if (batch.seq and courier.carry(batch, force, seconds) == BACK) or alone:
                 return
             force = False
             batch = courier.next_batch()
@@ -52,15 +59,17 @@ def send(courier: Courier, entries: Sequence[Entry] = (), force: bool = False) -
         _busy.discard(thread)
 
 
-async def asend(courier: Courier, entries: Sequence[Entry]) -> None:
+async def asend(
+    courier: Courier, entries: Sequence[Entry], seconds: Optional[float] = None, alone: bool = False
+) -> None:
     """The same, awaited, without the spool. Call it inside a running asyncio loop."""
     before = inside.get()
     inside.set(True)
     try:
         post = _prepared(_poster, courier, entries)
-        batch: Optional[Batch] = _first(courier, entries)
+        batch: Optional[Batch] = _first(courier, entries, alone)
         while batch is not None:
-            if batch.seq and await courier.acarry(batch, post) != TAKEN:
+            if (batch.seq and await courier.acarry(batch, post, seconds) != TAKEN) or alone:
                 return
             batch = courier.next_batch()
     except Exception as error:
@@ -74,9 +83,10 @@ def forked() -> None:
     _busy.clear()
 
 
-def _first(courier: Courier, entries: Sequence[Entry]) -> Batch:
-    """The batch of these entries and of what waits in the queue."""
-    return courier.batch(courier.queue.take(BATCH - 1) + list(entries))
+def _first(courier: Courier, entries: Sequence[Entry], alone: bool) -> Batch:
+    """The batch of these entries and, unless they go `alone`, of what waits in the queue."""
+    waiting = [] if alone else courier.queue.take(max(0, BATCH - len(entries)))
+    return courier.batch(waiting + list(entries))
 
 
 def _prepared(prepare: Callable[[Courier], T], courier: Courier, entries: Sequence[Entry]) -> T:
