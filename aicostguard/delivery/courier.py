@@ -27,6 +27,8 @@ from aicostguard.health import health
 EXCHANGE_SECONDS, INLINE_SECONDS = 10.0, 5.0
 #: seconds that a program which ends may spend on what earlier ones left in the spool, when the ledger answers
 LEFTOVERS_SECONDS = 0.5
+#: seconds that a program which ends may spend on telling so
+FAREWELL_SECONDS = 0.5
 
 #: what became of a batch
 TAKEN, KEPT, BACK = "taken", "kept", "back"
@@ -49,6 +51,10 @@ class Courier:
         #: True while we shut down: what cannot be delivered now cannot wait in memory
         self.closing = False
         self.keeper = Keeper(settings, self.head)
+        #: True once no further receipt is expected: the last batch says so
+        self.ending = False
+        #: how many receipts there were when the ledger took that word, -1 before, and whether we have asked it to
+        self._ended_at, self._said_farewell = -1, False
         self._inflight: Dict[int, Batch] = {}
         self._transport: Any = None
         self._head: Optional[Dict[str, Any]] = None
@@ -108,7 +114,8 @@ class Courier:
 
     def batch(self, entries: Sequence[Entry]) -> Batch:
         """A batch of these entries."""
-        return envelope.build(self.head(), entries, self.settings.receipt == "core")
+        last = self.ending and not len(self.queue)
+        return envelope.build(self.head(), entries, self.settings.receipt == "core", ended=last)
 
     def carry(self, batch: Batch, force: bool = False, seconds: Optional[float] = None) -> str:
         """Deliver a batch, or keep it. `force` skips our own backoff, never a pause the ledger asked for.
@@ -198,6 +205,8 @@ class Courier:
 
     def _taken(self, batch: Batch, answer: Reply) -> None:
         self.link.up()
+        if "ended" in batch.head and batch.epoch == self.epoch:
+            self._ended_at = batch.head["counters"]["generated"]
         self._leaves(batch, "sent")
         if answer.refused:
             health.note("refused", answer.refused)
@@ -330,6 +339,26 @@ class Courier:
                 pass
 
     # The end.
+
+    def farewell(self) -> None:
+        """Tell the ledger that this process has ended, unless the last batch did: it then knows what is missing.
+
+        Only where it costs one small exchange: the ledger answers, and has receipts of ours. What comes of it changes
+        nothing.
+        """
+        said = self._said_farewell or self._ended_at == health.counters["generated"]
+        if said or self.link.state != "up" or not health.counters["sent"] or len(self.queue) or self._inflight:
+            return
+        self._said_farewell = True
+        answer = self._post(envelope.build(self.head(), (), False, ended=True), FAREWELL_SECONDS)
+        if answer.kind == reply.TAKEN:
+            self._ended_at = health.counters["generated"]
+
+    def going_on(self) -> None:
+        """After a shutdown that was not the end of the program: there may be more."""
+        self.closing = False
+        self.ending = self.leaving
+        self._said_farewell = False
 
     def evacuate(self) -> None:
         """Write everything that is in memory, also what another thread is sending, to the spool."""

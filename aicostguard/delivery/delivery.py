@@ -331,10 +331,12 @@ class Delivery:
     def _shut(self, seconds: float, force: bool) -> bool:
         courier = self._courier
         courier.deadline = time.monotonic() + seconds * 0.9  # leaves time to write down what was not taken
+        courier.ending = True
         wait = EXIT_WHEN_DOWN if not force and courier.link.state == "down" else seconds
         used = self._worker is not None
         try:
             delivered = self._finish(Request(stop=True, force=force), wait)
+            courier.farewell()
             courier.evacuate()
             courier.close()
             if not self.settings.serverless and (used or _worth_telling()):
@@ -342,7 +344,7 @@ class Delivery:
         finally:
             self._worker = None
             courier.deadline = None
-            courier.closing = False
+            courier.going_on()
         return delivered
 
     def _leave(self) -> None:

@@ -94,8 +94,11 @@ def encoded(receipt: Receipt, core_only: bool) -> bytes:
     return encode(core(receipt) if core_only else receipt)
 
 
-def build(fixed: Mapping[str, Any], entries: Sequence[Entry], core_only: bool) -> Batch:
-    """A batch of queue entries, with the counters as they are now. A receipt that cannot be encoded is dropped."""
+def build(fixed: Mapping[str, Any], entries: Sequence[Entry], core_only: bool, ended: bool = False) -> Batch:
+    """A batch of queue entries, with the counters as they are now. A receipt that cannot be encoded is dropped.
+
+    `ended`: this process makes no further receipt, so `generated` is how many there are.
+    """
     rows: List[Tuple[int, int, bytes]] = []
     for seq, at, receipt in entries:
         try:
@@ -103,9 +106,11 @@ def build(fixed: Mapping[str, Any], entries: Sequence[Entry], core_only: bool) -
         except Exception as error:
             health.count("dropped")
             health.fault("envelope.build", error)
-    counters = health.snapshot()["counters"]
+    head = dict(fixed, counters=health.snapshot()["counters"])
+    if ended:
+        head["ended"] = True
     return Batch(
-        dict(fixed, counters=counters),
+        head,
         tuple(row[0] for row in rows),
         tuple(row[1] for row in rows),
         tuple(row[2] for row in rows),

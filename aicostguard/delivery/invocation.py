@@ -47,9 +47,15 @@ class Held:
         self._delivery = delivery
         delivery.holding.add(self)
         self._entries.append(entry)
+        if not self._full():
+            return ()
+        delivery.holding.discard(self)
+        return self.drain()
+
+    def _full(self) -> bool:
         # Closed meanwhile: whoever finds the entry delivers it. And a handler that never returns must not fill the
         # memory: a whole batch goes at once.
-        return () if self.open and len(self._entries) < BATCH else self.drain()
+        return not self.open or len(self._entries) >= BATCH
 
     def drain(self) -> Sequence[Entry]:
         """Everything that is here, taken out: each entry goes to one caller."""

@@ -134,6 +134,7 @@ class Worker:
         courier.deliver_all(request.force)
         request.ok = courier.clear()
         if request.stop:
+            courier.farewell()
             courier.close()  # what is left is written down by whoever asked, who may have gone on without us
         self._due = None
         self.status.tick()

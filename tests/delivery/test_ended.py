@@ -1,0 +1,90 @@
+"""The last word of a process: `ended`, with the last batch or in one small POST of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+import pytest
+
+from aicostguard.delivery import Delivery
+from tests.delivery.conftest import receipt
+from tests.delivery.fake_ledger import Answer, FakeLedger, free_port
+
+Deliver = Callable[..., Delivery]
+
+
+def _said(ledger: FakeLedger) -> List[Dict[str, Any]]:
+    """Each POST: how many receipts it brought, whether it was the last word, how many there were by then."""
+    envelopes = [seen.envelope for seen in ledger.seen if seen.envelope is not None]
+    return [
+        {"receipts": len(one["receipts"]), "ended": one.get("ended"), "generated": one["counters"]["generated"]}
+        for one in envelopes
+    ]
+
+
+def _word(receipts: int, ended: Optional[bool], generated: int) -> Dict[str, Any]:
+    return {"receipts": receipts, "ended": ended, "generated": generated}
+
+
+@pytest.mark.ids("E8", "Z4")
+def test_the_last_batch_says_that_it_is_the_last(deliver: Deliver) -> None:
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url)
+        for n in range(3):
+            delivery.submit(receipt("m%d" % n))
+        assert delivery.shutdown(5)
+        assert _said(ledger) == [_word(3, True, 3)]
+
+
+@pytest.mark.ids("E8", "Z4")
+@pytest.mark.parametrize("mode", ["inline", "background"])
+def test_what_was_delivered_before_is_closed_by_one_small_post(deliver: Deliver, mode: str) -> None:
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url, MODE=mode)
+        delivery.submit(receipt("a"))
+        assert delivery.flush(5)
+        assert delivery.shutdown(5)
+        assert _said(ledger) == [_word(1, None, 1), _word(0, True, 1)]
+        assert delivery.shutdown(5) and len(ledger.seen) == 2  # said once
+
+
+def test_who_never_sent_anything_says_nothing(deliver: Deliver) -> None:
+    with FakeLedger() as ledger:
+        assert deliver(ledger.url).shutdown(5) and not ledger.seen and not ledger.connections
+
+
+def test_who_goes_on_after_a_shutdown_takes_its_word_back(deliver: Deliver) -> None:
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url)
+        for name in ("a", "b"):
+            delivery.submit(receipt(name))
+            assert delivery.shutdown(5)
+        delivery.submit(receipt("c"))
+        assert delivery.flush(5)
+        assert _said(ledger) == [_word(1, True, 1), _word(1, True, 2), _word(1, None, 3)]
+
+
+@pytest.mark.ids("E4")
+@pytest.mark.parametrize("answer", [Answer(delay=3.0), Answer(500), Answer(drop=True)], ids=["hangs", "500", "drops"])
+def test_the_last_word_is_no_receipt_that_must_arrive(deliver: Deliver, answer: Answer) -> None:
+    with FakeLedger(Answer(), answer, then=answer) as ledger:
+        delivery = deliver(ledger.url)
+        delivery.submit(receipt("a"))
+        assert delivery.flush(5)
+        began = time.monotonic()
+        assert delivery.shutdown(5)  # all receipts were delivered
+        assert time.monotonic() - began < 1.5
+        assert delivery.stats()["spool"]["pending"] == 0 and delivery.stats()["queue"] == 0
+
+
+def test_a_ledger_that_is_down_is_not_told(deliver: Deliver) -> None:
+    delivery = deliver("http://127.0.0.1:%d" % free_port())
+    delivery.submit(receipt("a"))
+    delivery.flush(1)
+    asked = []
+    post = delivery._courier.transport.post
+    delivery._courier.transport.post = lambda *args: asked.append(args) or post(*args)
+    delivery._courier.link._close("down", 60.0)
+    delivery._leave()
+    assert all(b'"receipts":[]' not in body for body, _ in asked)
