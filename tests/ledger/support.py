@@ -119,12 +119,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(store: SqliteStore, **more: Any) -> Iterator[Server]:
-    """A server in a thread of this process, over `store`."""
+def serving(store: SqliteStore, port: int = 0, **more: Any) -> Iterator[Server]:
+    """A server in a thread of this process, over `store`; `port` 0 takes a free one."""
     store.add_key(KEY, "test", tuple(keys.SCOPES), store.default_project(), NOW)
     more.setdefault("price", price)
     server = server_for(create_app(store=store, **more))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
