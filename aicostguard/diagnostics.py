@@ -1,8 +1,9 @@
 """`aicg-diagnose` and `python -m aicostguard.diagnostics`: is every call counted, and does every receipt arrive?
 
 Owns the report: what is installed and hooked, the settings, whether the ledger answers, and what the processes
-on this machine say of themselves in their status files. Changes nothing, sends no receipt and no key, and shows
-no text of a request. If it is wrong, a user trusts numbers that are not complete.
+on this machine say of themselves in their status files beside what the ledger has of them. Changes nothing, sends no
+receipt, gives the key to the ledger alone, and shows no text of a request. If it is wrong, a user trusts numbers that
+are not complete.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from aicostguard import config
+from aicostguard import compared, config
 from aicostguard.config import Settings
 
 WIDTH = 45
@@ -20,13 +21,15 @@ WIDTH = 45
 SHOWN = 8
 
 HELP = """\
-Shows which AI libraries are hooked, the settings, whether the ledger answers, and what running programs report.
+Shows which AI libraries are hooked, the settings, whether the ledger answers, and what running programs report
+beside what the ledger has of them.
 
 exit status:
   0  everything is in order
   1  something needs a person: no AICG_URL, no AICG_KEY, AICG_DISABLED, a setting that is wrong or unknown, the
      ledger unreachable or refusing the key, a hook that failed, and, in a program that runs or ran in the last
-     24 hours for this ledger: faults, dropped receipts, a spool that cannot be written, receipts in quarantine
+     24 hours for this ledger: faults, dropped receipts, a spool that cannot be written, receipts in quarantine,
+     receipts that it made and that are neither here nor in the ledger
   2  wrong usage of this command
 
 Unmetered, unrecognised and usage_missing calls are shown and do not change the exit status.
@@ -92,11 +95,14 @@ def gather(settings: Settings, now: float) -> Dict[str, Any]:
         "config": _config(settings, mine, problems),
         "last_receipt": _last(mine),
         "spool": _spool(settings.state_dir, ours),
-        "workers": [_worker(row, ours) for row in recent],
     }
+    sides = compared.ask(settings, mine) if report["config"]["url_ok"] else {"told": False, "why": "it is not there"}
+    report["ledger"] = {"told": sides["told"], "why": sides["why"]}
+    report["workers"] = [_worker(row, ours, sides, report["spool"]["bytes"]) for row in recent]
     problems.extend("%s: %s" % (row.label, row.text) for row in instruments if row.text.startswith("hook "))
     for row in mine:
         problems.extend(_complaints(row))
+        problems.extend(compared.problem(row, compared.compare(row, sides, report["spool"]["bytes"])))
     if report["spool"]["quarantined_bytes"]:
         problems.append("receipts are in quarantine under %s" % report["spool"]["folder"])
     report["problems"] = problems
@@ -211,11 +217,24 @@ def _spool(state_dir: str, ours: Optional[str]) -> Dict[str, Any]:
     }
 
 
-def _worker(row: Dict[str, Any], ours: Optional[str]) -> Dict[str, Any]:
+def _worker(row: Dict[str, Any], ours: Optional[str], sides: Mapping[str, Any], spool_bytes: int) -> Dict[str, Any]:
     """What is shown of one status file."""
     counters, notes = dict(row.get("counters") or {}), dict(row.get("notes") or {})
     counts = {name: counters.get(name, notes.pop(name, 0)) for name, _ in _COUNTS}
-    keys = ("pid", "alive", "unreadable", "service", "mode", "python", "started_ms", "written_ms", "queue", "spool")
+    keys = (
+        "pid",
+        "epoch",
+        "alive",
+        "ended",
+        "unreadable",
+        "service",
+        "mode",
+        "python",
+        "started_ms",
+        "written_ms",
+        "queue",
+        "spool",
+    )
     shown = {key: row.get(key) for key in keys}
     shown.update(
         counts=counts,
@@ -226,6 +245,7 @@ def _worker(row: Dict[str, Any], ours: Optional[str]) -> Dict[str, Any]:
         last=row.get("last"),
         this_ledger=row.get("destination") == ours,
     )
+    shown["ledger"] = compared.compare(row, sides, spool_bytes) if shown["this_ledger"] else None
     return shown
 
 
@@ -263,6 +283,8 @@ def render(report: Mapping[str, Any]) -> List[str]:
     lines.append("Spool: %d bytes in %d segments, %d in quarantine" % _sizes(spool))
     if spool["other_destinations_bytes"]:
         lines.append("  and %d bytes for another AICG_URL or AICG_KEY" % spool["other_destinations_bytes"])
+    if report["workers"] and not report["ledger"]["told"]:
+        lines.append("What the ledger has of these programs is not known: %s" % report["ledger"]["why"])
     for worker in report["workers"][:SHOWN]:
         lines += [rule, *_worker_lines(worker)]
     if len(report["workers"]) > SHOWN:
@@ -310,6 +332,7 @@ def _worker_lines(worker: Mapping[str, Any]) -> List[str]:
     lines.append("  " + ", ".join("%s %s" % (name, worker["counts"][name]) for name, _ in _COUNTS))
     waiting = (worker["spool"] or {}).get("pending", 0)
     lines.append("  queue %s, waiting in the spool %s, link %s" % (worker["queue"], waiting, _link(worker["link"])))
+    lines += ["  " + text for text in compared.lines(worker["ledger"], worker["alive"], bool(worker["ended"]))]
     if worker["notes"]:
         lines.append("  " + ", ".join("%s %s" % pair for pair in sorted(worker["notes"].items())))
     lines += ["  ❌ fault %s ×%s" % pair for pair in sorted(worker["faults"].items())]

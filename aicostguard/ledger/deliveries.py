@@ -8,13 +8,12 @@ is not.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, Protocol, Sequence
 
 from aicostguard.ledger import period
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.ingest import CLOCK_SLACK_MS
 from aicostguard.ledger.model import HOUR_MS, OF_ENVELOPE, Source
-from aicostguard.ledger.store import Store
 
 #: a process that was not heard for this long is silent: it has nothing to say, or it is gone
 QUIET_MS = HOUR_MS
@@ -111,7 +110,14 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Asked:
     )
 
 
-def run(store: Store, asked: Asked, now_ms: int) -> dict[str, Any]:
+class Books(Protocol):
+    """What is asked of a store."""
+
+    def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]: ...
+    def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]: ...
+
+
+def run(store: Books, asked: Asked, now_ms: int) -> dict[str, Any]:
     """The answer: `{since, group_by, rows, other, totals}`; what the limit cut off is counted in `other`.
 
     Times are UTC; `late_max_ms` and `clock_offset_ms` are milliseconds.
@@ -206,7 +212,7 @@ def _sums(accounts: Iterable[Account]) -> dict[str, int]:
     return out
 
 
-def _process(store: Store, project_id: int, item: Account) -> dict[str, Any]:
+def _process(store: Books, project_id: int, item: Account) -> dict[str, Any]:
     """What a row says of a single process besides: who it is, its state, and which seqs never came."""
     source = item.source
     found = store.gaps(project_id, source.epoch, MAX_GAPS + 1) if source.missing else []
