@@ -63,7 +63,7 @@ class Place(NamedTuple):
     key: str = ""
 
 
-def place(path: str | None, url: str | None, key: str | None) -> Place:
+def where(path: str | None, url: str | None, key: str | None) -> Place:
     """`path` before `url` before AICG_URL before the default file. Raises `LedgerError` without a key for a URL."""
     settings = config.load(os.environ)
     if path is None and url is None and settings.url is not None and settings.sqlite_path is None:
@@ -78,22 +78,22 @@ def place(path: str | None, url: str | None, key: str | None) -> Place:
 
 def costs(parameters: Parameters, path: str | None, url: str | None, key: str | None) -> Answer:
     """Ask for costs. Raises `LedgerError`."""
-    where = place(path, url, key)
-    if where.url is None:
-        with opened(where.path) as store:
+    at = where(path, url, key)
+    if at.url is None:
+        with opened(at.path) as store:
             project = store.default_project()
             body = query.run(store, query.parse(parameters, project, ledger.now_ms()))
             return Answer(body, store.first_at(project) is None)
-    body = get(where, "costs", parameters)
-    empty = body["totals"]["calls"] == 0 and get(where, "costs", {"since": ["all"]})["totals"]["calls"] == 0
+    body = get(at, "costs", parameters)
+    empty = body["totals"]["calls"] == 0 and get(at, "costs", {"since": ["all"]})["totals"]["calls"] == 0
     return Answer(body, empty)
 
 
-def books(parameters: Parameters, where: Place) -> dict[str, Any]:
+def books(parameters: Parameters, at: Place) -> dict[str, Any]:
     """What `GET /v1/deliveries` says. Raises `LedgerError`."""
-    if where.url is not None:
-        return get(where, "deliveries", parameters)
-    with opened(where.path) as store:
+    if at.url is not None:
+        return get(at, "deliveries", parameters)
+    with opened(at.path) as store:
         asked = deliveries.parse(parameters, store.default_project(), ledger.now_ms())
         return deliveries.run(store, asked, ledger.now_ms())
 
@@ -103,12 +103,12 @@ Asker = Callable[[str, Parameters], dict[str, Any]]
 
 
 @contextlib.contextmanager
-def following(where: Place) -> Iterator[Asker]:
+def following(at: Place) -> Iterator[Asker]:
     """Ask `receipts` and `arrivals` again and again: the file stays open in between."""
-    if where.url is not None:
-        yield lambda name, parameters: get(where, name, parameters)
+    if at.url is not None:
+        yield lambda name, parameters: get(at, name, parameters)
         return
-    with opened(where.path) as store:
+    with opened(at.path) as store:
         project = store.default_project()
 
         def ask(name: str, parameters: Parameters) -> dict[str, Any]:
@@ -129,14 +129,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _KNOWN_BY = {"costs": "totals", "deliveries": "totals", "receipts": "receipts", "arrivals": "cursor"}
 
 
-def get(where: Place, name: str, parameters: Parameters) -> dict[str, Any]:
+def get(at: Place, name: str, parameters: Parameters) -> dict[str, Any]:
     """What `GET /v1/NAME` says. Raises `Unreachable`, `Refused` for a wrong parameter, else `LedgerError`."""
-    url = where.url or ""
+    url = at.url or ""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise LedgerError(f"{url!r} is no address of a ledger; use http(s)://host[:port]")
     full = f"{url.rstrip('/')}/v1/{name}?{urllib.parse.urlencode(parameters, doseq=True)}"
-    request = urllib.request.Request(full, headers={"Authorization": f"Bearer {where.key}"})
+    request = urllib.request.Request(full, headers={"Authorization": f"Bearer {at.key}"})
     handlers: list[Any] = [_NoRedirect()]
     if parts.hostname in config.LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))

@@ -44,7 +44,7 @@ def deliveries(
     parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
     options.filtered(parameters, where, OF_ENVELOPE)
     options.one_place(path, url)
-    answer = ask.books(parameters, ask.place(path, url, key))
+    answer = ask.books(parameters, ask.where(path, url, key))
     sys.stdout.write(json.dumps(answer, indent=2) + "\n" if as_json else shown.books(answer))
     sys.stdout.flush()
     return LOST if answer["totals"]["lost"] or answer["totals"]["known_lost"] else 0
@@ -73,7 +73,7 @@ def tail(
     options.filtered(parameters, where, DIMENSIONS)
     options.one_place(path, url)
     try:
-        with ask.following(ask.place(path, url, key)) as asker:
+        with ask.following(ask.where(path, url, key)) as asker:
             _follow(asker, parameters, last, shown.line_of_json if as_json else shown.line)
     except KeyboardInterrupt:  # how it is meant to end
         pass
