@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aicostguard import ledger
@@ -39,6 +39,7 @@ _BATCHES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.sampled
 
 @pytest.mark.ids("E8", "Z4")
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(batches=[(0, 1, 0), (2, 1, 0), (4, 2, 0), (1, 1, 0)], more=0, dropped=0, hours=0)
 @given(batches=_BATCHES, more=st.integers(0, 30), dropped=st.integers(0, 30), hours=st.integers(0, 2))
 def test_the_books_of_a_process_balance_whatever_comes_in_whatever_order(
     store: SqliteStore, batches: Any, more: int, dropped: int, hours: int
@@ -167,6 +168,26 @@ def test_a_clock_is_judged_by_the_envelope_that_took_least(store: SqliteStore) -
     send(4, ahead=-7_000, way=5, after=3 * HOUR_MS)
     (row,) = books(store, group_by="host")["rows"]
     assert (row["clock_offset_ms"], row["clock_wrong"]) == (-7_005, True)
+
+
+def test_what_is_salvaged_keeps_its_books(store: SqliteStore, tmp_path: Path) -> None:
+    from aicostguard.ledger.sqlite.salvage import salvage
+
+    ended, going = epoch(), epoch()
+    take(store, envelope([receipt()] * 3, first=2, name=ended, counters={"generated": 6}, ended=True))
+    take(store, envelope([receipt(nope=1), receipt()], first=1, name=going, counters={"generated": 3}))
+    take(
+        store, envelope([receipt()] * 2, first=2, name=going, counters={"generated": 6}), received_ms=NOW + 2 * HOUR_MS
+    )
+    names = ("process", "state", "expected", "missing", "lost", "gaps", "clock_wrong", "refused", "received")
+    before = [{name: row[name] for name in names} for row in books(store, group_by="process")["rows"]]
+    other = ledger.open_ledger(str(tmp_path / "other.db"))
+    try:
+        salvage(store.path, other)
+        after = [{name: row[name] for name in names} for row in books(other, group_by="process")["rows"]]
+        assert sorted(after, key=str) == sorted(before, key=str)
+    finally:
+        other.close()
 
 
 def test_hosts_are_added_up_with_trouble_first(store: SqliteStore) -> None:

@@ -41,8 +41,10 @@ _UPSERT = (
             *(f"{name} = min({name}, excluded.{name})" for name in ("first_received_ms", "min_seq")),
             *(f"{name} = {name} + excluded.{name}" for name in ("received", "refused", "missing", "duplicates")),
             *(f"{name} = {name} + excluded.{name}" for name in ("late", "clock_adjusted")),
-            f"offset_ms = CASE WHEN {_ANEW} THEN excluded.offset_ms ELSE max(offset_ms, excluded.offset_ms) END",
-            f"offset_since_ms = CASE WHEN {_ANEW} THEN excluded.offset_since_ms ELSE offset_since_ms END",
+            f"offset_ms = CASE WHEN excluded.offset_ms IS NULL THEN offset_ms WHEN {_ANEW} THEN excluded.offset_ms "
+            "ELSE max(offset_ms, excluded.offset_ms) END",
+            "offset_since_ms = CASE WHEN excluded.offset_ms IS NULL THEN offset_since_ms "
+            f"WHEN {_ANEW} THEN excluded.offset_since_ms ELSE offset_since_ms END",
         ]
     )
 )
@@ -61,7 +63,9 @@ def note(connection: sqlite3.Connection, batch: Batch, fresh: Sequence[Row], ref
     # An envelope may bring counters alone: then the bounds stay as they are.
     values += [min(seqs, default=2**53), max(seqs, default=-1), len(fresh), len(refused)]
     values += [missing, len(batch.rows) - len(fresh), len(late), max(late, default=0)]
-    values += [sum(row.clock_adjusted for row in fresh), batch.sent_ms - batch.received_ms, batch.received_ms]
+    # What is salvaged says nothing of when it was sent.
+    offset = batch.sent_ms - batch.received_ms if batch.sent_ms else None
+    values += [sum(row.clock_adjusted for row in fresh), offset, batch.received_ms]
     values += [generated if batch.ended else -1, *(batch.counters.get(name, 0) for name in COUNTERS)]
     connection.execute(_UPSERT, values)
 

@@ -63,7 +63,8 @@ class _Salvage:
         for table in _AS_THEY_ARE:
             self._table(table)
         for row in self._rows("epochs"):
-            self._add(_of(row, counters={name: row.get(name) or 0 for name in COUNTERS}))
+            counters = {name: row.get(name) or 0 for name in COUNTERS}
+            self._add(_of(row, counters=counters, ended=row.get("ended", -1) >= counters["generated"]))
         for row in self._rows("refusals"):
             self._add(_of(row, refusals=(Refusal(0, row["seq"], row["field"], row["error"]),)))
         for _, rows in itertools.groupby(self._receipts(), key=_from_one_envelope):
