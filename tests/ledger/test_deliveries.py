@@ -188,6 +188,14 @@ def test_what_is_salvaged_keeps_its_books(store: SqliteStore, tmp_path: Path) ->
         assert sorted(after, key=str) == sorted(before, key=str)
     finally:
         other.close()
+    # Of a table that could not be read nothing is left but the receipts: they say nothing of a clock.
+    store._writer.do(lambda connection: connection.execute("DELETE FROM epochs"))
+    bare = ledger.open_ledger(str(tmp_path / "bare.db"))
+    try:
+        salvage(store.path, bare)
+        assert {(row["clock_offset_ms"], row["clock_wrong"]) for row in books(bare)["rows"]} == {(None, False)}
+    finally:
+        bare.close()
 
 
 def test_hosts_are_added_up_with_trouble_first(store: SqliteStore) -> None:
