@@ -46,7 +46,7 @@ class Delivery:
     # No `__dict__`: what hangs on it, locks among them, is not for eventlet to find (see `health.Health`).
     __slots__ = (
         "__weakref__", "settings", "inline", "_exiting", "_seq", "_epoch", "_queue", "_courier", "_status", "_worker",
-        "_spilling", "_followed", "_dropped", "_pid",
+        "_spilling", "_followed", "_dropped", "_pid", "holding",
     )  # fmt: skip
     inline: bool
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from aicostguard.delivery.client import Connection
+from aicostguard.delivery import trust
 from aicostguard.delivery.request import target
+from aicostguard.delivery.sockets import Connection
 
 #: seconds for all of it, bytes of the answer, and processes asked about at most
 SECONDS, MOST_BYTES, MOST = 5.0, 8 << 20, 100
@@ -45,7 +45,7 @@ def ask(url: str, key: str, epochs: Sequence[str]) -> Told:
         return Told(None, "the key cannot be sent in a header")
     try:
         deadline = time.monotonic() + SECONDS
-        connection = Connection(address, ssl.create_default_context() if address.tls else None, deadline)
+        connection = Connection(address, trust.context() if address.tls else None, deadline)
         try:
             answer = connection.exchange(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8"), b"", deadline)
             body = answer.read(MOST_BYTES)
