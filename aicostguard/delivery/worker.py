@@ -60,12 +60,12 @@ class Worker:
             threading.current_thread().name = "aicostguard"
             self.load()
             while request is None or not request.stop:
+                self.courier.keeper.tend()
                 request = self.courier.queue.wait(self._pause())
                 if request is not None:
                     self._serve(request)
                 else:
                     self._turn()
-                self.courier.keeper.tend()
                 self.status.tick()
         except Exception as error:
             our_health.fault("worker.run", error)
