@@ -66,6 +66,17 @@ def test_what_one_process_could_not_deliver_the_next_one_does(deliver: Deliver, 
         assert old["sent_at"] >= max(old["at"])
 
 
+def test_a_segment_goes_with_its_last_batch_and_not_a_turn_later(deliver: Deliver, state: Path) -> None:
+    """The program may end in between, and its receipts would be looked through once more."""
+    port = free_port()
+    _leave_behind(deliver, port, "old1", "old2")
+    with FakeLedger(port=port) as ledger:
+        courier = deliver(ledger.url)._courier
+        assert courier.resend_one() and ledger.models() == ["old1", "old2"]
+        assert not [path for path in state.glob("spool/*/*") if path.is_file()]
+        assert not courier.resend_one()
+
+
 @pytest.mark.ids("E9")
 def test_receipts_never_reach_another_destination(deliver: Deliver, state: Path) -> None:
     _leave_behind(deliver, free_port(), "old")
