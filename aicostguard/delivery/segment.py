@@ -171,6 +171,7 @@ class Segment:
                 os.dup2(nowhere, self.fd, inheritable=False)
             finally:
                 os.close(nowhere)
+            self._identity = files.identity(self.fd)  # so that it is closed with the last reference
         except OSError:
             fd, self.fd = self.fd, -1
             os.close(fd)

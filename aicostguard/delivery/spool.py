@@ -414,3 +414,5 @@ class Spool:
         """In a forked child: let go of its copies of the parent's descriptors, whose locks it would keep alive."""
         for segment in self._files():
             segment.let_go()
+        self._box, self._retired, self._claims = {}, [], []
+        self._late.clear()
