@@ -92,3 +92,12 @@ def same(fd: int, path: str) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def sweep(path: str) -> None:
+    """Remove what a process was making when it was killed: nothing but a head."""
+    try:
+        if time.time() - os.stat(path).st_mtime > STILLBORN:
+            os.unlink(path)
+    except FileNotFoundError:
+        return  # it was being made, and is made

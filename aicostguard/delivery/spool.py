@@ -17,7 +17,7 @@ from typing import Any, Deque, Dict, List, Optional, Sequence, Set, Tuple
 
 from aicostguard.delivery import files, folder
 from aicostguard.delivery.envelope import Batch
-from aicostguard.delivery.folder import CLAIMED, NEW, OPEN, QUARANTINE, ROOT, STILLBORN
+from aicostguard.delivery.folder import CLAIMED, NEW, OPEN, QUARANTINE, ROOT
 from aicostguard.delivery.queue import Entry
 from aicostguard.delivery.segment import Segment, Vanished, create, receipt_record, take_over
 from aicostguard.delivery.threads import RLock
@@ -329,7 +329,7 @@ class Spool:
                     if claimed is not None:
                         return claimed
                 elif name.endswith(NEW):
-                    self._sweep(os.path.join(self.folder, name))
+                    folder.sweep(os.path.join(self.folder, name))
             self._looked, self._others = time.monotonic(), False
         return None
 
@@ -351,14 +351,6 @@ class Spool:
         self._others = True
         self._claims.append(segment)
         return segment
-
-    def _sweep(self, path: str) -> None:
-        """Remove what a process was making when it was killed: nothing but a head."""
-        try:
-            if time.time() - os.stat(path).st_mtime > STILLBORN:
-                os.unlink(path)
-        except FileNotFoundError:
-            return  # it was being made, and is made
 
     def finish(self, segment: Segment) -> Tuple[int, int]:
         """Its end was reached. With damage it moves to the quarantine whole: no copy that a full disk could refuse.
