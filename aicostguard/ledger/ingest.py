@@ -17,7 +17,7 @@ from aicostguard import pricing
 from aicostguard.health import COUNTERS
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import DAY_MS, OF_ENVELOPE, Batch, Refusal, Row
-from aicostguard.receipt import FIELDS, REQUIRED, SCHEMA, Problem, check, clean_label
+from aicostguard.receipt import FIELDS, SCHEMA, Problem, check, clean_label
 
 if TYPE_CHECKING:
     from aicostguard.ledger.store import Store
@@ -119,10 +119,11 @@ def _envelope(project_id: int, body: dict[str, Any], received_ms: int, price: Pr
             raise Refused(422, "must hold integers from 0 to 2^53", name)
     rows: list[Row] = []
     refusals: list[Refusal] = []
+    sent_ms = body["sent_at"]
     for index, (receipt, seq, at) in enumerate(zip(receipts, seqs, ats)):
         if newer and isinstance(receipt, dict):
             receipt = {key: value for key, value in receipt.items() if key in FIELDS}
-        at_ms, adjusted = happened(received_ms, body["sent_at"], at)
+        at_ms, adjusted = happened(received_ms, sent_ms, at)
         made = _row(receipt, seq, at_ms, adjusted, price)
         if isinstance(made, Row):
             rows.append(made)
@@ -190,31 +191,33 @@ _fitting: dict[str, set[str]] = {
 _MOST_FITTING = 20_000
 _MOST = {key: field.most for key, field in FIELDS.items() if field.kind == "int"}
 _FLAGS = {key for key, field in FIELDS.items() if field.kind == "flag"}
-_NONE: frozenset[str] = frozenset()
 
 
 def _problems(receipt: Any) -> list[Problem]:
-    """As `check`, which is asked whenever a receipt holds anything but counts, flags and texts that came before."""
-    if type(receipt) is dict and all(name in receipt for name in REQUIRED):
+    """As `check`, which is asked only where something does not fit at first sight, and for tags."""
+    if type(receipt) is dict and "provider" in receipt and "model" in receipt:
         for key, value in receipt.items():
             if type(value) is int:
                 if not 0 <= value <= _MOST.get(key, -1):
                     break
             elif type(value) is str:
-                if value not in _fitting.get(key, _NONE):
+                fitting = _fitting.get(key)
+                if fitting is None or (value not in fitting and not _fits(key, value, fitting)):
                     break
             elif value is not True or key not in _FLAGS:
                 break
         else:
             return []
-    problems = check(receipt)
-    if not problems:
-        for key, value in receipt.items():
-            if type(value) is str:
-                if len(_fitting[key]) >= _MOST_FITTING:
-                    _fitting[key].clear()
-                _fitting[key].add(value)
-    return problems
+    return check(receipt)
+
+
+def _fits(key: str, value: str, fitting: set[str]) -> bool:
+    if not FIELDS[key].fits(value):
+        return False
+    if len(fitting) >= _MOST_FITTING:
+        fitting.clear()
+    fitting.add(value)
+    return True
 
 
 def _row(receipt: Any, seq: int, at_ms: int, adjusted: bool, price: Pricer) -> Row | Problem:

@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 import threading
@@ -342,6 +341,9 @@ class _Sender(threading.Thread):
         self._rng = rng
         self.server: Any = None
         self.key = ""
+        #: called at the very moment at which so many envelopes were acknowledged
+        self.then: Any = None
+        self.after = 0
 
     def run(self) -> None:
         try:
@@ -353,6 +355,9 @@ class _Sender(threading.Thread):
                 assert reply.status == 200, reply
                 self.acknowledged += size
                 self.unanswered = 0
+                self.after -= 1
+                if self.after == 0:
+                    self.then()
         except (OSError, http.client.HTTPException):
             pass
 
@@ -366,18 +371,21 @@ def _again(sender: _Sender, number: int, rng: random.Random) -> _Sender:
 @pytest.mark.ids("Z4", "E7")
 @pytest.mark.parametrize("seed", [int(os.environ.get("AICG_TEST_SEED", "1"))])
 def test_kill_9_at_any_instant_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
-    kills = int(os.environ.get("AICG_TEST_KILLS", "3"))
+    kills = int(os.environ.get("AICG_TEST_KILLS", "4"))
     rng = random.Random(seed)
     senders = [_Sender(number, rng) for number in range(4)]
     for kill in range(kills):
         with served(tmp_path) as (process, server):
             key = (tmp_path / "ledger.key").read_text().strip()
             senders = [_again(sender, number, rng) for number, sender in enumerate(senders)]
+            if kill % 2 == 0:  # right behind an acknowledgement, before anything can happen that should have before it
+                senders[0].after, senders[0].then = rng.randrange(1, 12), process.kill
             for sender in senders:
                 sender.server, sender.key = server, key
                 sender.start()
-            time.sleep(rng.random() * 0.5)
-            process.send_signal(signal.SIGKILL)
+            if kill % 2:
+                time.sleep(rng.random() * 0.5)
+                process.kill()
             for sender in senders:
                 sender.join()
         store = ledger.open_ledger(str(tmp_path / "ledger.db"), check=True)
