@@ -9,12 +9,15 @@ import itertools
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
+
+import pytest
 
 from aicostguard import ledger
 from aicostguard.ledger import ingest, keys, query
@@ -144,6 +147,18 @@ def wait_for(happened: Any, what: str, seconds: float = 15.0) -> Any:
             return found
         time.sleep(0.02)
     raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def leaves(path: Path, name: str) -> list[int]:
+    """The pages that hold the rows of a table, or the entries of an index, in the order of the file."""
+    connection = sqlite3.connect(path)
+    try:
+        found = connection.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY 1", (name,))
+        return [page for (page,) in found]
+    except sqlite3.OperationalError:
+        pytest.skip("needs an SQLite with dbstat, to find the pages of a table")
+    finally:
+        connection.close()
 
 
 def command(*arguments: str, module: str = "aicostguard.cli") -> list[str]:

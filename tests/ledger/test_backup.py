@@ -16,7 +16,7 @@ import pytest
 from aicostguard import ledger
 from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, Newer, NotWritable
 from aicostguard.ledger.sqlite import contents, copying, schema
-from tests.ledger.support import aicg, envelope, environment, epoch, receipt, served, take, totals
+from tests.ledger.support import aicg, envelope, environment, epoch, leaves, receipt, served, take, totals
 
 
 def _filled(path: Path, calls: int, *, name: str | None = None, first: int = 0) -> None:
@@ -235,10 +235,7 @@ def test_restore_wants_force_and_a_backup_that_is_whole(tmp_path: Path) -> None:
 def test_a_damage_that_no_question_meets_is_found(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     _filled(path, 600)
-    connection = sqlite3.connect(path)
-    found = connection.execute("SELECT max(pageno) FROM dbstat WHERE name = 'receipts_by_time' AND pagetype = 'leaf'")
-    page = int(found.fetchone()[0])
-    connection.close()
+    page = leaves(path, "receipts_by_time")[-1]
     content = bytearray(path.read_bytes())
     content[page * 4096 - 5] ^= 1  # one time in an index: every receipt is there, and every sum right
     path.write_bytes(content)

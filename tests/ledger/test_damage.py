@@ -25,6 +25,7 @@ from tests.ledger.support import (
     costs,
     envelope,
     epoch,
+    leaves,
     receipt,
     served,
     serving,
@@ -143,14 +144,9 @@ def test_salvage_takes_over_all_that_can_be_read_once(tmp_path: Path) -> None:
     assert store.find_key(KEY) is not None
     store.close()
 
-    connection = sqlite3.connect(path)
-    leaves = [
-        page
-        for (page,) in connection.execute("SELECT pageno FROM dbstat WHERE name = 'receipts' AND pagetype = 'leaf'")
-    ]
-    connection.close()
+    pages = leaves(path, "receipts")
     content = bytearray(sound)
-    spoiled = random.Random(4).sample(leaves[2:-2], 3)
+    spoiled = random.Random(4).sample(pages[2:-2], 3)
     for page in spoiled:
         content[(page - 1) * 4096 : page * 4096] = b"\x55" * 4096
     path.write_bytes(content)
@@ -158,7 +154,7 @@ def test_salvage_takes_over_all_that_can_be_read_once(tmp_path: Path) -> None:
     store = ledger.open_ledger(str(tmp_path / "rest.db"))
     saved = salvage.salvage(str(path), store)
     assert path.read_bytes() == damaged
-    per_page = 6001 / len(leaves)
+    per_page = 6001 / len(pages)
     assert saved.damage
     assert 6001 - 3 * 2 * per_page < saved.taken < 6001
     assert totals(store)["calls"] == saved.taken

@@ -116,12 +116,15 @@ class Writer:
             self._jobs.put(None)
         # Bounded: a stopped process that holds the lock between processes must not keep this one from ending.
         self._thread.join(PATIENCE_S)
-        if self._thread.is_alive():
-            return
-        self._connection.close()
-        self._lock.close()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._connection.close()
+            self._lock.close()
+
+    def _work(self) -> None:
         going_on = True
         while going_on:
             taken = [self._jobs.get()]
