@@ -6,6 +6,7 @@ from chaos_plan import diary
 
 diary.watch_the_end()
 
+import importlib  # noqa: E402
 import os  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
@@ -20,6 +21,8 @@ from chaos_plan.life import Life  # noqa: E402
 app = Celery("chaos", broker="memory://", set_as_current=True)
 app.conf.update(worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True, task_ignore_result=True)
 app.conf.broker_transport_options = {"polling_interval": 0.05}
+for _name in Life().sdks.split(","):
+    importlib.import_module(_name)  # as a program does: at its start
 _callers: Dict[int, Caller] = {}
 
 

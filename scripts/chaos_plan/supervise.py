@@ -54,6 +54,8 @@ class Place:
         self.stopped: Dict[int, float] = {}
         #: exit codes of leaders, by how often
         self.codes: Dict[int, int] = {}
+        #: some of this life's processes were killed, and others live on
+        self.hurt = False
         #: never two in one: the second would find the first one's port
         self.resting = False
 
@@ -90,6 +92,7 @@ class Place:
     def begin(self) -> None:
         """The next life."""
         self.life += 1
+        self.hurt = False
         self.leader = self.world.spawn(self.slot.name, commands(self.slot, self.port), self.environment())
 
     def members(self) -> List[int]:
@@ -146,6 +149,7 @@ class Place:
     def kill(self, pids: List[int]) -> None:
         """-9, on record before it is done."""
         self.killed.update(pids)
+        self.hurt = True
         for pid in pids:
             send(pid, signal.SIGKILL)
 

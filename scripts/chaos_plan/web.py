@@ -6,6 +6,7 @@ from chaos_plan import diary
 
 diary.watch_the_end()
 
+import importlib  # noqa: E402
 import os  # noqa: E402
 from typing import Any, Callable, Dict, Iterable  # noqa: E402
 
@@ -13,6 +14,8 @@ import aicostguard.auto  # noqa: E402, F401
 from chaos_plan.calls import Caller  # noqa: E402
 from chaos_plan.life import Life  # noqa: E402
 
+for _name in Life().sdks.split(","):
+    importlib.import_module(_name)  # as a program does: at its start
 _callers: Dict[int, Caller] = {}
 
 
