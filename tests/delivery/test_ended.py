@@ -8,8 +8,9 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 
 from aicostguard.delivery import Delivery
+from aicostguard.health import health
 from tests.delivery.conftest import receipt
-from tests.delivery.fake_ledger import Answer, FakeLedger, free_port
+from tests.delivery.fake_ledger import Answer, FakeLedger
 
 Deliver = Callable[..., Delivery]
 
@@ -78,13 +79,21 @@ def test_the_last_word_is_no_receipt_that_must_arrive(deliver: Deliver, answer: 
         assert delivery.stats()["spool"]["pending"] == 0 and delivery.stats()["queue"] == 0
 
 
-def test_a_ledger_that_is_down_is_not_told(deliver: Deliver) -> None:
-    delivery = deliver("http://127.0.0.1:%d" % free_port())
-    delivery.submit(receipt("a"))
-    delivery.flush(1)
-    asked = []
-    post = delivery._courier.transport.post
-    delivery._courier.transport.post = lambda *args: asked.append(args) or post(*args)
-    delivery._courier.link._close("down", 60.0)
-    delivery._leave()
-    assert all(b'"receipts":[]' not in body for body, _ in asked)
+def test_a_ledger_that_is_down_or_has_nothing_of_ours_is_not_told(deliver: Deliver) -> None:
+    with FakeLedger(Answer(), then=Answer(500)) as ledger:
+        delivery = deliver(ledger.url)
+        delivery.submit(receipt("a"))
+        assert delivery.flush(5)
+        delivery.submit(receipt("b"))
+        assert not delivery.flush(2)
+        delivery._courier.link._close("down", 60.0)
+        delivery._leave()
+        assert all(said["receipts"] for said in _said(ledger))
+    with FakeLedger(then=Answer(422)) as ledger:
+        delivery = deliver(ledger.url)
+        health.reset()
+        delivery.submit(receipt("c"))
+        delivery.flush(5)  # the ledger answers, and will never take it
+        assert delivery._courier.link.state == "up"
+        delivery.shutdown(5)
+        assert all(said["receipts"] for said in _said(ledger))
