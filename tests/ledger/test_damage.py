@@ -122,11 +122,13 @@ def test_salvage_takes_over_all_that_can_be_read_once(tmp_path: Path) -> None:
     name = epoch()
     for turn in range(20):
         body = [receipt(feature=f"f{n % 9}", team="é", tags={"a": "b"}, streamed=True) for n in range(300)]
-        take(store, envelope(body, first=turn * 300, name=name, service="shop", counters={"generated": 9000}))
+        take(store, envelope(body, first=turn * 300, name=name, service="shop", counters={"generated": 6001}))
     take(store, receipt(feature="bare"), idempotency_key="k")
     store.add_key(KEY, "test", ("ingest",), store.default_project(), 1)
-    take(store, envelope([receipt(nope=1)], first=6000, name=name))
+    take(store, envelope([receipt(nope=1)], first=6000, name=name, ended=True))
     whole = totals(store)
+    (ended,) = [source.ended for source in store.sources(store.default_project())]
+    assert ended > 0
     store.close()
     sound, beside = path.read_bytes(), sorted(tmp_path.iterdir())
     done = aicg("salvage", str(path), "--db", str(new))
@@ -137,7 +139,7 @@ def test_salvage_takes_over_all_that_can_be_read_once(tmp_path: Path) -> None:
     assert totals(store) == whole
     (source,) = store.sources(store.default_project())
     assert (source.received, source.refused, source.missing) == (6000, 1, 0)
-    assert source.counters["generated"] == 9000
+    assert (source.counters["generated"], source.ended) == (6001, ended)
     assert take(store, receipt(feature="bare"), idempotency_key="k")["duplicate"] == 1
     with pytest.raises(Refused, match="another body"):
         take(store, receipt(feature="other"), idempotency_key="k")
