@@ -206,16 +206,16 @@ def _gaps(world: World) -> Tuple[Dict[str, Tuple[int, bool]], Dict[str, int], Li
 
     A full device is a fault that an agent counts, rightly; elsewhere it has none to count.
     """
-    sources = world.ledger.ask("sources")["sources"]
-    gaps = {source["epoch"]: (source["missing"], False) for source in sources}
-    totals = {name: sum(source[name] for source in sources) for name in ("received", "refused", "missing")}
+    told = world.ledger.ask("deliveries?group_by=process,service&limit=10000")
+    gaps = {row["process"]: (row["missing"], row["state"] == "ended") for row in told["rows"]}
+    names = ("received", "missing", "known_lost", "waiting", "lost", "duplicates", "late", "faults")
     troubled = {slot.name for slot in world.plan.slots if slot.small or slot.sink}
-    faults = []
-    for source in sources:
-        row = (source["counters"].get("faults", 0), source["origin"].get("service", ""), source["epoch"])
-        if row[0] and row[1] not in troubled:
-            faults.append("the agent counted %d faults of its own in %s (%s)" % row)
-    return gaps, totals, faults
+    faults = [
+        "the agent counted %d faults of its own in %s (%s)" % (row["faults"], row["service"], row["process"])
+        for row in told["rows"]
+        if row["faults"] and row["service"] not in troubled
+    ]
+    return gaps, {name: told["totals"][name] for name in names}, faults
 
 
 def _by_mode(found: books.Evidence) -> Dict[str, int]:
