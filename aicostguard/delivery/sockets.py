@@ -150,7 +150,7 @@ class Connection:
         return io.BufferedReader(_Reader(self))
 
     def _send(self, data: bytes) -> None:
-        # Not `sendall`: over TLS it gives the whole time to each record, and a peer that reads slowly has many.
+        # Piece by piece: between two of them the time is looked at, and whose the descriptor is.
         view = memoryview(data)
         while view:
             view = view[self.timed().send(view[:PIECE]) :]
