@@ -93,7 +93,7 @@ def test_uwsgi_with_threads(place: Place, ledger: FakeLedger, kind: str) -> None
     for _ in range(6):
         assert place.fetch(port, process) == b"ok"
     calls = len(place.simulator.billed())
-    assert ledger.wait(calls, 5), place.log()  # while it runs, and without a further request
+    assert ledger.wait(calls, 20), place.log()  # while it runs, and without a further request
     assert place.end(process, signal.SIGINT) == 0, place.log()
     place.balance(ledger, calls)
     assert ledger.duplicates == 0
@@ -104,10 +104,10 @@ def test_uwsgi_without_threads(place: Place, ledger: FakeLedger) -> None:
     """Our thread runs only while a request waits. Nothing is lost, and the user is told."""
     port = free_port()
     command = [_uwsgi(False), "--http-socket", "127.0.0.1:%d" % port, "--wsgi-file", "app.py", "--callable", "wsgi"]
-    process = place.start(*command, "--master", "--processes", "2", "--need-app")
+    process = place.start(*command, "--master", "--processes", "1", "--need-app")
     for _ in range(4):
         assert place.fetch(port, process) == b"ok"
-    time.sleep(0.5)
+    time.sleep(1.5)
     told = " ".join(text for row in place.stats() for text in row["warnings"].values())
     assert "--enable-threads" in told and "--enable-threads they are sent" in place.log()
     shown = subprocess.run(
@@ -118,7 +118,7 @@ def test_uwsgi_without_threads(place: Place, ledger: FakeLedger) -> None:
     place.simulator.set_default(first_delay_ms=1500)
     for _ in range(2):
         place.fetch(port, process)
-    assert ledger.wait(4, 0.5), place.log()
+    assert ledger.wait(4, 5), place.log()
     assert place.end(process, signal.SIGINT) == 0, place.log()
     place.balance(ledger, 6)
     assert "cannot be reached" not in place.log()
