@@ -21,6 +21,7 @@ from typing import Callable, Deque, List, NamedTuple, Optional
 
 from aicostguard import health as our_health
 from aicostguard.capture.state import state
+from aicostguard.delivery import hosts
 from aicostguard.health import health
 from aicostguard.metering import estimate, text
 from aicostguard.receipt import MAX_TOKENS, Receipt
@@ -119,6 +120,8 @@ class Estimates:
             return
         try:
             # Not `threading`: its locks are taken while a thread starts, and a finaliser may come in between.
+            if hosts.about_to_fork():
+                raise RuntimeError("no thread of ours here")
             _thread.start_new_thread(self._run, ())
         except RuntimeError:  # the interpreter ends: no more threads
             self._running.release()

@@ -88,11 +88,12 @@ class Watchdog:
         self._start()
 
     def _start(self) -> None:
+        from aicostguard.delivery.hosts import about_to_fork
         from aicostguard.delivery.threads import subinterpreter
 
         if self._running.acquire(False):
             try:
-                if subinterpreter():
+                if subinterpreter() or about_to_fork():
                     raise RuntimeError("no thread of ours there")
                 _thread.start_new_thread(self._wait, (self._running,))
             except RuntimeError:  # the interpreter ends, or may have none, and looks once more by itself

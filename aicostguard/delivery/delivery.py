@@ -19,7 +19,7 @@ from aicostguard import context
 from aicostguard import health as our_health
 from aicostguard.config import Settings
 from aicostguard.delivery import hosts
-from aicostguard.delivery.courier import BACK, Courier
+from aicostguard.delivery.courier import BACK, INLINE_SECONDS, Courier
 from aicostguard.delivery.epoch import new_epoch
 from aicostguard.delivery.queue import SPILL_AT, Entry, Queue
 from aicostguard.delivery.says import warn
@@ -97,6 +97,9 @@ class Delivery:
                 return
             if self.inline or self._exiting:
                 self._send_here(entries)
+                return
+            if hosts.about_to_fork():
+                self.deliver(entries, INLINE_SECONDS)
                 return
             courier.put(entries)
             if self._worker is None or not self._worker.alive:

@@ -47,6 +47,21 @@ def forks_in_c() -> bool:
     return "uwsgi" in sys.modules
 
 
+def about_to_fork() -> bool:
+    """True while uWSGI's master imports the application, whose workers it will fork in C.
+
+    Such a fork copies the interpreter's lock as it is, and a thread that contends for it at that instant hangs the
+    child: one start in eight, measured. So no thread of ours may live there; what is called there is delivered there.
+    Source: `worker_id` is 0 until a worker knows its number.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and getattr(uwsgi, "worker_id", _one)() == 0
+
+
+def _one() -> int:
+    return 1
+
+
 def frozen() -> bool:
     """True where threads stand still between two requests: uWSGI without `--enable-threads`, as older ones run.
 

@@ -16,6 +16,8 @@ from queue import Empty
 from types import BuiltinFunctionType
 from typing import Any, Callable, Deque, Optional
 
+from aicostguard.delivery import hosts
+
 __all__ = [
     "GREEN", "Empty", "Flag", "RLock", "SimpleQueue", "get_ident", "imports", "start_thread", "subinterpreter",
 ]  # fmt: skip
@@ -130,8 +132,8 @@ def start_thread(function: Callable[..., None], *arguments: Any) -> int:
     Not through `threading.Thread`: its `start` takes a lock of the module, and a finaliser that submits a
     receipt may run while this very thread holds it.
     """
-    if subinterpreter():
-        raise RuntimeError("no thread of ours in a sub-interpreter")
+    if subinterpreter() or hosts.about_to_fork():
+        raise RuntimeError("no thread of ours here")
     return start_new_thread(function, arguments)
 
 
