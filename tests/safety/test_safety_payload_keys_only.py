@@ -28,7 +28,7 @@ from tests.safety.wiring import Outlets, Wire
 #: in every text; plain letters, so that no pattern keeps it out by its form alone
 CANARY = "canaryquetzal"
 ENVELOPE = {"schema", "agent", "epoch", "sent_at", "service", "environment", "release", "host", "counters"}
-ENVELOPE |= {"seq", "at", "receipts"}
+ENVELOPE |= {"seq", "at", "receipts", "ended"}
 
 
 def canary(where: str) -> str:
