@@ -69,6 +69,8 @@ STAND_INS = re.compile(
     r"|capture/handover/anyio\.py:.*\.run_sync_in_worker_thread"
     r"|capture/handover/uvloop\.py:.*\.(run_forever|run_until_complete)"
     r"|capture/hooks\.py:_Finder\.(find_spec|_watched)"
+    # Gives a lock back, and does nothing else: a fault planted there leaves it held for all that follows.
+    r"|delivery/threads\.py:Imports\.__exit__"
     # What a finaliser raises reaches nobody; it holds calls of guards alone.
     r"|.*\.__del__"
 )
