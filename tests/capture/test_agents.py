@@ -99,7 +99,7 @@ def test_a_parent_may_be_named() -> None:
 @pytest.mark.ids("A8")
 def test_a_fault_while_looking_for_the_name_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     faults: List[str] = []
-    monkeypatch.setattr(health, "fault", lambda where, error: faults.append(where))
+    monkeypatch.setattr(type(health), "fault", lambda self, where, error: faults.append(where))
     run = agents.plain(lambda: "result", HOOK, lambda: 1 // 0)
     assert run() == "result"
     assert faults == ["frame.agent"]

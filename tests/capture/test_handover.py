@@ -473,7 +473,7 @@ def test_a_fault_of_ours_leaves_the_work_alone(agent: Agent, create: Any, monkey
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(health, "fault", lambda where, error: faults.append(where))
+    monkeypatch.setattr(type(health), "fault", lambda self, where, error: faults.append(where))
     faults: List[str] = []
     for name in ("own_function", "own_coroutine"):
         monkeypatch.setattr(caller, name, broken)
@@ -507,7 +507,7 @@ def test_a_program_without_ai_keeps_its_threads_and_tasks_as_they_were(tmp_path:
 def test_a_place_of_handing_over_that_has_changed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import types
 
-    monkeypatch.setattr(health, "fault", lambda where, error: None)
+    monkeypatch.setattr(type(health), "fault", lambda self, where, error: None)
     health.reset()
     strange = types.ModuleType("threading")
     hooks._hook_surrounding(hooks.HANDOVERS[0], strange)

@@ -300,14 +300,14 @@ def test_a_child_that_lives_on_does_not_keep_its_killed_parents_segment(tmp_path
     code = (
         "def files(): return sorted(os.path.realpath('/proc/self/fd/' + fd) for fd in os.listdir('/proc/self/fd'))\n"
         "def kept(): return [path for path in files() if 'spool' in path or path == '/dev/null']\n"
-        "before = kept(); delivery.submit(row('parent')); parents = kept()\nchild = os.fork()\n"
-        "if child: time.sleep(0.5); print(child, flush=True); die()\n"
-        "print(len(parents) - len(before), kept() == before, flush=True)\n"
+        "before = kept(); delivery.submit(row('parent')); parents = kept()\nread, told = os.pipe()\nchild = os.fork()\n"
+        "if child: os.close(told); os.read(read, 1); print(child, flush=True); die()\n"
+        "print(len(parents) - len(before), kept() == before, flush=True); os.write(told, b'!')\n"
         "os.close(1); os.close(2); time.sleep(60)"
     )
     done = _run(url, tmp_path, code)
-    told, child = done.stdout.splitlines()[0], int(done.stdout.splitlines()[1])
-    assert told == "1 True"  # it has no file of its parent's, nor one in its place
+    told, child = done.stdout.split("\n")[0], int(done.stdout.split()[-1])
+    assert told == "1 True", done.stderr  # it has no file of its parent's, nor one in its place
     try:
         with FakeLedger(port=port) as ledger:
             assert _run(url, tmp_path, "delivery.submit(row('next')); time.sleep(1)").returncode == 0
