@@ -52,8 +52,8 @@ def _open() -> None:
             continue
         break
     _who, _numbers = number + FIRST, itertools.count(1)
-    _pid = pid
     _line("S %s %s %d" % (os.environ.get("CHAOS_SLOT", "-"), os.environ.get("CHAOS_LIFE", "0"), pid))
+    _pid = pid  # the last: from here on another thread writes, and the first line is this one
 
 
 def _line(text: str) -> None:
