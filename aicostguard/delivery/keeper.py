@@ -38,6 +38,7 @@ class Keeper:
         self.broken = False
         self._head = head
         self._spool: Any = None
+        self._box: Dict[str, Any] = {}
         #: monotonic seconds: the spool is left alone, only its writing beside the call is, it is full
         self._rests_until = self._slow_until = self._full_until = 0.0
         self._pause = PAUSE
@@ -65,7 +66,10 @@ class Keeper:
             from aicostguard.delivery.spool import Spool
 
             name, cap = destination_of(self.settings), self.settings.spool_mb << 20
-            self._spool = Spool(self.settings.state_dir, name, self._head(), cap)
+            made = Spool(self.settings.state_dir, name, self._head(), cap)
+            # One for all threads: two would give their first segments the same name, and the second would take the
+            # place of the first. Building one opens nothing, so that the slower thread's is let go of.
+            self._spool = self._box.setdefault("spool", made)
         return self._spool
 
     # On the host's threads.

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, List
 
@@ -398,3 +399,20 @@ def test_a_folder_that_somebody_tidied_up_costs_nothing(
     one.settle(batch, dict(health.counters))
     assert one.pending == 1
     one.close()
+
+
+@pytest.mark.ids("Z4")
+def test_threads_that_need_the_spool_at_one_moment_get_one(deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would give their first segments one name, and the second would take the place of the first."""
+    keeper = deliver("http://127.0.0.1:%d" % free_port(), SPOOL="on-failure")._courier.keeper
+    both = threading.Barrier(2)
+    build = Spool.__init__
+
+    def slow(self: Any, *args: Any) -> None:
+        both.wait(5)
+        build(self, *args)
+
+    monkeypatch.setattr(Spool, "__init__", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: keeper.spool, range(2))
+    assert first is second is keeper.spool
