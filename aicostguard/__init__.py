@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from aicostguard.auto import flush, shutdown, stats, uninstrument
     from aicostguard.context import agent, feature, labels, session
     from aicostguard.delivery.invocation import flush_on_return
+    from aicostguard.guard.costs import CostConfig
+    from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
 
 _HOMES = {
+    "BudgetExceeded": "aicostguard.guard.errors",
+    "BudgetExhausted": "aicostguard.guard.errors",
+    "CostConfig": "aicostguard.guard.costs",
+    "LoopDetected": "aicostguard.guard.errors",
     "agent": "aicostguard.context",
     "feature": "aicostguard.context",
     "labels": "aicostguard.context",
@@ -28,6 +34,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "BudgetExceeded",
+    "BudgetExhausted",
+    "CostConfig",
+    "LoopDetected",
     "__version__",
     "agent",
     "feature",

@@ -54,3 +54,5 @@ class Policy(NamedTuple):
     store: str = "memory"
     #: a file of own prices and aliases
     prices: Optional[str] = None
+    #: the file in which every decision is logged
+    audit: Optional[str] = None
