@@ -20,8 +20,8 @@ class CostConfig:
 
     `budget_usd` is a ceiling across all sessions and processes, `per_session_limit_usd` one for each session,
     `daily_budget_usd` one for each UTC day, `per_call_limit_usd` one for each call, `per_minute_tokens` the tokens of
-    any 60 seconds. `alert_threshold` is the share of a budget at which its use is told, once. `on_exceed` is what happens
-    to a call without room: `block`, `warn` or `log`; the other words are explained in docs/budgets.md.
+    any 60 seconds. `alert_threshold` is the share of a budget at which its use is told, once. `on_exceed` is what
+    happens to a call without room: `block`, `warn` or `log`; the other words are explained in docs/budgets.md.
     Raises BadPolicy (a ValueError) that names the key, the value and what to write instead.
     """
 
