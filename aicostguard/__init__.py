@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from aicostguard.delivery.invocation import flush_on_return
     from aicostguard.guard.costs import CostConfig
     from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
+    from aicostguard.pricing.registry import CostCalculator, ModelPricing, PricingRegistry
 
 _HOMES = {
     "BudgetExceeded": "aicostguard.guard.errors",
     "BudgetExhausted": "aicostguard.guard.errors",
+    "CostCalculator": "aicostguard.pricing.registry",
     "CostConfig": "aicostguard.guard.costs",
     "LoopDetected": "aicostguard.guard.errors",
+    "ModelPricing": "aicostguard.pricing.registry",
+    "PricingRegistry": "aicostguard.pricing.registry",
     "agent": "aicostguard.context",
     "feature": "aicostguard.context",
     "labels": "aicostguard.context",
@@ -36,8 +40,11 @@ _HOMES = {
 __all__ = [
     "BudgetExceeded",
     "BudgetExhausted",
+    "CostCalculator",
     "CostConfig",
     "LoopDetected",
+    "ModelPricing",
+    "PricingRegistry",
     "__version__",
     "agent",
     "feature",

@@ -78,14 +78,13 @@ def nano(femto: Exact) -> int:
 def plain(rates: Rates, input_tokens: int, output_tokens: Optional[int]) -> Optional[Tuple[int, Tuple[Term, ...]]]:
     """The common case: input at one rate, output at another. None when the row cannot do it so simply."""
     into, out = rates.input, rates.output
-    if (rates.unit and "requests" in rates.unit) or rates.uncounted:
+    # A row without a price for input may charge by length: a count of no tokens says nothing there.
+    if into is None or (rates.unit and "requests" in rates.unit) or rates.uncounted:
         return None
     total: Exact = 0
     parts: Tuple[Term, ...] = ()
     done = 0
     if input_tokens:
-        if into is None:
-            return None
         total = input_tokens * into.femto
         done = nano(total)
         parts = (("input", input_tokens, into.text, done),)

@@ -53,6 +53,26 @@ VERCEL_VENDORS: Dict[str, str] = {
 }
 OPEN_WEIGHTS = re.compile(r"(gpt-oss|gemma)")
 
+#: whose price a model has when only its name is known: providers of receipts that make models, in this order
+MAKERS = (
+    "openai",
+    "anthropic",
+    "google",
+    "mistral",
+    "cohere",
+    "xai",
+    "deepseek",
+    "perplexity",
+    "voyage",
+    "moonshotai",
+    "zai",
+    "minimax",
+    "meta",
+    "bedrock",
+)
+#: books of those who sell other makers' models beside a product of their own: never meant by a bare name
+RESELLERS = ("cursor", "github-copilot", "quicksilverpro", "azure", "openai-decisions")
+
 #: paths in front of a model's name, by book (None: any)
 _PREFIXES: Tuple[Tuple[str, Optional[str]], ...] = (
     ("models/", "google"),

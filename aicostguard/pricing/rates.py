@@ -100,6 +100,10 @@ DERIVED: Tuple[Tuple[str, str, int, int, Optional[str], str, str], ...] = (
 _DECIMAL = re.compile(r"\d{1,9}(\.\d{1,20})?\Z")
 
 
+#: the book of a user's own rows (`own.OWN`): a class they do not name costs what the class it belongs to costs
+_OWN = "own"
+
+
 class BadPrice(ValueError):
     """A row that must not be used; the text names the row, the key and the value."""
 
@@ -109,6 +113,22 @@ class Rate(NamedTuple):
 
     femto: Exact
     text: str
+
+
+class Scale(NamedTuple):
+    """Factors on what a row charges, and what a person reads of them.
+
+    `note` stands behind the price of a token, `fee_note` behind that of a use, `suffix` behind the row's id.
+    """
+
+    token: Factor = (1, 1)
+    fee: Factor = (1, 1)
+    note: str = ""
+    fee_note: str = ""
+    suffix: str = ""
+
+
+AS_LISTED = Scale()
 
 
 class Rates:
@@ -180,28 +200,30 @@ def thresholds(prices: Mapping[str, Any]) -> List[int]:
     return sorted({tier[0] for value in prices.values() if type(value) is list for tier in value[1:]})
 
 
-def build(book: str, model: str, prices: Mapping[str, Any], above: Optional[int], factor: Factor) -> Rates:
-    """The rates of a checked row for requests whose input is above the threshold `above` (None: the lowest tier).
-
-    `factor` (numerator, denominator) scales token rates, a regional premium; fees per use are not scaled.
-    """
+def build(book: str, model: str, prices: Mapping[str, Any], above: Optional[int], scale: Scale = AS_LISTED) -> Rates:
+    """The rates of a checked row for requests whose input is above the threshold `above` (None: the lowest tier)."""
     flat = {key: _at(value, above) for key, value in prices.items()}
     token: Dict[str, Rate] = {}
     for key in TOKEN_KEYS:
         if key in flat:
-            token[key] = _token_rate(flat[key], factor)
+            token[key] = _token_rate(flat[key], scale)
     for key, base, up, down, where, part, text in DERIVED:
         if key not in token and base in flat and where in (None, book) and part in model:
-            token[key] = _token_rate(flat[base], factor, (up, down), " (%s)" % text)
+            token[key] = _token_rate(flat[base], scale, (up, down), " (%s)" % text)
     if "input_audio" not in token and "cache_read" in token and book == "google":
         token.setdefault("cache_audio_read", token["cache_read"])
     for key, base, books in FALLBACKS:
-        if key not in token and base in token and (books is None or book in books) and (key, book) not in APART:
+        if key in token or base not in token:
+            continue
+        if book == _OWN or ((books is None or book in books) and (key, book) not in APART):
             token[key] = token[base]
     if token.get("input_audio") is token.get("input") and "cache_read" in token:
         token.setdefault("cache_audio_read", token["cache_read"])
     unit = {
-        key: Rate(exact(flat[key], FEMTO, row.per), "$%s per %s" % (flat[key], row.text))
+        key: Rate(
+            exact(flat[key], FEMTO * scale.fee[0], row.per * scale.fee[1]),
+            "$%s per %s%s" % (flat[key], row.text, scale.fee_note),
+        )
         for key, row in UNIT_KEYS.items()
         if key in flat
     }
@@ -218,8 +240,6 @@ def _at(value: Any, above: Optional[int]) -> str:
     return str(price)
 
 
-def _token_rate(price: str, factor: Factor, derived: Factor = (1, 1), note: str = "") -> Rate:
-    femto = exact(price, FEMTO * factor[0] * derived[0], 1_000_000 * factor[1] * derived[1])
-    if factor != (1, 1):
-        note += " (%d/%d regional)" % factor
-    return Rate(femto, "$%s per 1M tokens%s" % (price, note))
+def _token_rate(price: str, scale: Scale, derived: Factor = (1, 1), note: str = "") -> Rate:
+    femto = exact(price, FEMTO * scale.token[0] * derived[0], 1_000_000 * scale.token[1] * derived[1])
+    return Rate(femto, "$%s per 1M tokens%s%s" % (price, note, scale.note))

@@ -219,6 +219,8 @@ def test_audio_by_the_hour_text_by_the_character_and_a_hosts_least_billed_time()
     short = price(receipt("whisper-large-v3", "groq", audio_ms=2000), NOW)
     assert short.cost_nanousd == nano(Fraction(111, 1000) * 10**15 * 10_000 / 3_600_000)
     assert price(receipt("whisper-1", input_tokens=5), NOW).reason is not None
+    # no tokens is no answer where the row charges by length
+    assert price(receipt("whisper-1", input_tokens=0, output_tokens=0), NOW).cost_nanousd is None
 
 
 def test_reasoning_is_output_and_embeddings_have_none() -> None:
