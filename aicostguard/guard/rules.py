@@ -96,7 +96,7 @@ def _limit(units: int) -> Callable[[Any], int]:
 
 def _count(value: Any) -> int:
     number = decimal(value, 1)
-    if number is None or not 2 <= number <= 10_000:
+    if number is None or not 2 <= number <= 1000:
         raise Wrong
     return number
 
@@ -186,7 +186,7 @@ USD = Kind(_limit(NANO), "use an amount in USD, 0 or more and no finer than a na
 TOKENS = Kind(_limit(1), "use a whole number of tokens, 0 or more, such as 100000")
 REQUESTS = Kind(_limit(1), "use a whole number of requests, 0 or more, such as 60")
 SHARE = Kind(share, "use a share of the limit above 0, such as 0.8 or 80%")
-COUNT = Kind(_count, "use a whole number of calls from 2 to 10000")
+COUNT = Kind(_count, "use a whole number of calls from 2 to 1000")
 SECONDS = Kind(_seconds, "use seconds, above 0 and at most 86400, such as 60")
 NAME = Kind(_name, "use 1 to 128 letters, digits, blanks or any of _ . : / @ -")
 TEXT = Kind(_text, "use text that is not empty")
