@@ -47,7 +47,7 @@ COUNTED: FrozenSet[str] = SPECIAL | {"input_tokens", "output_tokens"}
 #: already count, so it matters only when no tokens are charged
 _COUNTS: Tuple[Tuple[str, Optional[str], str], ...] = (
     ("web_searches", "web_searches", "fee"),
-    ("tool_calls_billed", None, "fee"),
+    ("tool_calls_billed", "tool_calls", "fee"),
     ("search_units", "search_units", "fee"),
     ("characters", "characters", "measure"),
     ("audio_ms", "audio", "measure"),

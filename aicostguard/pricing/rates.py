@@ -48,6 +48,7 @@ UNIT_KEYS: Dict[str, Unit] = {
     "web_searches": Unit(1000, "1,000 searches"),
     "requests": Unit(1000, "1,000 requests"),
     "search_units": Unit(1000, "1,000 search units"),
+    "tool_calls": Unit(1000, "1,000 tool calls"),
     "characters": Unit(1_000_000, "1,000,000 characters"),
     "audio": Unit(3_600_000, "hour of audio"),
 }
