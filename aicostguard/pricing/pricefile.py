@@ -54,6 +54,9 @@ PRICES: Dict[str, Tuple[str, int]] = {
 }
 _LONG = tuple(key for key in PRICES if key.endswith("_per_million") and key != "characters_per_million")
 
+#: what a file consists of
+_PARTS = ("version", "note", "base_urls", "aliases", "prices", "discounts", "premiums")
+
 _PROVIDER = re.compile(r"[a-z0-9_-]{1,32}\Z")
 _MODEL = re.compile(r"[A-Za-z0-9_~*][A-Za-z0-9_.:/@+~*-]{0,199}\Z")
 _REGION = re.compile(r"[a-z0-9*-]{1,32}\Z")
@@ -117,9 +120,7 @@ class _Reader:
         self.mistakes.append(Mistake(at.line, key, says))
 
     def whole(self, root: Located, name: str) -> Own:
-        parts = self.members(
-            root, "file", ("version", "note", "base_urls", "aliases", "prices", "discounts", "premiums")
-        )
+        parts = self.members(root, "file", _PARTS)
         version = parts.get("version")
         if version is None or version.value != str(VERSION) or not isinstance(version.value, Number):
             self.wrong(version or root, "version", 'must be there and %d: write "version": %d' % (VERSION, VERSION))
@@ -134,9 +135,7 @@ class _Reader:
         for price, (row, key) in zip(prices, self.rows(parts.get("prices"), "prices", quiet=True)):
             same = (price.scope._replace(end=None), price.tier, price.batch)
             if same in seen:
-                self.wrong(
-                    row, key, "says the same again as line %d; take one out, or give each its dates" % seen[same]
-                )
+                self.wrong(row, key, "says the same again as line %d; take one out, or give each a from" % seen[same])
             seen.setdefault(same, row.line)
         adjustments = [
             self.adjustment(row, key, up)
@@ -290,9 +289,8 @@ class _Reader:
             return (1, 1), "0"
         share = Fraction(text) / 100
         if not 0 < share <= (100 if premium else 1):
-            self.wrong(
-                at, key, "%s is no %s; use a number above 0" % (text, "premium" if premium else "discount up to 100")
-            )
+            kind = "premium" if premium else "discount up to 100"
+            self.wrong(at, key, "%s is no %s; use a number above 0" % (text, kind))
         times = 1 + share if premium else 1 - min(share, Fraction(1))
         return (times.numerator, times.denominator), _plain(Decimal(text))
 

@@ -229,7 +229,7 @@ PRICE = {"model": "m", "input_per_million": 1}
         ({"version": 1, "prices": [{"model": "m", "input_per_milion": 1}]}, 6, "prices[0].input_per_milion",
          "did you mean input_per_million?"),
         ({"version": 1, "prices": [{**PRICE, "input_per_million": -1}]}, 6, "prices[0].input_per_million", "0 or more"),
-        ({"version": 1, "prices": [{**PRICE, "input_per_million": "2.5"}]}, 6, "prices[0].input_per_million", ""),
+        ({"version": 1, "prices": [{**PRICE, "input_per_million": "free"}]}, 6, "prices[0].input_per_million", ""),
         ({"version": 1, "prices": [{**PRICE, "input_per_million": True}]}, 6, "prices[0].input_per_million", ""),
         ({"version": 1, "prices": [{**PRICE, "input_per_million": None}]}, 6, "prices[0].input_per_million", ""),
         ({"version": 1, "prices": [{**PRICE, "input_per_million": 1e-7}]}, 6, "prices[0].input_per_million", ""),
