@@ -42,7 +42,27 @@ class Ask(NamedTuple):
 
 def resolve(books: Books, terms: Optional[own.Own], ask: Ask) -> Resolved:
     """The plan for a call, or why there is none."""
-    return listed(books, ask) if terms is None else _with_terms(books, terms, ask)
+    prices: List[own.OwnPrice] = []
+    adjustments: List[own.Adjustment] = []
+    if terms is not None:
+        ask, prices, adjustments = _own_terms(books, terms, ask)
+    found = find(books, ask.provider, ask.model) if ask.region else None
+    regional = regions.premiums(ask.provider, found[1], ask.region) if found else []
+    starts = own.moments([*prices, *adjustments, *regional])
+    kinds = (
+        regional,
+        [row for row in adjustments if not row.premium],
+        [row for row in adjustments if row.premium],
+    )
+    plans: List[Union[Plan, str]] = []
+    for at in starts:
+        price = own.in_force(prices, at)
+        if price is not None:
+            plans.append(_own_plan(price, ask))
+            continue
+        holding = (own.in_force(rows, at) for rows in kinds)
+        plans.append(listed(books, ask, [row for row in holding if row is not None]))
+    return plans[0] if len(plans) == 1 else Choice(starts, plans)
 
 
 def look(books: Books, place: names.Place) -> Optional[str]:
@@ -67,8 +87,8 @@ def find(books: Books, provider: str, model: str) -> Optional[Tuple[str, str]]:
 
 
 def listed(books: Books, ask: Ask, adjustments: Sequence[own.Adjustment] = ()) -> Union[Plan, str]:
-    """The plan from the book's rows, scaled by the region's premium and by the adjustments."""
-    provider, model, tier, operation, region = ask
+    """The plan from the book's rows, scaled by the adjustments."""
+    provider, model, tier, operation, _ = ask
     known = False
     for place in names.places(provider, model):
         known = known or place.book in books
@@ -86,7 +106,7 @@ def listed(books: Books, ask: Ask, adjustments: Sequence[own.Adjustment] = ()) -
             wanted[name] = value
         if wanted and not place.own:
             return "no price for %s at %s" % (" ".join(sorted(wanted.values())), provider)
-        scale = _scale(regions.premium(provider, found, region), adjustments)
+        scale = _scale(adjustments)
         least = next((ms for at, part, ms in _LEAST_AUDIO_MS if at == place.book and part in found), 0)
         return Plan(place.book, found, data, wanted, scale, least)
     if not provider:
@@ -96,25 +116,22 @@ def listed(books: Books, ask: Ask, adjustments: Sequence[own.Adjustment] = ()) -
     return "no price for model %s of %s" % (model, provider)
 
 
-def _scale(premium: regions.Premium, adjustments: Sequence[own.Adjustment]) -> Scale:
-    if premium == regions.NONE and not adjustments:
+def _scale(adjustments: Sequence[own.Adjustment]) -> Scale:
+    """What some adjustments come to together."""
+    if not adjustments:
         return AS_LISTED
-    token, fee = [premium.factor], [(1, 1)]
     note = fee_note = suffix = ""
-    if premium != regions.NONE:
-        note += " × %s (region)" % premium.text
-        suffix += "*" + premium.text
     for row in adjustments:
-        token.append(row.times)
         note += " " + row.text
-        suffix += row.text.replace(" ", "") + ("@" + row.scope.day if row.scope.day else "")
-        if row.fees:
-            fee.append(row.times)
-            fee_note += " " + row.text
-    return Scale(own.times(*token), own.times(*fee), note, fee_note, suffix)
+        suffix += row.text + ("@" + row.scope.day if row.scope.day else "")
+        fee_note += " " + row.text if row.fees else ""
+    token = own.times(*(row.times for row in adjustments))
+    fee = own.times(*(row.times for row in adjustments if row.fees))
+    return Scale(token, fee, note, fee_note, suffix)
 
 
-def _with_terms(books: Books, terms: own.Own, ask: Ask) -> Resolved:
+def _own_terms(books: Books, terms: own.Own, ask: Ask) -> Tuple[Ask, List[own.OwnPrice], List[own.Adjustment]]:
+    """The call under the name that an alias gives it, and the terms that speak for it at some time."""
     spellings = own.spellings(ask.provider, ask.model)
     prices = _own_prices(terms, ask, spellings)
     if not prices and find(books, ask.provider, ask.model) is None:
@@ -124,20 +141,7 @@ def _with_terms(books: Books, terms: own.Own, ask: Ask) -> Resolved:
             ask = ask._replace(provider=meant[0], model=meant[1])
             spellings = [*spellings, *own.spellings(*meant)]
             prices = _own_prices(terms, ask, spellings)
-    adjustments = terms.adjustments_for(ask.provider, spellings, ask.region)
-    if not prices and not adjustments:
-        return listed(books, ask)
-    starts = own.moments([*prices, *adjustments])
-    plans: List[Union[Plan, str]] = []
-    for at in starts:
-        price = own.in_force(prices, at)
-        if price is not None:
-            plans.append(_own_plan(price, ask))
-            continue
-        kinds = ([row for row in adjustments if row.premium is premium] for premium in (False, True))
-        holding = (own.in_force(rows, at) for rows in kinds)
-        plans.append(listed(books, ask, [row for row in holding if row is not None]))
-    return plans[0] if len(plans) == 1 else Choice(starts, plans)
+    return ask, prices, terms.adjustments_for(ask.provider, spellings, ask.region)
 
 
 def _own_prices(terms: own.Own, ask: Ask, spellings: Sequence[str]) -> List[own.OwnPrice]:

@@ -366,3 +366,33 @@ def test_any_receipt_that_fits_the_schema_gets_a_cost_or_a_reason_and_no_excepti
             assert (got.cost_nanousd is None) == (got.row is None) == (got.reason is not None)
             assert (got.cost_nanousd or 0) == sum(part[3] for part in got.parts)
     assert priced > 1000
+
+
+@pytest.mark.ids("C4")
+def test_file_searches_and_rerank_units_are_charged_by_the_number_made() -> None:
+    # $2.50 per 1,000 calls: https://developers.openai.com/api/docs/pricing
+    plain = price(receipt("gpt-4o", input_tokens=10, output_tokens=1), NOW).cost_nanousd
+    asked = price(receipt("gpt-4o", input_tokens=10, output_tokens=1, tool_calls_billed=3), NOW).cost_nanousd
+    assert plain is not None and asked == plain + 7_500_000
+    # xAI's tools have several prices, and a receipt has one count for all of them
+    mixed = price(receipt("grok-4", "xai", input_tokens=10, output_tokens=1, tool_calls_billed=3), NOW)
+    assert mixed.cost_nanousd is None and mixed.reason == "no price for tool_calls_billed"
+    units = price(receipt("rerank-v3.5", "cohere", operation="rerank", search_units=3), NOW)
+    assert (units.cost_nanousd, units.row) == (6_000_000, "cohere:rerank-v3.5@undated")
+
+
+@pytest.mark.ids("C5")
+def test_fine_tuned_models_have_the_price_of_their_own_row() -> None:
+    # https://developers.openai.com/api/docs/pricing#fine-tuning
+    got = price(
+        receipt(
+            "ft:gpt-4.1-2025-04-14:acme::9abc",
+            input_tokens=1_000_000,
+            cache_read_input_tokens=500_000,
+            output_tokens=1_000_000,
+        ),
+        NOW,
+    )
+    assert got.cost_nanousd == 1_500_000_000 + 375_000_000 + 12_000_000_000
+    batch = price(receipt("ft:gpt-4.1-2025-04-14:acme::9abc", operation="batch", input_tokens=1, output_tokens=1), NOW)
+    assert batch.cost_nanousd is None
