@@ -1,6 +1,6 @@
 """The command `aicg`.
 
-Owns which verbs exist and what each needs. `run` and `diagnose` run with the core alone; the others need the extra
+Owns which verbs exist and what each needs. Those of `CORE` run with the core alone; the others need the extra
 `server`, and say so when it is missing. Exit codes: 0 done, 1 error, 2 wrong usage. Runs on CPython 3.9, where
 the server's own modules do not.
 """
@@ -20,8 +20,15 @@ VERBS = {
     "backup": "copy the ledger while it is served, and verify the copy",
     "restore": "put a backup in place as the ledger",
     "salvage": "take over what can be read of a damaged ledger",
+    "policy": "check a policy file, and show its rules as they are read (needs no extra)",
     "run": "run a program with metering on: aicg run -- python app.py (needs no extra)",
     "diagnose": "is the agent working in my programs? (needs no extra)",
+}
+#: verb → module and function that take its arguments and give the exit code, without any extra
+CORE = {
+    "diagnose": ("aicostguard.diagnostics", "main"),
+    "run": ("aicostguard.cli.run", "main"),
+    "policy": ("aicostguard.cli.policy", "main"),
 }
 #: third-party modules behind the extra, the first missing one decides
 _NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline")
@@ -31,14 +38,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run `aicg`; `argv` without the program's name. Returns the exit code."""
     arguments: List[str] = list(sys.argv[1:] if argv is None else argv)
     verb = next((item for item in arguments if not item.startswith("-")), "")
-    if arguments[:1] == ["diagnose"]:
-        from aicostguard import diagnostics
-
-        return int(diagnostics.main(arguments[1:]) or 0)
-    if arguments[:1] == ["run"]:
-        from aicostguard.cli import run
-
-        return run.main(arguments[1:])
+    if arguments[:1] and arguments[0] in CORE:
+        return core(arguments[0], arguments[1:])
     missing = _missing()
     if not missing:
         from aicostguard.cli import app
@@ -48,6 +49,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         sys.stderr.write("aicg %s needs pip install 'aicostguard[server]' (%s)\n" % (verb, missing))
         return 1
     return _plain_help(arguments)
+
+
+def core(verb: str, arguments: Sequence[str]) -> int:
+    """Run a verb that needs no extra."""
+    from importlib import import_module
+
+    module, function = CORE[verb]
+    return int(getattr(import_module(module), function)(list(arguments)) or 0)
 
 
 def _missing() -> str:
@@ -75,5 +84,5 @@ def _plain_help(arguments: List[str]) -> int:
     out.write("usage: aicg VERB …\n\n")
     for verb, says in VERBS.items():
         out.write("  %-12s%s\n" % (verb, says))
-    out.write("\nAll but run and diagnose need: pip install 'aicostguard[server]'\n")
+    out.write("\nAll but %s need: pip install 'aicostguard[server]'\n" % ", ".join(CORE))
     return 0 if asked else 2

@@ -12,7 +12,7 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, follow, keep, options, table
+from aicostguard.cli import CORE, VERBS, ask, core, follow, keep, options, table
 from aicostguard.ledger import keys as ledger_keys
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
@@ -174,19 +174,17 @@ _group.add_command(keep.restore)
 _group.add_command(keep.salvage)
 
 
-@_group.command(short_help=VERBS["diagnose"], add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def diagnose(arguments: tuple[str, ...]) -> int:
-    """Is the agent working in my programs?"""
-    from aicostguard import diagnostics
+def _core(verb: str) -> click.Command:
+    """A verb that needs no extra. Here for the list of verbs: `main` takes it, unless options stand first."""
+    return click.Command(
+        verb,
+        short_help=VERBS[verb],
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        callback=lambda arguments: core(verb, arguments),
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+    )
 
-    return int(diagnostics.main(list(arguments)) or 0)
 
-
-@_group.command("run", short_help=VERBS["run"], add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run_program(arguments: tuple[str, ...]) -> int:
-    """Run a program with metering on. Here for the list of verbs: `main` has taken `run` before."""
-    from aicostguard.cli import run as launcher
-
-    return launcher.main(arguments)
+for _verb in CORE:
+    _group.add_command(_core(_verb))

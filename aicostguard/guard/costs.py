@@ -13,6 +13,7 @@ from aicostguard.guard.policy import Budget, Policy
 
 #: what is told of a budget's use when nothing else was said, in per mille
 ALERT_AT = 800
+_KEYS = {**rules.COST, "audit": rules.TEXT}
 
 
 class CostConfig:
@@ -58,10 +59,15 @@ class CostConfig:
         self.loop_threshold = loop_threshold
         self.loop_action = loop_action
         self.audit = audit
-        self._read = rules.read_cost({**vars(self), **unknown}, "CostConfig.")
+        self._read: Dict[str, Any] = {}
+        for name, value in {**vars(self), **unknown}.items():
+            if name != "_read":
+                kind = rules.kind_of(_KEYS, "CostConfig." + name, name)
+                if value is not None:
+                    self._read[name] = rules.read(kind, "CostConfig." + name, value)
 
     def __repr__(self) -> str:
-        said = ("%s=%r" % (name, getattr(self, name)) for name in rules.COST if getattr(self, name) is not None)
+        said = ("%s=%r" % (name, getattr(self, name)) for name in _KEYS if getattr(self, name) is not None)
         return "CostConfig(%s)" % ", ".join(said)
 
     def __eq__(self, other: object) -> bool:

@@ -8,7 +8,7 @@ decimal digits (a float from its shortest ones). If this is lenient, a typo beco
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 from aicostguard.guard.policy import ON_EXCEED, PERIODS, BadPolicy
 from aicostguard.guard.values import LABELS
@@ -210,20 +210,15 @@ COST: Mapping[str, Kind] = {
     "loop_window": SECONDS,
     "loop_threshold": COUNT,
     "loop_action": choice("warn", "block", "off"),
-    "audit": TEXT,
 }
 
 
-def read_cost(given: Mapping[str, object], where: str) -> Dict[str, Any]:
-    """The keys of `cost:` as values of rules; those that are None are left out. `where` begins their names."""
-    found: Dict[str, Any] = {}
-    for name, value in given.items():
-        kind = COST.get(name)
-        if kind is None:
-            raise BadPolicy("%s%s: there is no such key: %s" % (where, name, meant(name, COST)))
-        if value is not None:
-            found[name] = read(kind, where + name, value)
-    return found
+def kind_of(table: Mapping[str, Kind], field: str, name: str) -> Kind:
+    """The row of a key; BadPolicy when there is none. `field` is its name with where it stands."""
+    kind = table.get(name)
+    if kind is None:
+        raise BadPolicy("%s: there is no such key: %s" % (field, meant(name, table)))
+    return kind
 
 
 #: key of a limit → (unit, period, what it limits)

@@ -1,0 +1,254 @@
+"""The policy file: `aicostguard.yaml` beside a program, or wherever `AICG_POLICY` says.
+
+Owns its keys and how they become a `Policy`. All of it is checked before any of it is used, and every mistake is told
+with file, line, key, value and remedy: a rule that is half understood would be a budget that does not hold. Of an
+`aegis.yaml` only `cost:` is read. docs/budgets.md is the reference.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from aicostguard.guard import costs, nodes, rules
+from aicostguard.guard.nodes import Node
+from aicostguard.guard.policy import BadPolicy, Budget, Policy
+from aicostguard.guard.rules import Kind, Wrong
+
+#: what is looked for in the folder of the entry script, in this order
+NAMES = ("aicostguard.yaml", "aicostguard.yml", "aicostguard.json", "aegis.yaml", "aegis.yml")
+_FOREIGN = ("aegis.yaml", "aegis.yml")
+_STORES = ("sqlite:///", "redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+
+#: key of a budget that says how much → (unit, what it takes)
+LIMITS: Mapping[str, Tuple[str, Kind]] = {
+    "limit_usd": ("nanousd", rules.USD),
+    "limit_tokens": ("tokens", rules.TOKENS),
+    "limit_requests": ("requests", rules.REQUESTS),
+}
+
+
+class Loaded(NamedTuple):
+    """A file that was understood. `notices` are sentences for its author."""
+
+    policy: Policy
+    path: str
+    notices: Tuple[str, ...] = ()
+
+
+def find(folder: Optional[str] = None) -> Optional[str]:
+    """The policy file in `folder`, by default that of the entry script; None when there is none."""
+    if folder is None:
+        script = getattr(sys.modules.get("__main__"), "__file__", None)
+        if not script:
+            return None
+        folder = os.path.dirname(os.path.abspath(script))
+    paths = (os.path.join(folder, name) for name in NAMES)
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def load(path: str) -> Loaded:
+    """Read a policy file. BadPolicy has a line of text for each mistake."""
+    path = os.path.abspath(path)
+    try:
+        root = nodes.load(path)
+    except nodes.Unreadable as error:
+        raise BadPolicy("%s%s: %s" % (path, ":%d" % error.line if error.line else "", error)) from None
+    reader = _Reader(path)
+    made = reader.policy(root)
+    if reader.problems:
+        raise BadPolicy("\n".join(reader.problems))
+    return Loaded(made, path, tuple(reader.notices))
+
+
+class _Reader:
+    """One file being read. Goes on after a mistake, so that all are told at once."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.problems: List[str] = []
+        self.notices: List[str] = []
+        self.names: Dict[str, int] = {}
+
+    def wrong(self, line: int, message: str) -> None:
+        self.problems.append("%s:%d: %s" % (self.path, line, message))
+
+    def members(self, node: Node, field: str, known: Mapping[str, Any]) -> Dict[str, Node]:
+        """The members of a map that are known, each once; the others are told."""
+        found: Dict[str, Node] = {}
+        if node.kind != "map":
+            self.wrong(node.line, "%s: write keys with values below it" % (field or "the policy"))
+            return found
+        for key, value in node.value:
+            name = key.value if key.kind == "scalar" else "(a key that is no text)"
+            full = "%s.%s" % (field, name) if field else name
+            if name in found:
+                self.wrong(key.line, "%s: stands twice (first in line %d): keep one" % (full, found[name].line))
+            elif name not in known and "*" not in known:
+                self.wrong(key.line, "%s: there is no such key: %s" % (full, rules.meant(name, known)))
+            elif value.kind == "null":
+                self.wrong(key.line, "%s: has no value: give it one, or take the line out" % full)
+                found[name] = Node("null", None, key.line)
+            else:
+                found[name] = value
+        return found
+
+    def scalar(self, node: Node, field: str, kind: Kind, otherwise: Any = None) -> Any:
+        """The value of a key that takes one; `otherwise` after a mistake."""
+        if node.kind == "null":  # told before
+            return otherwise
+        value = node.value if node.kind == "scalar" else {"list": "a list", "map": "keys with values"}[node.kind]
+        try:
+            if node.kind != "scalar":
+                rules.refuse(field, value, kind.remedy)
+            return rules.read(kind, field, value)
+        except BadPolicy as error:
+            self.wrong(node.line, str(error))
+            return otherwise
+
+    def policy(self, root: Node) -> Policy:
+        if root.kind == "null":
+            self.wrong(root.line, "the file is empty: write `cost:` or `budgets:` with limits")
+            return Policy()
+        foreign = os.path.basename(self.path) in _FOREIGN
+        if foreign:
+            root = self.only_cost(root)
+        members = self.members(root, "", _TOP)
+        read = {
+            name: self.scalar(members[name], name, kind(self.path))
+            for name, kind in _SCALARS.items()
+            if name in members
+        }
+        cost = self.cost(members["cost"]) if "cost" in members else {}
+        for name in cost:
+            self.names[name] = 0
+        budgets = self.budgets(members["budgets"]) if "budgets" in members else ()
+        made = costs.policy(cost, read.get("name") or self.path, read.get("store") or "sqlite", budgets)
+        return made._replace(prices=read.get("prices"), audit=read.get("audit"))
+
+    def only_cost(self, root: Node) -> Node:
+        """An `aegis.yaml`: whatever else it configures is not ours."""
+        if root.kind != "map":
+            return root
+        others = [key.value for key, _ in root.value if key.kind == "scalar" and key.value != "cost"]
+        if others:
+            self.notices.append("%s: only cost: is read; not read: %s" % (self.path, ", ".join(others)))
+        return root._replace(value=tuple(pair for pair in root.value if pair[0].value == "cost"))
+
+    def cost(self, node: Node) -> Dict[str, Any]:
+        if node.kind == "null":
+            return {}
+        members = self.members(node, "cost", rules.COST)
+        read = {name: self.scalar(value, "cost." + name, rules.COST[name]) for name, value in members.items()}
+        return {name: value for name, value in read.items() if value is not None}
+
+    def budgets(self, node: Node) -> Tuple[Budget, ...]:
+        if node.kind != "list":
+            if node.kind != "null":
+                self.wrong(node.line, "budgets: write a list, each budget beginning with `- name:`")
+            return ()
+        found = (self.budget(item, "budgets[%d]" % number) for number, item in enumerate(node.value, 1))
+        return tuple(budget for budget in found if budget is not None)
+
+    def budget(self, node: Node, field: str) -> Optional[Budget]:
+        members = self.members(node, field, _BUDGET)
+        if node.kind != "map":
+            return None
+        name = self.scalar(members["name"], field + ".name", rules.NAME) if "name" in members else None
+        if "name" not in members:
+            self.wrong(node.line, "%s: has no name: give it one, such as `name: marketing`" % field)
+        elif name is not None and name in self.names:
+            first = "in line %d" % self.names[name] if self.names[name] else "as a key of cost:"
+            self.wrong(
+                members["name"].line, "%s.name: %r stands twice (first %s): choose another" % (field, name, first)
+            )
+        elif name is not None:
+            self.names[name] = members["name"].line
+        unit, limit = self.limit(node, members, field)
+        rest = {key: read(self, members[key], "%s.%s" % (field, key)) for key, read in _READ.items() if key in members}
+        # Before a mistake stops it all, anything will do.
+        period = rest.get("period") or "total"
+        quiet = {"alert_at": ()} if period in ("call", "minute") else {}
+        return Budget(name or field, limit, unit, **{**quiet, **rest})
+
+    def limit(self, node: Node, members: Mapping[str, Node], field: str) -> Tuple[str, int]:
+        given = [key for key in LIMITS if key in members]
+        if len(given) != 1:
+            line = members[given[1]].line if given else node.line
+            has = "has %s" % " and ".join(given) if given else "has no limit"
+            self.wrong(line, "%s: %s: give exactly one of %s" % (field, has, ", ".join(LIMITS)))
+            return "nanousd", 0
+        unit, kind = LIMITS[given[0]]
+        return unit, self.scalar(members[given[0]], "%s.%s" % (field, given[0]), kind, 0)
+
+    def match(self, node: Node, field: str) -> Dict[str, str]:
+        if node.kind == "null":
+            return {}
+        found = {}
+        for name, value in self.members(node, field, {"*": None}).items():
+            where = "%s.%s" % (field, name)
+            try:
+                rules.read(rules.LABEL, where, name)
+            except BadPolicy as error:
+                self.wrong(value.line, str(error))
+            found[name] = self.scalar(value, where, rules.NAME)
+        return found
+
+    def items(self, node: Node, field: str, kind: Kind) -> Tuple[Any, ...]:
+        """A list, or one value that stands for a list of itself."""
+        if node.kind == "null":
+            return ()
+        found = [self.scalar(item, field, kind) for item in (node.value if node.kind == "list" else (node,))]
+        if len(set(found)) < len(found) and None not in found:
+            self.wrong(node.line, "%s: names one twice: keep one" % field)
+        return tuple(found)
+
+
+def _version(_: str) -> Kind:
+    return rules.choice("1")
+
+
+def _store(_: str) -> Kind:
+    def read(value: Any) -> str:
+        if value not in ("memory", "sqlite") and not str(value).startswith(_STORES):
+            raise Wrong
+        return str(value)
+
+    return Kind(read, "use memory, sqlite, sqlite:///PATH or redis://HOST:PORT/DB")
+
+
+def _beside(exists: bool) -> Callable[[str], Kind]:
+    """A path, relative to the policy file."""
+
+    def kind(policy: str) -> Kind:
+        def read(value: Any) -> str:
+            if not value.strip():
+                raise Wrong
+            path = os.path.join(os.path.dirname(policy), os.path.expanduser(value))
+            if exists and not os.path.isfile(path):
+                raise Wrong("there is no file %s: write its path from the policy's folder" % path)
+            return path
+
+        return Kind(read, "use the path of a file")
+
+    return kind
+
+
+_SCALARS: Dict[str, Callable[[str], Kind]] = {
+    "version": _version,
+    "name": lambda _: rules.NAME,
+    "store": _store,
+    "prices": _beside(True),
+    "audit": _beside(False),
+}
+_TOP = {**_SCALARS, "cost": None, "budgets": None}
+_READ: Dict[str, Callable[[_Reader, Node, str], Any]] = {
+    "match": _Reader.match,
+    "per": lambda reader, node, field: reader.items(node, field, rules.LABEL),
+    "period": lambda reader, node, field: reader.scalar(node, field, rules.PERIOD, "total"),
+    "timezone": lambda reader, node, field: reader.scalar(node, field, rules.ZONE, "UTC"),
+    "on_exceed": lambda reader, node, field: reader.scalar(node, field, rules.EXCEED, "block"),
+    "alert_at": lambda reader, node, field: reader.items(node, field, rules.SHARE),
+}
+_BUDGET = {"name": None, **LIMITS, **_READ}
