@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from aicostguard.guard import costs, nodes, rules
+from aicostguard.guard import costs, nodes, rules, stated
 from aicostguard.guard.nodes import Node
 from aicostguard.guard.policy import BadPolicy, Budget, Policy
 from aicostguard.guard.rules import Kind, Wrong
@@ -20,13 +20,6 @@ from aicostguard.guard.rules import Kind, Wrong
 NAMES = ("aicostguard.yaml", "aicostguard.yml", "aicostguard.json", "aegis.yaml", "aegis.yml")
 _FOREIGN = ("aegis.yaml", "aegis.yml")
 _STORES = ("sqlite:///", "redis://", "rediss://", "valkey://", "valkeys://", "unix://")
-
-#: key of a budget that says how much → (unit, what it takes)
-LIMITS: Mapping[str, Tuple[str, Kind]] = {
-    "limit_usd": ("nanousd", rules.USD),
-    "limit_tokens": ("tokens", rules.TOKENS),
-    "limit_requests": ("requests", rules.REQUESTS),
-}
 
 
 class Loaded(NamedTuple):
@@ -85,7 +78,7 @@ class _Reader:
             full = "%s.%s" % (field, name) if field else name
             if name in found:
                 self.wrong(key.line, "%s: stands twice (first in line %d): keep one" % (full, found[name].line))
-            elif name not in known and "*" not in known:
+            elif known is not _ANY and name not in known:
                 self.wrong(key.line, "%s: there is no such key: %s" % (full, rules.meant(name, known)))
             elif value.kind == "null":
                 self.wrong(key.line, "%s: has no value: give it one, or take the line out" % full)
@@ -94,18 +87,24 @@ class _Reader:
                 found[name] = value
         return found
 
-    def scalar(self, node: Node, field: str, kind: Kind, otherwise: Any = None) -> Any:
-        """The value of a key that takes one; `otherwise` after a mistake."""
-        if node.kind == "null":  # told before
-            return otherwise
-        value = node.value if node.kind == "scalar" else {"list": "a list", "map": "keys with values"}[node.kind]
+    def plain(self, node: Node, field: str) -> Any:
+        """A node as a value whose scalars are text."""
+        if node.kind == "map":
+            return {key: self.plain(value, field) for key, value in self.members(node, field, _ANY).items()}
+        return [self.plain(item, field) for item in node.value] if node.kind == "list" else node.value
+
+    def value(self, node: Node, field: str, kind: Kind) -> Any:
+        """What the value of a key is to its rule; None after a mistake."""
+        return self.checked(self.plain(node, field), node.line, field, kind)
+
+    def checked(self, plain: Any, line: int, field: str, kind: Kind) -> Any:
+        if plain is None:  # told before
+            return None
         try:
-            if node.kind != "scalar":
-                rules.refuse(field, value, kind.remedy)
-            return rules.read(kind, field, value)
+            return rules.read(kind, field, plain)
         except BadPolicy as error:
-            self.wrong(node.line, str(error))
-            return otherwise
+            self.wrong(line, str(error))
+            return None
 
     def policy(self, root: Node) -> Policy:
         if root.kind == "null":
@@ -116,9 +115,7 @@ class _Reader:
             root = self.only_cost(root)
         members = self.members(root, "", _TOP)
         read = {
-            name: self.scalar(members[name], name, kind(self.path))
-            for name, kind in _SCALARS.items()
-            if name in members
+            name: self.value(members[name], name, kind(self.path)) for name, kind in _SCALARS.items() if name in members
         }
         cost = self.cost(members["cost"]) if "cost" in members else {}
         for name in cost:
@@ -140,7 +137,7 @@ class _Reader:
         if node.kind == "null":
             return {}
         members = self.members(node, "cost", rules.COST)
-        read = {name: self.scalar(value, "cost." + name, rules.COST[name]) for name, value in members.items()}
+        read = {name: self.value(value, "cost." + name, rules.COST[name]) for name, value in members.items()}
         return {name: value for name, value in read.items() if value is not None}
 
     def budgets(self, node: Node) -> Tuple[Budget, ...]:
@@ -152,57 +149,27 @@ class _Reader:
         return tuple(budget for budget in found if budget is not None)
 
     def budget(self, node: Node, field: str) -> Optional[Budget]:
-        members = self.members(node, field, _BUDGET)
-        if node.kind != "map":
+        before = len(self.problems)
+        members = self.members(node, field, stated.KINDS)
+        given = {}
+        for key, value in members.items():
+            full = "%s.%s" % (field, key)
+            plain = self.plain(value, full)
+            if self.checked(plain, value.line, full, stated.KINDS[key]) is not None:
+                given[key] = plain
+        if node.kind != "map" or len(self.problems) > before:
             return None
-        name = self.scalar(members["name"], field + ".name", rules.NAME) if "name" in members else None
-        if "name" not in members:
-            self.wrong(node.line, "%s: has no name: give it one, such as `name: marketing`" % field)
-        elif name is not None and name in self.names:
-            first = "in line %d" % self.names[name] if self.names[name] else "as a key of cost:"
-            self.wrong(
-                members["name"].line, "%s.name: %r stands twice (first %s): choose another" % (field, name, first)
-            )
-        elif name is not None:
-            self.names[name] = members["name"].line
-        unit, limit = self.limit(node, members, field)
-        rest = {key: read(self, members[key], "%s.%s" % (field, key)) for key, read in _READ.items() if key in members}
-        # Before a mistake stops it all, anything will do.
-        period = rest.get("period") or "total"
-        quiet = {"alert_at": ()} if period in ("call", "minute") else {}
-        return Budget(name or field, limit, unit, **{**quiet, **rest})
-
-    def limit(self, node: Node, members: Mapping[str, Node], field: str) -> Tuple[str, int]:
-        given = [key for key in LIMITS if key in members]
-        if len(given) != 1:
-            line = members[given[1]].line if given else node.line
-            has = "has %s" % " and ".join(given) if given else "has no limit"
-            self.wrong(line, "%s: %s: give exactly one of %s" % (field, has, ", ".join(LIMITS)))
-            return "nanousd", 0
-        unit, kind = LIMITS[given[0]]
-        return unit, self.scalar(members[given[0]], "%s.%s" % (field, given[0]), kind, 0)
-
-    def match(self, node: Node, field: str) -> Dict[str, str]:
-        if node.kind == "null":
-            return {}
-        found = {}
-        for name, value in self.members(node, field, {"*": None}).items():
-            where = "%s.%s" % (field, name)
-            try:
-                rules.read(rules.LABEL, where, name)
-            except BadPolicy as error:
-                self.wrong(value.line, str(error))
-            found[name] = self.scalar(value, where, rules.NAME)
-        return found
-
-    def items(self, node: Node, field: str, kind: Kind) -> Tuple[Any, ...]:
-        """A list, or one value that stands for a list of itself."""
-        if node.kind == "null":
-            return ()
-        found = [self.scalar(item, field, kind) for item in (node.value if node.kind == "list" else (node,))]
-        if len(set(found)) < len(found) and None not in found:
-            self.wrong(node.line, "%s: names one twice: keep one" % field)
-        return tuple(found)
+        try:
+            made = stated.budget(given, field + ".")
+        except BadPolicy as error:
+            self.wrong(node.line, str(error))
+            return None
+        if made.name in self.names:
+            first = "in line %d" % self.names[made.name] if self.names[made.name] else "as a key of cost:"
+            text = "%s.name: %r stands twice (first %s): choose another"
+            self.wrong(members["name"].line, text % (field, made.name, first))
+        self.names[made.name] = members["name"].line
+        return made
 
 
 def _version(_: str) -> Kind:
@@ -243,12 +210,5 @@ _SCALARS: Dict[str, Callable[[str], Kind]] = {
     "audit": _beside(False),
 }
 _TOP = {**_SCALARS, "cost": None, "budgets": None}
-_READ: Dict[str, Callable[[_Reader, Node, str], Any]] = {
-    "match": _Reader.match,
-    "per": lambda reader, node, field: reader.items(node, field, rules.LABEL),
-    "period": lambda reader, node, field: reader.scalar(node, field, rules.PERIOD, "total"),
-    "timezone": lambda reader, node, field: reader.scalar(node, field, rules.ZONE, "UTC"),
-    "on_exceed": lambda reader, node, field: reader.scalar(node, field, rules.EXCEED, "block"),
-    "alert_at": lambda reader, node, field: reader.items(node, field, rules.SHARE),
-}
-_BUDGET = {"name": None, **LIMITS, **_READ}
+#: in place of known names: any will do
+_ANY: Mapping[str, Any] = {}

@@ -17,7 +17,6 @@ LIMITS: Mapping[str, Tuple[str, rules.Kind]] = {
     "limit_tokens": ("tokens", rules.TOKENS),
     "limit_requests": ("requests", rules.REQUESTS),
 }
-KEYS = ("name", *LIMITS, "match", "per", "period", "timezone", "on_exceed", "alert_at")
 #: shares told, and labels looked at, by one rule
 MOST = 16
 
@@ -55,6 +54,15 @@ _FIELDS: Mapping[str, Tuple[str, rules.Kind]] = {
     "on_exceed": ("on_exceed", rules.EXCEED),
     "alert_at": ("alert_at", ALERT_AT),
 }
+#: every key, and what it takes
+KINDS: Mapping[str, rules.Kind] = {
+    "name": rules.NAME,
+    **{key: kind for key, (_, kind) in LIMITS.items()},
+    **{key: kind for key, (_, kind) in _FIELDS.items()},
+}
+KEYS = tuple(KINDS)
+#: periods whose use does not grow towards a limit: nothing of them is told unless it was asked for
+_QUIET = ("call", "minute")
 
 
 def budget(given: Mapping[str, object], where: str = "", name: Optional[str] = None) -> Budget:
@@ -75,6 +83,8 @@ def budget(given: Mapping[str, object], where: str = "", name: Optional[str] = N
         for key, (field, its) in _FIELDS.items()
         if given.get(key) is not None
     }
+    if made.get("period") in _QUIET:
+        made.setdefault("alert_at", ())
     return Budget(
         name=rules.read(rules.NAME, where + "name", stated),
         limit=rules.read(kind, where + limits[0], given[limits[0]]),
