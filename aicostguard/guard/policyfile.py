@@ -11,13 +11,16 @@ import os
 import sys
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from aicostguard.guard import costs, nodes, rules, stated
-from aicostguard.guard.nodes import Node
+from aicostguard.guard import costs, rules, stated
 from aicostguard.guard.policy import BadPolicy, Budget, Policy
 from aicostguard.guard.rules import Kind, Wrong
+from aicostguard.pricing import located
+from aicostguard.pricing.located import Located
 
 #: what is looked for in the folder of the entry script, in this order
 NAMES = ("aicostguard.yaml", "aicostguard.yml", "aicostguard.json", "aegis.yaml", "aegis.yml")
+#: bytes: a policy is written by hand
+MOST = 1_000_000
 _FOREIGN = ("aegis.yaml", "aegis.yml")
 _STORES = ("sqlite:///", "redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 
@@ -44,15 +47,29 @@ def find(folder: Optional[str] = None) -> Optional[str]:
 def load(path: str) -> Loaded:
     """Read a policy file. BadPolicy has a line of text for each mistake."""
     path = os.path.abspath(path)
-    try:
-        root = nodes.load(path)
-    except nodes.Unreadable as error:
-        raise BadPolicy("%s%s: %s" % (path, ":%d" % error.line if error.line else "", error)) from None
     reader = _Reader(path)
-    made = reader.policy(root)
+    made = reader.policy(_read(path))
     if reader.problems:
         raise BadPolicy("\n".join(reader.problems))
     return Loaded(made, path, tuple(reader.notices))
+
+
+def _read(path: str) -> Located:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST + 1)
+        if len(data) > MOST:
+            raise BadPolicy("%s: is larger than %d bytes, and no policy is" % (path, MOST))
+        return located.read(data.decode("utf-8-sig"), yaml=not path.endswith(".json"))
+    except OSError as error:
+        raise BadPolicy("%s: cannot be read (%s)" % (path, error.strerror or type(error).__name__)) from None
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadPolicy("%s:%d: is not UTF-8: save it as UTF-8" % (path, line)) from None
+    except located.Unreadable as error:
+        raise BadPolicy("%s:%d: %s" % (path, error.line, error)) from None
+    except RecursionError:
+        raise BadPolicy("%s: is nested too deeply" % path) from None
 
 
 class _Reader:
@@ -67,51 +84,35 @@ class _Reader:
     def wrong(self, line: int, message: str) -> None:
         self.problems.append("%s:%d: %s" % (self.path, line, message))
 
-    def members(self, node: Node, field: str, known: Mapping[str, Any]) -> Dict[str, Node]:
-        """The members of a map that are known, each once; the others are told."""
-        found: Dict[str, Node] = {}
-        if node.kind != "map":
+    def members(self, node: Located, field: str, known: Mapping[str, Any]) -> Dict[str, Located]:
+        """The members of a map that are known and have a value; the others are told."""
+        if type(node.value) is not dict:
             self.wrong(node.line, "%s: write keys with values below it" % (field or "the policy"))
-            return found
-        for key, value in node.value:
-            name = key.value if key.kind == "scalar" else "(a key that is no text)"
+            return {}
+        found: Dict[str, Located] = {}
+        for name, value in node.value.items():
             full = "%s.%s" % (field, name) if field else name
-            if name in found:
-                self.wrong(key.line, "%s: stands twice (first in line %d): keep one" % (full, found[name].line))
-            elif known is not _ANY and name not in known:
-                self.wrong(key.line, "%s: there is no such key: %s" % (full, rules.meant(name, known)))
-            elif value.kind == "null":
-                self.wrong(key.line, "%s: has no value: give it one, or take the line out" % full)
-                found[name] = Node("null", None, key.line)
+            if name not in known:
+                self.wrong(value.line, "%s: there is no such key: %s" % (full, rules.meant(name, known)))
+            elif value.value is None:
+                self.wrong(value.line, "%s: has no value: give it one, or take the line out" % full)
             else:
                 found[name] = value
         return found
 
-    def plain(self, node: Node, field: str) -> Any:
-        """A node as a value whose scalars are text."""
-        if node.kind == "map":
-            return {key: self.plain(value, field) for key, value in self.members(node, field, _ANY).items()}
-        return [self.plain(item, field) for item in node.value] if node.kind == "list" else node.value
-
-    def value(self, node: Node, field: str, kind: Kind) -> Any:
+    def value(self, node: Located, field: str, kind: Kind) -> Any:
         """What the value of a key is to its rule; None after a mistake."""
-        return self.checked(self.plain(node, field), node.line, field, kind)
-
-    def checked(self, plain: Any, line: int, field: str, kind: Kind) -> Any:
-        if plain is None:  # told before
-            return None
         try:
-            return rules.read(kind, field, plain)
+            return rules.read(kind, field, _plain(node))
         except BadPolicy as error:
-            self.wrong(line, str(error))
+            self.wrong(node.line, str(error))
             return None
 
-    def policy(self, root: Node) -> Policy:
-        if root.kind == "null":
+    def policy(self, root: Located) -> Policy:
+        if root.value in (None, {}):
             self.wrong(root.line, "the file is empty: write `cost:` or `budgets:` with limits")
             return Policy()
-        foreign = os.path.basename(self.path) in _FOREIGN
-        if foreign:
+        if os.path.basename(self.path) in _FOREIGN:
             root = self.only_cost(root)
         members = self.members(root, "", _TOP)
         read = {
@@ -124,43 +125,36 @@ class _Reader:
         made = costs.policy(cost, read.get("name") or self.path, read.get("store") or "sqlite", budgets)
         return made._replace(prices=read.get("prices"), audit=read.get("audit"))
 
-    def only_cost(self, root: Node) -> Node:
+    def only_cost(self, root: Located) -> Located:
         """An `aegis.yaml`: whatever else it configures is not ours."""
-        if root.kind != "map":
+        if type(root.value) is not dict:
             return root
-        others = [key.value for key, _ in root.value if key.kind == "scalar" and key.value != "cost"]
+        others = [name for name in root.value if name != "cost"]
         if others:
             self.notices.append("%s: only cost: is read; not read: %s" % (self.path, ", ".join(others)))
-        return root._replace(value=tuple(pair for pair in root.value if pair[0].value == "cost"))
+        return root._replace(value={name: value for name, value in root.value.items() if name == "cost"})
 
-    def cost(self, node: Node) -> Dict[str, Any]:
-        if node.kind == "null":
-            return {}
+    def cost(self, node: Located) -> Dict[str, Any]:
         members = self.members(node, "cost", rules.COST)
         read = {name: self.value(value, "cost." + name, rules.COST[name]) for name, value in members.items()}
         return {name: value for name, value in read.items() if value is not None}
 
-    def budgets(self, node: Node) -> Tuple[Budget, ...]:
-        if node.kind != "list":
-            if node.kind != "null":
-                self.wrong(node.line, "budgets: write a list, each budget beginning with `- name:`")
+    def budgets(self, node: Located) -> Tuple[Budget, ...]:
+        if type(node.value) is not list:
+            self.wrong(node.line, "budgets: write a list, each budget beginning with `- name:`")
             return ()
         found = (self.budget(item, "budgets[%d]" % number) for number, item in enumerate(node.value, 1))
         return tuple(budget for budget in found if budget is not None)
 
-    def budget(self, node: Node, field: str) -> Optional[Budget]:
+    def budget(self, node: Located, field: str) -> Optional[Budget]:
         before = len(self.problems)
         members = self.members(node, field, stated.KINDS)
-        given = {}
         for key, value in members.items():
-            full = "%s.%s" % (field, key)
-            plain = self.plain(value, full)
-            if self.checked(plain, value.line, full, stated.KINDS[key]) is not None:
-                given[key] = plain
-        if node.kind != "map" or len(self.problems) > before:
+            self.value(value, "%s.%s" % (field, key), stated.KINDS[key])
+        if len(self.problems) > before:
             return None
         try:
-            made = stated.budget(given, field + ".")
+            made = stated.budget({key: _plain(value) for key, value in members.items()}, field + ".")
         except BadPolicy as error:
             self.wrong(node.line, str(error))
             return None
@@ -170,6 +164,13 @@ class _Reader:
             self.wrong(members["name"].line, text % (field, made.name, first))
         self.names[made.name] = members["name"].line
         return made
+
+
+def _plain(node: Located) -> Any:
+    """The value without its lines. Numbers are text still, so that none becomes a binary fraction."""
+    if type(node.value) is dict:
+        return {name: _plain(value) for name, value in node.value.items()}
+    return [_plain(item) for item in node.value] if type(node.value) is list else node.value
 
 
 def _version(_: str) -> Kind:
@@ -210,5 +211,3 @@ _SCALARS: Dict[str, Callable[[str], Kind]] = {
     "audit": _beside(False),
 }
 _TOP = {**_SCALARS, "cost": None, "budgets": None}
-#: in place of known names: any will do
-_ANY: Mapping[str, Any] = {}
