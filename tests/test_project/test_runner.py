@@ -15,7 +15,7 @@ import pytest
 from tests.test_project import tree
 
 runner = tree.script("test")
-machine = sys.modules["machine"]  # what it stands on
+machine, verdict = sys.modules["machine"], sys.modules["verdict"]  # what it stands on
 
 
 def stage(name: str, *checks: tuple[str, str]) -> runner.Stage:
@@ -52,7 +52,7 @@ def test_a_skip_of_a_whole_file_needs_all_of_it_to_pass_on_the_main_one() -> Non
 def test_the_summary_ends_with_totals(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "CACHE", tmp_path)
+    monkeypatch.setattr(verdict, "CACHE", tmp_path)
     good = runner.summary([stage("tests", ("a", "passed"), ("b", "skipped"))], ["3.9"])
     printed = capsys.readouterr().out
     assert good
@@ -107,7 +107,7 @@ def test_all_stages_run_and_one_failure_fails_the_whole(
     def breaks(stage: runner.Stage, at: object, options: object) -> None:
         raise runner.Failed("exit 1: the index does not answer\nlong story")
 
-    monkeypatch.setattr(runner, "CACHE", tmp_path)
+    monkeypatch.setattr(verdict, "CACHE", tmp_path)
     monkeypatch.setattr(
         runner, "plan", lambda *a: [("lint", breaks, ""), ("tests", passes, ""), ("core-3.9", passes, "")]
     )
@@ -122,6 +122,17 @@ def test_all_stages_run_and_one_failure_fails_the_whole(
     assert "skipped: left out by --fast" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["test", "--only", "nothing"])
     assert runner.main() == 1
+
+
+def test_functions_on_values_run_on_the_oldest_the_main_and_the_newest_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    selected = {}
+    monkeypatch.setattr(runner, "suite", lambda version, selection, extras: selected.__setitem__(version, selection))
+    runner.plan({(3, minor): "" for minor in range(9, 14)}, (3, 11), False)
+    without = [version for version in selected if version and "--ignore=tests/metering" in selected[version]]
+    assert without == [(3, 10), (3, 12)]
+    assert not any("--ignore=tests/delivery" in selection for selection in selected.values())
 
 
 def test_a_settings_variable_of_the_shell_does_not_reach_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
