@@ -75,7 +75,9 @@ class Ticket(NamedTuple):
     """A call that was let through: what the guard needs to settle it. Opaque to whoever holds it.
 
     `id` is time-ordered and unique. `keys` and `held` are the counters it stands in and what it holds of each.
-    `reasons` are the texts of rules in mode `warn` or `log` that it passes.
+    `reasons` are the texts of rules in mode `warn` or `log` that it passes. `kind` (provider, model, feature) is what
+    its use will tell of further calls whose most is not known; `single` is the most nanousd and tokens that limits on
+    one call let it use. See `Guard.holds`.
     """
 
     id: str
@@ -83,3 +85,42 @@ class Ticket(NamedTuple):
     keys: Tuple[str, ...] = ()
     held: Tuple[int, ...] = ()
     reasons: Tuple[str, ...] = ()
+    kind: Tuple[str, ...] = ()
+    single: Tuple[Optional[int], Optional[int]] = (None, None)
+
+
+class Alert(NamedTuple):
+    """A budget's use reached a threshold. `threshold` is in per mille; `resets_at` as in BudgetExceeded."""
+
+    text: str
+    budget: str
+    dimension: str
+    scope: Mapping[str, str]
+    unit: str
+    threshold: int
+    limit: int
+    spent: int
+    at_ms: int
+    resets_at: Optional[int] = None
+
+
+class Status(NamedTuple):
+    """One budget, for one scope, now. `remaining` is never below zero; all amounts are of `unit`.
+
+    `unpriced` calls cost something that nobody knows and are not part of `spent`; `estimated` ones were booked with
+    what they held, or with a figure that is an estimate. A limit on single calls has no `spent`.
+    """
+
+    budget: str
+    dimension: str
+    scope: Mapping[str, str]
+    unit: str
+    period: str
+    on_exceed: str
+    limit: int
+    spent: int = 0
+    reserved: int = 0
+    remaining: int = 0
+    unpriced: int = 0
+    estimated: int = 0
+    resets_at: Optional[int] = None

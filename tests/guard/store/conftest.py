@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.guard.store.places import PLACES
+
+
+@pytest.fixture(params=sorted(PLACES))
+def store(request, tmp_path):
+    made = PLACES[request.param](tmp_path)
+    yield made
+    made.close()

@@ -1,0 +1,11 @@
+"""The stores that every test of the protocol runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+from aicostguard.guard.store.memory import MemoryStore
+
+#: name → a fresh store, in a folder of its own
+PLACES: Dict[str, Callable[[Path], Any]] = {"memory": lambda folder: MemoryStore()}

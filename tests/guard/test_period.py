@@ -1,0 +1,112 @@
+"""Spans of time, against what zoneinfo says of every instant."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aicostguard.guard import period
+from aicostguard.guard.policy import BadPolicy
+
+#: clocks that do every odd thing: half hours, midnight skipped or had twice, a whole day skipped, 23:01 after 00:01
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Sao_Paulo",
+    "America/St_Johns",
+    "Asia/Kolkata",
+    "Asia/Beirut",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Pacific/Chatham",
+    "Africa/Casablanca",
+)
+instants = st.integers(0, 2**31 * 1000 - 1)
+periods = st.sampled_from(("hour", "day", "week", "month"))
+
+
+def changes(name: str):
+    """Instants at which the zone's clock was put forward or back, between 1970 and 2037."""
+    tz, found = ZoneInfo(name), []
+    at = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    while at.year < 2037:
+        after = at + timedelta(hours=6)
+        if at.astimezone(tz).utcoffset() != after.astimezone(tz).utcoffset():
+            found.append(int(at.timestamp()) * 1000)
+        at = after
+    return found
+
+
+NEAR = {name: changes(name) or [0] for name in ZONES}
+
+
+@st.composite
+def moments(draw):
+    """A zone, and an instant that is often near a change of its clock."""
+    name = draw(st.sampled_from(ZONES))
+    if draw(st.booleans()):
+        return name, draw(instants)
+    return name, max(0, draw(st.sampled_from(NEAR[name])) + draw(st.integers(-3, 3 * 8)) * 1_800_000)
+
+
+@pytest.mark.ids("D5", "X6")
+@settings(max_examples=600, deadline=None)
+@given(moments(), periods)
+def test_spans_meet_hold_their_instants_and_begin_as_the_clock_says(moment, kind) -> None:
+    name, at = moment
+    tz = period.zone(name)
+    span = period.span(kind, tz, at)
+    assert span.since <= at < span.until
+    for inside in (span.since, span.until - 1):
+        assert period.span(kind, tz, inside) == span
+    assert period.span(kind, tz, span.until).since == span.until
+    assert period.span(kind, tz, span.since - 1).until == span.since or span.since == 0
+    first = datetime.fromtimestamp(span.since / 1000, ZoneInfo(name))
+    before = datetime.fromtimestamp(span.since / 1000 - 1, ZoneInfo(name))
+    jumped = first.utcoffset() != before.utcoffset()
+    if kind == "hour":
+        assert jumped or (first.minute, first.second) == (0, 0)
+        return
+    assert jumped or (first.hour, first.minute, first.second) == (0, 0, 0)
+    if kind == "week":
+        assert first.weekday() == 0
+        assert span.name == "%04d-W%02d" % first.isocalendar()[:2]
+    elif kind == "month":
+        assert first.day == 1 and span.name == first.strftime("%Y-%m")
+    else:
+        assert span.name == first.date().isoformat()
+
+
+@pytest.mark.ids("D5", "ACC:B08")
+@pytest.mark.parametrize(
+    "zone, day, hours",
+    [
+        ("Europe/Berlin", "2026-03-29", 23),
+        ("Europe/Berlin", "2026-10-25", 25),
+        ("Europe/Berlin", "2026-11-29", 24),
+        ("America/Sao_Paulo", "2018-11-04", 23),  # began at 01:00
+        ("Australia/Lord_Howe", "2026-04-05", 24.5),
+        ("UTC", "2026-03-29", 24),
+    ],
+)
+def test_days_on_which_the_clock_is_changed(zone, day, hours) -> None:
+    noon = datetime.fromisoformat(day + "T12:00:00").replace(tzinfo=ZoneInfo(zone))
+    span = period.span("day", period.zone(zone), int(noon.timestamp() * 1000))
+    assert span.name == day and (span.until - span.since) / 3_600_000 == hours
+
+
+@pytest.mark.ids("D5")
+@pytest.mark.parametrize("name", ["Europe/Berln", "Mars/Olympus", "/etc/passwd", "../UTC", "America", ""])
+def test_a_zone_that_nobody_knows_is_refused_with_the_remedy(name) -> None:
+    with pytest.raises(BadPolicy, match="IANA name like Europe/Berlin"):
+        period.zone(name)
+
+
+def test_what_has_no_calendar_never_ends() -> None:
+    for name in ("call", "session", "minute", "total"):
+        assert period.span(name, period.UTC, 12345) == ("", 0, None)
