@@ -97,7 +97,7 @@ def prepare(
     price: Pricer | None = None,
 ) -> Batch:
     """Check, time and price what `body` brings, without storing it. Raises `Refused`."""
-    price = price or pricing.price
+    price = price or pricing.default_book().cost
     if not isinstance(body, dict):
         raise Refused(400, "the body must be a JSON object: an envelope or one receipt")
     if "receipts" in body or "schema" in body:
@@ -115,7 +115,7 @@ def _envelope(project_id: int, body: dict[str, Any], received_ms: int, price: Pr
     for name, values in (("seq", seqs), ("at", ats)):
         if len(values) != len(receipts):
             raise Refused(422, f"has {len(values)} entries for {len(receipts)} receipts", name)
-        if not all(_is_count(value) for value in values):
+        if values and not (set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= _MAX_INTEGER):
             raise Refused(422, "must hold integers from 0 to 2^53", name)
     rows: list[Row] = []
     refusals: list[Refusal] = []

@@ -36,14 +36,26 @@ def roll_up(rows: Sequence[Row], origin: Mapping[str, str]) -> RollUp:
     amounts = list(zip(*columns.values()))
     values = {name: _values(name, receipts, present, origin) for name in (*_BY_HOUR, *_BY_DAY)}
     hourly: Sums = {}
-    _sum_up(hourly, _BY_HOUR, [row.at_ms - row.at_ms % HOUR_MS for row in rows], values, amounts)
     daily: Sums = {}
-    _sum_up(daily, _BY_DAY, [row.at_ms - row.at_ms % DAY_MS for row in rows], values, amounts)
+    for into, names, length in ((hourly, _BY_HOUR, HOUR_MS), (daily, _BY_DAY, DAY_MS)):
+        for start, places in _by_start(rows, length).items():
+            _sum_up(into, names, start, places, values, amounts)
     folded: defaultdict[tuple[str, int, str], list[Sequence[int]]] = defaultdict(list)
     for (name, start, value), sums in hourly.items():
         folded[name, start - start % DAY_MS, value].append(sums)
-    _add_up(daily, folded)
+    daily.update((key, _total(members)) for key, members in folded.items())
     return RollUp(tuple(columns), hourly, daily)
+
+
+def _by_start(rows: Sequence[Row], length: int) -> dict[int, Sequence[int] | None]:
+    """Places of rows by the hour or day they fall into; None for all of them, as is usual."""
+    starts = [row.at_ms - row.at_ms % length for row in rows]
+    if starts.count(starts[0]) == len(starts):
+        return {starts[0]: None}
+    places: defaultdict[int, list[int]] = defaultdict(list)
+    for place, start in enumerate(starts):
+        places[start].append(place)
+    return {**places}
 
 
 def _columns(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]], present: set[str]) -> dict[str, Sequence[int]]:
@@ -78,30 +90,26 @@ def _values(
 def _sum_up(
     into: Sums,
     names: Sequence[str],
-    starts: Sequence[int],
+    start: int,
+    places: Sequence[int] | None,
     values: Mapping[str, Sequence[str] | str],
     amounts: Sequence[tuple[int, ...]],
 ) -> None:
+    """Add up the rows at these places, which fall into the hour or day that begins at `start`."""
+    chosen = amounts if places is None else [amounts[place] for place in places]
     # Most dimensions have one value in a whole batch: their sums are the batch's own, added up once.
-    whole: Sums = {}
-    _add_up(whole, _grouped("", starts, [""] * len(starts), amounts))
+    whole = _total(chosen)
     for name in names:
         value = values[name]
         if isinstance(value, str):
-            into.update({(name, start, value): sums for (_, start, _), sums in whole.items()})
-        else:
-            _add_up(into, _grouped(name, starts, value, amounts))
+            into[name, start, value] = whole
+            continue
+        grouped: defaultdict[str, list[Sequence[int]]] = defaultdict(list)
+        for one, amount in zip(value if places is None else [value[place] for place in places], chosen):
+            grouped[one].append(amount)
+        for one, members in grouped.items():
+            into[name, start, one] = _total(members)
 
 
-def _grouped(
-    name: str, starts: Sequence[int], values: Sequence[str], amounts: Sequence[tuple[int, ...]]
-) -> dict[tuple[str, int, str], list[Sequence[int]]]:
-    grouped: defaultdict[tuple[str, int, str], list[Sequence[int]]] = defaultdict(list)
-    for start, value, amount in zip(starts, values, amounts):
-        grouped[name, start, value].append(amount)
-    return grouped
-
-
-def _add_up(into: Sums, grouped: Mapping[tuple[str, int, str], list[Sequence[int]]]) -> None:
-    for key, members in grouped.items():
-        into[key] = members[0] if len(members) == 1 else [sum(column) for column in zip(*members)]
+def _total(members: Sequence[Sequence[int]]) -> Sequence[int]:
+    return members[0] if len(members) == 1 else tuple(map(sum, zip(*members)))

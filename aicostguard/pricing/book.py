@@ -84,6 +84,26 @@ class PriceBook:
             return Price(None, None, result.reason)
         return Price(result[0], tiers.row, None, result[1])
 
+    def cost(self, receipt: Mapping[str, Any], at_ms: int) -> Price:
+        """As `price`, without its parts and in a third of the time: what a ledger asks of every receipt."""
+        get = receipt.get
+        plan = self._plans.get(
+            (receipt["provider"], receipt["model"], get("service_tier"), get("operation"), get("region"))
+        )
+        # What is not known yet, cannot be priced or is not the usual case is the other's to say.
+        if (
+            not isinstance(plan, str)
+            and plan is not None
+            and "usage_missing" not in receipt
+            and charge.UNUSUAL.isdisjoint(receipt)
+        ):
+            tiers = plan.only or plan.at(at_ms)
+            if not isinstance(tiers, str):
+                cost = charge.usual(tiers.at(get("input_tokens")) if tiers.starts else tiers.rates[0], receipt)
+                if cost is not None:
+                    return Price(cost, tiers.row, None)
+        return self.price(receipt, at_ms)._replace(parts=())
+
     def ceiling(
         self,
         provider: str,

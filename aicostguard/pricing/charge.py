@@ -39,6 +39,9 @@ SPECIAL: FrozenSet[str] = frozenset(
     )
 )
 
+#: keys that need more than that and cached input at a third rate
+UNUSUAL: FrozenSet[str] = SPECIAL - {"cache_read_input_tokens"}
+
 #: without any of these a receipt says nothing of what was used
 COUNTED: FrozenSet[str] = SPECIAL | {"input_tokens", "output_tokens"}
 
@@ -95,6 +98,25 @@ def plain(rates: Rates, input_tokens: int, output_tokens: Optional[int]) -> Opti
         cost = nano(total)
         return cost, parts + (("output", output_tokens, out.text, cost - done),)
     return done, parts
+
+
+def usual(rates: Rates, receipt: Mapping[str, Any]) -> Optional[int]:
+    """Nano-dollars of a receipt without any key of `UNUSUAL`, as `full` has them; None when that has to be asked."""
+    prices = rates.usual
+    input_tokens = receipt.get("input_tokens")
+    if prices is None or input_tokens is None:
+        return None
+    into, out, cached_at = prices
+    total = input_tokens * into
+    cached = receipt.get("cache_read_input_tokens")
+    if cached:
+        if cached_at is None or cached > input_tokens:
+            return None
+        total += cached * (cached_at - into)
+    output_tokens = receipt.get("output_tokens")
+    if output_tokens:
+        total += output_tokens * out
+    return nano(total)
 
 
 def full(

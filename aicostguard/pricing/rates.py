@@ -137,10 +137,11 @@ class Rates:
 
     `token` and `unit` hold rates by price key; a class that shares its base's rate object is charged with its base.
     `uncounted` names what the row charges and no receipt counts. `free` is a row that has no price because its
-    provider asks for none.
+    provider asks for none. `usual` is `(input, output, cached input or None)` in femto-dollars, for a row by which
+    these are all that most receipts are charged for; None for other rows.
     """
 
-    __slots__ = ("token", "unit", "uncounted", "free", "input", "output")
+    __slots__ = ("token", "unit", "uncounted", "free", "input", "output", "usual")
 
     def __init__(self, token: Dict[str, Rate], unit: Dict[str, Rate], uncounted: Tuple[str, ...]) -> None:
         self.token = token
@@ -149,6 +150,10 @@ class Rates:
         self.free = not (token or unit or uncounted)
         self.input = token.get("input")
         self.output = token.get("output")
+        self.usual: Optional[Tuple[Exact, Exact, Optional[Exact]]] = None
+        if self.input and self.output and not uncounted and "requests" not in unit:
+            cached = token.get("cache_read")
+            self.usual = (self.input.femto, self.output.femto, cached.femto if cached else None)
 
 
 def exact(price: str, scale: int, per: int = 1) -> Exact:

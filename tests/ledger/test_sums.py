@@ -264,5 +264,26 @@ def test_a_roll_up_works_only_with_what_occurs() -> None:
     row = Row(1, NOW, False, receipt(input_tokens=0, output_tokens=0, images=0), 0, "free", None)
     made = roll_up([row, row], {"service": "shop"})
     assert made.measures == ("calls",)
-    assert made.hourly["model", NOW - NOW % HOUR_MS, "gpt-4o"] == [2]
-    assert made.daily["service", NOW - NOW % DAY_MS, "shop"] == [2]
+    assert made.hourly["model", NOW - NOW % HOUR_MS, "gpt-4o"] == (2,)
+    assert made.daily["service", NOW - NOW % DAY_MS, "shop"] == (2,)
+
+
+def test_hours_and_days_are_told_apart_within_a_batch() -> None:
+    hours = [NOW - NOW % DAY_MS + number * HOUR_MS for number in range(-3, 4)]
+    rows = [
+        Row(seq, at, False, receipt(model=f"m{seq % 2}", input_tokens=10**seq), 1, "row", None)
+        for seq, at in enumerate(hours)
+    ]
+    made = roll_up(rows, {"service": "shop"})
+    place = made.measures.index("input_tokens")
+    assert {key[1:]: sums[place] for key, sums in made.hourly.items() if key[0] == "model"} == {
+        (at, f"m{seq % 2}"): 10**seq for seq, at in enumerate(hours)
+    }
+    assert [made.hourly["service", at, "shop"][place] for at in hours] == [10**seq for seq in range(7)]
+    day = hours[3]
+    assert {key[1:]: sums[place] for key, sums in made.daily.items() if key[0] == "model"} == {
+        (day - DAY_MS, "m0"): 101,
+        (day - DAY_MS, "m1"): 10,
+        (day, "m0"): 1_010_000,
+        (day, "m1"): 101_000,
+    }

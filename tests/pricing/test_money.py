@@ -365,6 +365,8 @@ def test_any_receipt_that_fits_the_schema_gets_a_cost_or_a_reason_and_no_excepti
             priced += got.cost_nanousd is not None
             assert (got.cost_nanousd is None) == (got.row is None) == (got.reason is not None)
             assert (got.cost_nanousd or 0) == sum(part[3] for part in got.parts)
+            at_ms = seed.choice((0, NOW, 10**13))
+            assert default_book().cost(ask, at_ms) == price(ask, at_ms)._replace(parts=()), ask
     assert priced > 1000
 
 
@@ -396,3 +398,28 @@ def test_fine_tuned_models_have_the_price_of_their_own_row() -> None:
     assert got.cost_nanousd == 1_500_000_000 + 375_000_000 + 12_000_000_000
     batch = price(receipt("ft:gpt-4.1-2025-04-14:acme::9abc", operation="batch", input_tokens=1, output_tokens=1), NOW)
     assert batch.cost_nanousd is None
+
+
+def test_the_short_way_to_a_cost_leads_where_the_long_one_does() -> None:
+    """`cost` looks for the usual case first; whatever it knows must be what `price` works out term by term."""
+    from aicostguard.pricing import default_book
+
+    rows, seed, agreed = default_book(), random.Random(7), 0
+    for name, content in rows._books.items():
+        for model in content["models"]:
+            for _ in range(2):
+                ask = receipt(model, name, input_tokens=seed.choice((0, 1, 999, 200_000, 200_001, 10**9)))
+                if seed.random() < 0.8:
+                    ask["output_tokens"] = seed.choice((0, 3, 12_345))
+                if seed.random() < 0.6:
+                    ask["cache_read_input_tokens"] = seed.choice((0, 1, 500, 10**6))
+                for key in ("input_tokens", "requests_billed", "web_searches", "usage_missing", "service_tier"):
+                    if seed.random() < 0.05:
+                        ask.pop(key, None) if key == "input_tokens" else ask.update(
+                            {key: {"usage_missing": True, "service_tier": "flex"}.get(key, 2)}
+                        )
+                at_ms = seed.choice((0, NOW))
+                long = rows.price(ask, at_ms)
+                assert rows.cost(ask, at_ms) == long._replace(parts=()), ask
+                agreed += bool(long.cost_nanousd)
+    assert agreed > 1000
