@@ -17,13 +17,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aicostguard.ledger import apidoc, body, deliveries, drain, ingest, keys, now_ms, open_ledger, query
+from aicostguard.ledger.budgets import routes
+from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Crowded, LedgerError, Refused
 from aicostguard.ledger.gate import Gate
 from aicostguard.ledger.model import Key
+from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
 
 T = TypeVar("T")
@@ -68,7 +72,9 @@ class Headers:
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
-def create_app(path: str | None = None, *, store: Store | None = None, price: ingest.Pricer | None = None) -> FastAPI:
+def create_app(
+    path: str | None = None, *, store: SqliteStore | None = None, price: ingest.Pricer | None = None
+) -> FastAPI:
     """The application over the ledger at `path`, opened and closed with it, or over an open `store`.
 
     Opens the file at once: raises what `SqliteStore` raises.
@@ -77,24 +83,29 @@ def create_app(path: str | None = None, *, store: Store | None = None, price: in
         if path is None:
             raise ValueError("name a path or give a store")
         store = open_ledger(path)
-        owned: Store | None = store
+        owned: SqliteStore | None = store
     else:
         owned = None
-    app = FastAPI(lifespan=_lifespan(store, owned), **apidoc.ABOUT)
+    desk = Desk(store, now_ms)
+    app = FastAPI(lifespan=_lifespan(store, owned, desk), **apidoc.ABOUT)
     app.add_middleware(Headers)
     app.add_exception_handler(LedgerError, _refuse)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _broken)
     _routes(app, store, price)
+    routes.add(app, store, desk, now_ms)
     apidoc.mount(app)
     return app
 
 
-def _lifespan(store: Store, owned: Store | None) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    store: SqliteStore, owned: SqliteStore | None, desk: Desk
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_drain_now_and_then(store))
+        task = asyncio.create_task(_drain_now_and_then(store, desk))
         try:
             yield
         finally:
@@ -107,12 +118,13 @@ def _lifespan(store: Store, owned: Store | None) -> Callable[[FastAPI], contextl
     return lifespan
 
 
-async def _drain_now_and_then(store: Store) -> None:
+async def _drain_now_and_then(store: Store, desk: Desk) -> None:
     said = ""
     while True:
         await asyncio.sleep(DRAIN_EVERY_S)
         try:
             await run_in_threadpool(drain, store)
+            await run_in_threadpool(desk.catch_up)
             said = ""
         except LedgerError as error:
             if str(error) != said:  # a full disk is said once, not every second
@@ -251,6 +263,11 @@ async def _http(_: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     return Json({"error": "the request does not fit"}, status_code=422)
+
+
+async def _left(_: Request, error: Exception) -> Response:
+    # Nobody is there to read it; without this each one that goes would be a traceback in the log.
+    return Json({"error": "the body did not arrive whole"}, status_code=400)
 
 
 async def _broken(_: Request, error: Exception) -> Response:

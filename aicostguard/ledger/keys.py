@@ -16,7 +16,11 @@ from aicostguard.ledger.model import Key
 from aicostguard.ledger.store import Store
 
 #: scope → what it allows
-SCOPES = {"ingest": "send receipts", "read": "ask for costs and receipts"}
+SCOPES = {
+    "ingest": "send receipts and ask for room in budgets",
+    "read": "ask for costs and receipts",
+    "manage": "set budgets",
+}
 _ALPHABET = string.ascii_letters + string.digits
 _KEY = re.compile(r"aicg_[A-Za-z0-9]{32,64}\Z")
 

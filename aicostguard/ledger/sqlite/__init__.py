@@ -83,6 +83,10 @@ class SqliteStore:
         """Run a job on the write connection, all or nothing; returns after it is durable."""
         return self._writer.do(job)
 
+    def look(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job on a connection that only reads. Several statements agree only inside a transaction of its own."""
+        return self._read(job)
+
     def drain(self, prepare: Prepare) -> int:
         taken = 0
         # A look first: with an empty inbox no reader ever waits for a writer.

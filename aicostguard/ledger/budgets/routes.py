@@ -1,0 +1,306 @@
+"""Budgets over HTTP: `/v1/budgets`, `/v1/policy`, `/v1/alerts`, `/v1/authorize`, `/v1/settle`.
+
+Owns these routes and the shape of a refusal for lack of room (402). Thin: what is decided is decided by the desk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Callable, Mapping
+from zoneinfo import ZoneInfo
+
+from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from aicostguard.guard import rules
+from aicostguard.guard.policy import BadPolicy, Budget
+from aicostguard.ledger import keys, period
+from aicostguard.ledger.budgets import ask, doc, rule, status
+from aicostguard.ledger.budgets.desk import BLOCKED, Desk, Exceeded
+from aicostguard.ledger.budgets.leases import LEASE_S
+from aicostguard.ledger.errors import Refused
+from aicostguard.ledger.model import Key
+from aicostguard.ledger.query import usd
+from aicostguard.ledger.sqlite import SqliteStore
+
+_UTC = ZoneInfo("UTC")
+#: bytes of a body; a question is small
+MOST_BODY = 256 * 1024
+_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+#: keys of a body that say how it is meant, not what the rule is
+_SIMPLE = ("limit", "spent", "adjust")
+#: what of a policy can be set beside budgets
+SETTINGS = ("on_unpriced", "on_unknown_bound", "on_store_failure", "loop_window", "loop_threshold", "loop_action")
+
+
+class Json(Response):
+    """JSON in ASCII, as the rest of the ledger writes it."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+def who(key: Key) -> str:
+    """How a key is called in a history: as it may be shown, and its name."""
+    return f"key {key.shown[:9]}" + (f" ({key.name})" if key.name else "")
+
+
+class Face:
+    """What the routes have in common: who may, the body within bounds, the work in a thread."""
+
+    def __init__(self, store: SqliteStore, desk: Desk, now_ms: Callable[[], int]) -> None:
+        self.store = store
+        self.desk = desk
+        self.now_ms = now_ms
+
+    async def answered(self, request: Request, scopes: str, job: Callable[[Key, dict[str, Any]], Response]) -> Response:
+        header = request.headers.get("authorization")
+        key = await run_in_threadpool(keys.authorise, self.store, header, *scopes.split())
+        body = await _body(request) if request.method in ("POST", "PUT") else {}
+        return await run_in_threadpool(job, key, body)
+
+    def look(self, key: Key, job: Callable[..., dict[str, Any]], *more: Any) -> dict[str, Any]:
+        """Ask counters that are up to date."""
+        self.desk.catch_up()
+        return self.store.look(lambda connection: job(connection, key.project_id, *more))
+
+    def put(self, key: Key, body: dict[str, Any], name: str | None) -> Response:
+        if name is not None and body.setdefault("name", name) != name:
+            raise Refused(422, f"is {str(body['name'])[:64]!a} here and {name[:64]!a} in the path", "name")
+        known = None
+        if isinstance(body.get("name"), str):
+            known = self.store.look(lambda connection: status.found(connection, key.project_id, body["name"]))
+        stated, spent, adjust = read_put(body, known)
+        new = self.desk.put(key.project_id, stated, who(key), spent, adjust)
+        return Json(self.look(key, status.detailed, stated.name, self.now_ms()), status_code=201 if new else 200)
+
+    def rebuild(self, key: Key, body: dict[str, Any]) -> Response:
+        names = body.get("budgets", [])
+        if set(body) - {"budgets"} or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise Refused(422, "must be a list of names, or left out for all", "budgets")
+        return Json({"rebuilt": [kept.name for kept in self.desk.rebuild(key.project_id, names, who(key))]})
+
+    def policy(self, key: Key, known: str) -> Response:
+        answer = self.store.look(lambda connection: status.policy(connection, key.project_id))
+        tag = status.etag(answer)
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if {tag, f"W/{tag}"} & {item.strip() for item in known.split(",")}:
+            return Response(status_code=304, headers=headers)
+        return Json(answer, headers=headers)
+
+    def set_policy(self, key: Key, body: dict[str, Any]) -> Response:
+        self.desk.set_policy(key.project_id, read_settings(body))
+        return Json(self.store.look(lambda connection: status.policy(connection, key.project_id)))
+
+    def authorize(self, key: Key, body: dict[str, Any], idempotency_key: str | None) -> Response:
+        if "holder" in body:
+            return self._lend(key, body)
+        if idempotency_key is not None and not _KEY.match(idempotency_key):
+            raise Refused(422, "must be 1 to 255 visible ASCII characters", "Idempotency-Key")
+        asking = ask.authorize(body, self.now_ms())
+        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        found = self.desk.authorize(key.project_id, asking, idempotency_key, digest)
+        if isinstance(found, Exceeded):
+            return _refused(found, self.now_ms())
+        ticket = found.ticket
+        return Json(
+            {
+                "ticket": ticket.id,
+                "reserved_usd": usd(ticket.bound_nanousd),
+                "reserved_tokens": ticket.bound_tokens,
+                "expires_at": period.iso(ticket.expires_ms, _UTC),
+                "state": ticket.state,
+                **json.loads(ticket.answer),
+            }
+        )
+
+    def _lend(self, key: Key, body: dict[str, Any]) -> Response:
+        holder, asked = ask.lend(body)
+        answers = self.desk.lend(key.project_id, holder, asked)
+        rows = [
+            {"budget": name, "scope": json.loads(item.scope), **status.lent(kept, lent, self.now_ms())}
+            for (name, item), (kept, lent) in zip(asked, answers)
+        ]
+        return Json({"holder": holder, "lease_s": LEASE_S, "leases": rows})
+
+    def settle(self, key: Key, body: dict[str, Any]) -> Response:
+        number, used = ask.settle(body)
+        ticket, news = self.desk.settle(key.project_id, number, used)
+        cost = ticket.nanousd
+        return Json(
+            {
+                "ticket": ticket.id,
+                "state": ticket.state,
+                "cost_usd": None if cost is None else usd(cost),
+                "tokens": ticket.tokens,
+                "duplicate": not news,
+            }
+        )
+
+
+def add(app: FastAPI, store: SqliteStore, desk: Desk, now_ms: Callable[[], int]) -> None:
+    """Add the routes."""
+    face = Face(store, desk, now_ms)
+    _rules(app, face)
+    _policy(app, face)
+    _calls(app, face)
+
+
+def _rules(app: FastAPI, face: Face) -> None:
+    @app.get("/v1/budgets", **doc.GET_BUDGETS)
+    async def get_budgets(request: Request) -> Response:
+        return await face.answered(request, "read", lambda key, _: Json(face.look(key, status.budgets, face.now_ms())))
+
+    @app.post("/v1/budgets", **doc.POST_BUDGETS)
+    async def post_budgets(request: Request) -> Response:
+        return await face.answered(request, "manage", lambda key, body: face.put(key, body, None))
+
+    @app.get("/v1/budgets/{name:path}", **doc.GET_BUDGET)
+    async def get_budget(request: Request, name: str) -> Response:
+        return await face.answered(
+            request, "read", lambda key, _: Json(face.look(key, status.detailed, name, face.now_ms()))
+        )
+
+    @app.put("/v1/budgets/{name:path}", **doc.PUT_BUDGET)
+    async def put_budget(request: Request, name: str) -> Response:
+        return await face.answered(request, "manage", lambda key, body: face.put(key, body, name))
+
+    @app.delete("/v1/budgets/{name:path}", **doc.DELETE_BUDGET)
+    async def delete_budget(request: Request, name: str) -> Response:
+        def job(key: Key, _: dict[str, Any]) -> Response:
+            face.desk.remove(key.project_id, name, who(key))
+            return Json({"removed": name})
+
+        return await face.answered(request, "manage", job)
+
+    @app.post("/v1/rebuild", **doc.POST_REBUILD)
+    async def post_rebuild(request: Request) -> Response:
+        return await face.answered(request, "manage", face.rebuild)
+
+
+def _policy(app: FastAPI, face: Face) -> None:
+    @app.get("/v1/policy", **doc.GET_POLICY)
+    async def get_policy(request: Request) -> Response:
+        known = request.headers.get("if-none-match", "")
+        return await face.answered(request, "ingest read", lambda key, _: face.policy(key, known))
+
+    @app.put("/v1/policy", **doc.PUT_POLICY)
+    async def put_policy(request: Request) -> Response:
+        return await face.answered(request, "manage", face.set_policy)
+
+    @app.get("/v1/alerts", **doc.GET_ALERTS)
+    async def get_alerts(request: Request) -> Response:
+        budget, since_ms, limit = read_alerts(dict(request.query_params), face.now_ms())
+        return await face.answered(
+            request, "read", lambda key, _: Json(face.look(key, status.alerts, budget, since_ms, limit))
+        )
+
+
+def _calls(app: FastAPI, face: Face) -> None:
+    @app.post("/v1/authorize", **doc.POST_AUTHORIZE)
+    async def post_authorize(request: Request) -> Response:
+        idempotency_key = request.headers.get("idempotency-key")
+        return await face.answered(request, "ingest", lambda key, body: face.authorize(key, body, idempotency_key))
+
+    @app.post("/v1/settle", **doc.POST_SETTLE)
+    async def post_settle(request: Request) -> Response:
+        return await face.answered(request, "ingest", face.settle)
+
+
+def read_alerts(given: dict[str, str], now_ms: int) -> tuple[str | None, int, int]:
+    """`(budget, since in ms, limit)` of a question for alerts. Raises `Refused` (422)."""
+    budget, since, limit = given.pop("budget", None), given.pop("since", "all"), given.pop("limit", "100")
+    for name in given:
+        raise Refused(422, "is not a parameter; known are since, budget, limit", ascii(name[:64])[1:-1])
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= 10_000):
+        raise Refused(422, "must be an integer from 1 to 10000", "limit")
+    return budget, period.start(since, now_ms, _UTC, "since"), int(limit)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent. Raises `Refused`: 413, 400."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BODY:
+            raise Refused(413, f"the body is larger than {MOST_BODY >> 10} KB")
+        parts.append(part)
+    try:
+        found = json.loads(b"".join(parts), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise Refused(400, "the body must be a JSON object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def read_put(body: Mapping[str, Any], known: Budget | None) -> tuple[Budget, int | None, bool]:
+    """`(rule, what stands in it, is that meant?)` from a body. Short ones change what there is. Raises `Refused` (422).
+
+    A body of `name` and `limit` alone (`spent` and `adjust` beside) changes the limit of a budget that there is, and
+    nothing else of it; where there is none it makes one with a limit in USD.
+    """
+    given = {name: value for name, value in body.items() if name not in _SIMPLE}
+    if "limit" in body:
+        if any(key in given for key in rule.LIMITS.values()):
+            raise Refused(422, "is another word for limit_usd, which is given, too", "limit")
+        given[rule.LIMITS[known.unit if known else "nanousd"]] = body["limit"]
+    if known is not None and set(body) <= {"name", *_SIMPLE}:
+        given = {**rule.written(known), **given}
+    stated = rule.read(given)
+    adjust = body.get("adjust", False)
+    if not isinstance(adjust, bool):
+        raise Refused(422, "must be true or false", "adjust")
+    spent = None
+    if body.get("spent") is not None:
+        kind = {"nanousd": rules.USD, "tokens": rules.TOKENS, "requests": rules.REQUESTS}[stated.unit]
+        try:
+            spent = int(rules.read(kind, "spent", body["spent"]))
+        except BadPolicy as error:
+            raise Refused(422, str(error).partition(": ")[2], "spent") from None
+    elif adjust:
+        raise Refused(422, "says that `spent` is meant, which is not given", "adjust")
+    return stated, spent, adjust
+
+
+def read_settings(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a policy is no budget, in the policy's own words; null takes a word back. Raises `Refused` (422)."""
+    out: dict[str, Any] = {}
+    for name, value in body.items():
+        if name not in SETTINGS:
+            raise Refused(422, f"is not a setting; known are {', '.join(SETTINGS)}", ascii(name[:64])[1:-1])
+        if value is not None:
+            try:
+                rules.read(rules.COST[name], name, value)
+            except BadPolicy as error:
+                raise Refused(422, str(error).partition(": ")[2], name) from None
+        out[name] = value
+    return out
+
+
+def _refused(found: Exceeded, now_ms: int) -> Response:
+    budget = found.budget
+    headers = {}
+    if found.resets_ms is not None:
+        headers["Retry-After"] = str(max(1, -(-(found.resets_ms - now_ms) // 1000)))
+    zone = ZoneInfo(budget.timezone)
+    amounts = {"limit": budget.limit, "spent": found.spent, "reserved": found.reserved, "estimate": found.estimate or 0}
+    content = {
+        "detail": BLOCKED,
+        "error": found.reason(),
+        "budget": budget.name,
+        "dimension": rule.dimension(budget),
+        "scope": rule.named(budget, found.scope),
+        **{rule.keyed(budget, name): rule.told(budget, amount) for name, amount in amounts.items()},
+        "resets_at": None if found.resets_ms is None else period.iso(found.resets_ms, zone),
+    }
+    return Json(content, status_code=402, headers=headers)
