@@ -43,7 +43,7 @@ def advance(connection: sqlite3.Connection, now_ms: int) -> bool:
         lent = leases.of(connection, run.epoch)
         for item, counter, group in gather.of_run(connection, mine, run, left_out):
             amount = group.amount(item.budget.unit)
-            counters.add(connection, item, counter, amount, now_ms, group.at_ms)
+            counters.add(connection, item, counter, amount, now_ms, group.last_ms)
             if lent:
                 leases.used(connection, item, counter, run.epoch, amount.spent, now_ms)
     connection.execute("UPDATE budgets SET counted_to = ?", (runs[-1].id,))

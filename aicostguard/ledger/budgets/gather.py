@@ -22,7 +22,7 @@ LATEST_MS = 2**52
 
 _SUMS = (
     "COALESCE(SUM(cost_nanousd), 0), COALESCE(SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)), 0), "
-    "COUNT(*), SUM(cost_nanousd IS NULL), COALESCE(SUM(estimated), 0)"
+    "COUNT(*), SUM(cost_nanousd IS NULL), COALESCE(SUM(estimated), 0), MAX(at_ms)"
 )
 
 
@@ -46,6 +46,8 @@ class Group(NamedTuple):
     calls: int
     unpriced: int
     estimated: int
+    #: when the last of them was made
+    last_ms: int = 0
 
     def amount(self, unit: str) -> Amount:
         spent = {"nanousd": self.nanousd, "tokens": self.tokens, "requests": self.calls}[unit]
