@@ -21,6 +21,7 @@ class Case(NamedTuple):
     """One function and the modes it serves. `build` makes the client, so that the agent may come after it.
 
     `imports` is the module that the case's user imports first. `agents` are (agent, parent) as its receipts name them.
+    A `silent` one is told no usage by its provider, and its receipt has to say so.
     """
 
     build: Callable[[Url, str], Any]
@@ -28,6 +29,7 @@ class Case(NamedTuple):
     modes: Tuple[str, ...]
     imports: str
     agents: Tuple[Tuple[str, str], ...] = ()
+    silent: bool = False
 
 
 class Environment(NamedTuple):
@@ -41,6 +43,9 @@ class Environment(NamedTuple):
     representative: bool
 
 
+#: what is used, but cannot be measured from inside Python: name → why
+UNSEEN = {"raw.pycurl": "its methods belong to a C type and cannot be hooked; what is sent through it is not seen"}
+
 CASES: Dict[str, Case] = {}
 ENVIRONMENTS: Dict[str, Environment] = {}
 ALL_MODES = ("sync", "async", "stream", "astream")
@@ -52,11 +57,12 @@ def case(
     modes: Tuple[str, ...] = ALL_MODES,
     imports: str = "",
     agents: Tuple[Tuple[str, str], ...] = (),
+    silent: bool = False,
 ) -> Callable[..., Any]:
     """Register a case; its module is the first part of its name unless `imports` says otherwise."""
 
     def register(call: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-        CASES[name] = Case(build, call, modes, imports or name.split(".")[0], agents)
+        CASES[name] = Case(build, call, modes, imports or name.split(".")[0], agents, silent)
         return call
 
     return register

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from importlib import metadata
 from typing import Any, Dict, List
 
 import tests.matrix.families  # noqa: F401
@@ -105,6 +106,14 @@ def run_case(case: Case, mode: str, simulator: Simulator, got: List[Any], client
     return result
 
 
+def installed(module: str) -> Dict[str, str]:
+    """The distributions that hold a module's package, and their versions; Python's own is "stdlib"."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return {"python": "stdlib"}
+    return {name: metadata.version(name) for name in metadata.packages_distributions().get(top, ())}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--order", choices=["off", "before", "after", "late"], required=True)
@@ -132,6 +141,7 @@ def main() -> None:
             )
         from aicostguard.health import health
 
+        results["installed"] = {name: installed(CASES[name].imports) for name, _ in wanted}
         results["health"] = health.snapshot()
     json.dump(results, sys.stdout)
 

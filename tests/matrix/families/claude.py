@@ -1,8 +1,10 @@
-"""claude-agent-sdk with the program that its package brings, pointed at the simulator."""
+"""claude-agent-sdk: with the program that its package brings, pointed at the simulator, and with one of ours."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import tempfile
 from typing import Any
 
@@ -49,4 +51,45 @@ def claude_agent_client(given: Any, mode: str) -> Any:
     return asyncio.run(run())
 
 
-environment("claude-agent-sdk-0.2.187", ("claude-agent-sdk==0.2.187",), ("claude-agent-sdk", "claude-agent-sdk.client"))
+#: What an SDK that is given a `cli_path` may start: answers each prompt with one request of its own.
+PROGRAM = r"""#!%s
+import json, os, sys
+from urllib.request import Request, urlopen
+
+def say(**message):
+    print(json.dumps(message), flush=True)
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["type"] == "control_request":
+        say(type="control_response", response={"subtype": "success", "request_id": asked["request_id"], "response": {}})
+    elif asked["type"] == "user":
+        body = {"model": "claude-sonnet-4-6", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        url = os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages"
+        answer = json.load(urlopen(Request(url, json.dumps(body).encode(), {"content-type": "application/json"})))
+        usage, model = answer["usage"], answer["model"]
+        first = {"input_tokens": usage["input_tokens"], "output_tokens": 1}
+        say(type="assistant", session_id="s", message={"model": model, "content": answer["content"], "usage": first})
+        sums = {"inputTokens": usage["input_tokens"], "outputTokens": usage["output_tokens"], "costUSD": 0.01}
+        sums["cacheReadInputTokens"] = usage.get("cache_read_input_tokens", 0)
+        sums["cacheCreationInputTokens"] = usage.get("cache_creation_input_tokens", 0)
+        say(type="result", subtype="success", session_id="s", duration_ms=10, duration_api_ms=9, is_error=False,
+            num_turns=1, result="done", usage=usage, modelUsage={model: sums}, total_cost_usd=0.01)
+"""
+
+
+def own_program(url: Url, mode: str) -> Any:
+    import dataclasses
+
+    given = options(url, mode)
+    path = os.path.join(given.cwd, "claude")
+    with open(path, "w", encoding="utf-8") as script:
+        script.write(PROGRAM % sys.executable)
+    os.chmod(path, 0o755)
+    return dataclasses.replace(given, cli_path=path)
+
+
+case("claude-agent-sdk.fakecli", own_program, ("async",), "claude_agent_sdk")(claude_agent_sdk)
+
+_CASES = ("claude-agent-sdk", "claude-agent-sdk.client", "claude-agent-sdk.fakecli")
+environment("claude-agent-sdk-0.2.187", ("claude-agent-sdk==0.2.187",), _CASES)

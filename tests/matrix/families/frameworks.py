@@ -60,7 +60,7 @@ case("langchain-anthropic", langchain_anthropic_model, imports="langchain_anthro
 case("langchain-google-genai", langchain_google_model, imports="langchain_google_genai")(langchain_call)
 
 
-@case("langchain-openai.default_stream_nousage", langchain_openai_model, ("stream",), "langchain_openai")
+@case("langchain-openai.default_stream", langchain_openai_model, ("stream",), "langchain_openai", silent=True)
 def langchain_openai_default_stream(model: Any, mode: str) -> Any:
     return texts(list(model.stream("hi")))
 
@@ -321,7 +321,7 @@ case("smolagents", smolagents_model, ("sync", "stream"))(smolagents_call)
 case("smolagents.litellm", smolagents_litellm_model, ("sync",))(smolagents_call)
 
 
-_LANGCHAIN = ("langchain-openai", "langchain-openai.batch", "langchain-openai.default_stream_nousage")
+_LANGCHAIN = ("langchain-openai", "langchain-openai.batch", "langchain-openai.default_stream")
 _LANGCHAIN += (
     "langchain-openai.gather",
     "langchain-openai.cached",

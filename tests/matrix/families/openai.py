@@ -20,7 +20,7 @@ def openai_chat(client: Any, mode: str) -> Any:
     return both(client, mode, client.chat.completions.create, USAGE, model="gpt-4o", messages=HI)
 
 
-@case("openai.chat_stream_nousage", openai_client, ("stream",))
+@case("openai.chat_stream_nousage", openai_client, ("stream",), silent=True)
 def openai_chat_stream_nousage(client: Any, mode: str) -> Any:
     return list(client.chat.completions.create(model="gpt-4o", messages=HI, stream=True))
 

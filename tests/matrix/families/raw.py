@@ -193,7 +193,11 @@ for _name, _client in (
 _STANDARD = ("raw.urllib", "raw.http.client")
 _ALL = ("raw.httpx", "raw.aiohttp", "raw.requests", "raw.urllib3", "raw.httplib2", *_STANDARD)
 
-environment("raw-current", ("httpx", "httpx2", "aiohttp", "requests", "urllib3", "httplib2"), (*_ALL, "raw.httpx2"))
+environment(
+    "raw-current",
+    ("httpx==0.28.1", "httpx2==2.16.2", "aiohttp==3.14.5", "requests==2.34.2", "urllib3==2.8.0", "httplib2==0.32.1"),
+    (*_ALL, "raw.httpx2"),
+)
 environment(
     "raw-oldest",
     ("httpx==0.25.2", "aiohttp==3.9.5", "requests==2.28.2", "urllib3==1.26.20", "httplib2==0.20.4"),

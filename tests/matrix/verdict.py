@@ -1,0 +1,37 @@
+"""What a run without the agent and one with it have to have in common, and what the second has to have besides."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from tests.matrix.case import CASES
+
+#: functions of the cases themselves that stand between a case and its SDK
+HELPERS = ("run", "both", "in_turn", "speakeasy", "streamed_apart", "drain", "adrain", "forward", "call")
+HELPERS += ("get_response", "either")
+
+
+def verdict(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
+    """`ok`, or what is wrong."""
+    if off.get("error"):
+        return "fails without the agent: " + off["error"].strip().splitlines()[-1]
+    if on.get("error"):
+        return "fails with the agent only: " + on["error"].strip().splitlines()[-1]
+    if on["seen"] != off["seen"]:
+        return "the user sees something else"
+    if on["requests"] != off["requests"]:
+        return "the requests differ"
+    if len(on["receipts"]) != len(on["billed"]):
+        return "%d receipts for %d billed responses" % (len(on["receipts"]), len(on["billed"]))
+    case = CASES[row.rsplit(":", 1)[0]]
+    if case.silent and on["missing"] != len(on["billed"]):
+        return "usage is missing, and the receipt does not say so"
+    if not case.silent and on["receipts"] != on["billed"]:
+        return "receipt %s, billed %s" % (on["receipts"], on["billed"])
+    if on["partial"]:
+        return "marked partial or estimated"
+    if not set(on["features"]) <= {case.call.__name__, *HELPERS}:
+        return "feature is %s" % on["features"]
+    if case.agents and on["agents"] != sorted(map(list, case.agents)):
+        return "agents are %s" % on["agents"]
+    return "ok"
