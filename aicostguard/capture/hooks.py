@@ -150,6 +150,7 @@ class Surrounding(NamedTuple):
 HANDOVERS: Tuple[Surrounding, ...] = (
     Surrounding("threading", "handover.threads"),
     Surrounding("concurrent.futures.thread", "handover.pools"),
+    Surrounding("multiprocessing.pool", "handover.thread_pools"),
     Surrounding("asyncio.base_events", "handover.tasks"),
     Surrounding("uvloop", "handover.uvloop"),
     Surrounding("anyio._backends._asyncio", "handover.anyio"),

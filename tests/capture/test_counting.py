@@ -310,3 +310,34 @@ def test_langchain(agent: Agent) -> None:
         asyncio.run(ask(chat))
     assert len(agent.settled(10)) == 10
     agent.balance()
+
+
+def cached_chat(chat: Any) -> Any:
+    """The model, with LangChain's own cache before it."""
+    chat.cache = pytest.importorskip("langchain_core.caches").InMemoryCache()
+    return chat
+
+
+@pytest.mark.ids("B2")
+def test_an_answer_from_a_cache_is_not_billed(agent: Agent) -> None:
+    """The same question asked three times is one call, another question a second one."""
+    chat_models = pytest.importorskip("langchain_openai")
+    httpx2 = pytest.importorskip("httpx2")
+
+    async def ask(chat: Any) -> Any:
+        return await chat.ainvoke("hi")
+
+    with httpx2.Client() as client:
+        asynchronous = httpx2.AsyncClient()
+        chat = cached_chat(
+            chat_models.ChatOpenAI(
+                base_url=agent.url("openai") + "/v1", api_key="x", model="gpt-4o", max_retries=0,
+                http_client=client, http_async_client=asynchronous,
+            )
+        )  # fmt: skip
+        first = chat.invoke("hi")
+        assert [chat.invoke("hi").content, asyncio.run(ask(chat)).content] == [first.content] * 2
+        chat.invoke("and now?")
+        asyncio.run(asynchronous.aclose())
+    assert len(agent.settled(2)) == 2
+    agent.balance()

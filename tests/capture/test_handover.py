@@ -11,15 +11,19 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import traceback
 import weakref
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
 import aicostguard
+from aicostguard import context
 from aicostguard.capture import caller, hooks
+from aicostguard.capture.handover import thread_pools
 from aicostguard.health import health
 from tests.agent import Agent
 from tests.capture.tools import CHAT, scrub
@@ -93,6 +97,21 @@ def by_anyio(create: Any) -> None:
     anyio.run(hands_over)
 
 
+def by_pool_apply(create: Any) -> None:
+    with ThreadPool(1) as pool:
+        pool.apply(create)
+
+
+def by_pool_map(create: Any) -> None:
+    with ThreadPool(1) as pool:
+        pool.map(library["call"], [create])
+
+
+def by_pool_imap(create: Any) -> None:
+    with ThreadPool(1) as pool:
+        list(pool.imap(func=library["call"], iterable=[create]))
+
+
 THREADS: Dict[Callable[[Any], None], str] = {
     by_submit: "by_submit",
     by_map: "by_map",
@@ -102,6 +121,9 @@ THREADS: Dict[Callable[[Any], None], str] = {
     by_run_in_executor: "hands_over",
     by_to_thread: "hands_over",
     by_anyio: "hands_over",
+    by_pool_apply: "by_pool_apply",
+    by_pool_map: "by_pool_map",
+    by_pool_imap: "by_pool_imap",
 }
 
 
@@ -280,6 +302,32 @@ def test_a_pools_thread_does_not_keep_what_it_was_started_under(agent: Agent, cr
     ]
 
 
+@pytest.mark.ids("G06")
+def test_a_worker_of_a_thread_pool_keeps_nothing_of_the_work_it_did(agent: Agent, create: Any) -> None:
+    """Labels come with each item, with every item of a `map`, and go with it; also when nobody waits for the result."""
+    found: List[Any] = []
+
+    def look(_: Any) -> None:
+        found.append(dict(context.current()))
+
+    with ThreadPool(1) as pool:
+        with aicostguard.labels(user="ada"):
+            pool.apply(create)
+            later = pool.map_async(look, range(3), chunksize=1)
+        with aicostguard.labels(user="bob"):
+            pool.apply_async(look, (0,))
+        pool.apply(look, (0,))
+        assert later.ready()
+    assert found == [{"user": "ada"}] * 3 + [{"user": "bob"}, {}]
+    assert [receipt.get("user") for receipt in agent.settled(1)] == ["ada"]
+    del later
+    end = time.monotonic() + 20
+    while thread_pools._results and time.monotonic() < end:  # the pool's threads hold them until they end
+        gc.collect()
+        time.sleep(0.01)
+    assert not thread_pools._results
+
+
 def test_a_librarys_own_thread_serves_whoever_handed_the_work_over_last(agent: Agent, create: Any) -> None:
     """anyio keeps its threads: the second piece of work runs in the thread that the first one started."""
     import anyio
@@ -359,6 +407,19 @@ def what_is_seen() -> List[Any]:
         pool.submit(print)
     except RuntimeError as error:
         seen.append(str(error))
+
+    with ThreadPool(1) as threads:
+        function_and_parcel = {"function": 1, "parcel": 2}
+        seen += [threads.apply(dict, (), function_and_parcel), threads.map(abs, [-1, 2], chunksize=2)]
+        seen += [threads.starmap(max, [(1, 2)]), list(threads.imap_unordered(mine.get, ["x"]))]
+        outcome = threads.apply_async(
+            function, callback=seen.append, error_callback=lambda error: seen.append(told(error))
+        )
+        outcome.wait()
+        try:
+            threads.apply_async(5).get()  # type: ignore[call-overload]
+        except TypeError as error:
+            seen.append(str(error))
 
     caught: List[Any] = []
     thread = threading.Thread(target=library["call"], args=(fails,), name="named")
