@@ -16,22 +16,28 @@ if TYPE_CHECKING:
     from aicostguard.delivery.invocation import flush_on_return
     from aicostguard.guard.costs import CostConfig
     from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
+    from aicostguard.guard.tokens import TokenUsage
+    from aicostguard.guard.tracker import CostTracker
+    from aicostguard.guard.tree import CostAttributionTree
     from aicostguard.pricing.registry import CostCalculator, ModelPricing, PricingRegistry
 
 _HOMES = {
     "BudgetExceeded": "aicostguard.guard.errors",
     "BudgetExhausted": "aicostguard.guard.errors",
+    "CostAttributionTree": "aicostguard.guard.tree",
     "CostCalculator": "aicostguard.pricing.registry",
     "CostConfig": "aicostguard.guard.costs",
+    "CostTracker": "aicostguard.guard.tracker",
     "LoopDetected": "aicostguard.guard.errors",
     "ModelPricing": "aicostguard.pricing.registry",
     "PricingRegistry": "aicostguard.pricing.registry",
+    "TokenUsage": "aicostguard.guard.tokens",
     "agent": "aicostguard.context",
     "feature": "aicostguard.context",
-    "labels": "aicostguard.context",
-    "session": "aicostguard.context",
     "flush": "aicostguard.auto",
     "flush_on_return": "aicostguard.delivery.invocation",
+    "labels": "aicostguard.context",
+    "session": "aicostguard.context",
     "shutdown": "aicostguard.auto",
     "stats": "aicostguard.auto",
     "uninstrument": "aicostguard.auto",
@@ -40,12 +46,14 @@ _HOMES = {
 __all__ = [
     "BudgetExceeded",
     "BudgetExhausted",
+    "CostAttributionTree",
     "CostCalculator",
     "CostConfig",
+    "CostTracker",
     "LoopDetected",
     "ModelPricing",
     "PricingRegistry",
-    "__version__",
+    "TokenUsage",
     "agent",
     "feature",
     "flush",
@@ -55,6 +63,7 @@ __all__ = [
     "shutdown",
     "stats",
     "uninstrument",
+    "__version__",
 ]
 
 
