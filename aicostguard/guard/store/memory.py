@@ -44,6 +44,9 @@ class Cell:
         """Where an amount that is added now stands."""
         return 0
 
+    def begin(self, slot: int) -> None:
+        """Amounts are going to stand there."""
+
     def add(self, slot: int, reserved: int, spent: int) -> None:
         """Change what stands there."""
         self.reserved += reserved
@@ -77,12 +80,14 @@ class Rolling(Cell):
         # A clock that was put back does not make time run twice.
         return max(second, next(reversed(slots))) if slots else second
 
+    def begin(self, slot: int) -> None:
+        if slot not in self.slots:
+            self.slots[slot] = [0, 0]
+
     def add(self, slot: int, reserved: int, spent: int) -> None:
         sums = self.slots.get(slot)
-        if sums is None:
-            if reserved < 0 or (self.slots and slot < next(reversed(self.slots))):  # it has left the window
-                return
-            sums = self.slots[slot] = [0, 0]
+        if sums is None:  # it has left the window
+            return
         sums[0] += reserved
         sums[1] += spent
         self.reserved += reserved
@@ -163,6 +168,7 @@ class MemoryStore:
             raise StoreFailed("too many calls at once")
         for cell, amount, slot in zip(cells, held, slots):
             if slot:
+                cell.begin(slot)
                 cell.add(slot, amount, 0)
             else:
                 cell.reserved += amount
@@ -206,11 +212,13 @@ class MemoryStore:
     ) -> Optional[Tuple[int, ...]]:
         with self._lock:
             if self._busy:  # within a step of this very thread
-                self._later.append((ticket, amounts, estimated))
+                self._later.append((ticket, amounts, estimated, now))
                 return None
-            return self._settle(ticket, amounts, estimated)
+            return self._settle(ticket, amounts, estimated, now)
 
-    def _settle(self, ticket: str, amounts: Sequence[Optional[int]], estimated: bool) -> Optional[Tuple[int, ...]]:
+    def _settle(
+        self, ticket: str, amounts: Sequence[Optional[int]], estimated: bool, now: int
+    ) -> Optional[Tuple[int, ...]]:
         closed = self._tickets.pop(ticket, None) or self._reopened(ticket)
         if closed is None:
             return None
@@ -225,6 +233,7 @@ class MemoryStore:
             elif estimated:
                 cell.estimated += 1
             if slot:
+                cell.at(now)
                 cell.add(slot, -held, amount)
             else:
                 cell.reserved -= held
@@ -247,7 +256,7 @@ class MemoryStore:
     def release(self, ticket: str, keys: Sequence[str], now: int, wait: bool = True) -> bool:
         with self._lock:
             if self._busy:
-                self._later.append((ticket, None, False))
+                self._later.append((ticket, None, False, now))
                 return False
             return self._release(ticket)
 
@@ -261,11 +270,11 @@ class MemoryStore:
 
     def _catch_up(self) -> None:
         while self._later:
-            ticket, amounts, estimated = self._later.pop(0)
+            ticket, amounts, estimated, now = self._later.pop(0)
             if amounts is None:
                 self._release(ticket)
             else:
-                self._settle(ticket, amounts, estimated)
+                self._settle(ticket, amounts, estimated, now)
 
     def expire(self, now: int, wait: bool = True) -> int:
         booked = 0
