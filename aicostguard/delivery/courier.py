@@ -94,12 +94,15 @@ class Courier:
 
     # One batch.
 
-    def put(self, entries: Sequence[Entry]) -> None:
-        """Queue receipts; those that do not fit stay on disk, or are dropped and counted."""
+    def put(self, entries: Sequence[Entry]) -> int:
+        """Queue receipts; those that do not fit stay on disk, or are dropped and counted. How many wait now."""
+        waiting = 0
         for entry in entries:
-            if not self.queue.put(entry) and not self.keeper.leave(entry[0]):
+            waiting = self.queue.put(entry)
+            if not waiting and not self.keeper.leave(entry[0]):
                 health.count("dropped")
                 warn("receipts.dropped")
+        return waiting
 
     def next_batch(self) -> Optional[Batch]:
         """The next receipts of the queue, None when it is empty."""

@@ -85,31 +85,41 @@ class Delivery:
     def submit(self, receipt: Receipt) -> None:
         """Take a receipt: never raises, never blocks in background mode; in inline mode it POSTs before it returns."""
         try:
-            entry = self._stamp(receipt)
-            courier = self._courier
-            if courier.keeper.durable:
-                written = courier.keeper.secure(entry)
-                if written is None:
-                    return
-                entry = written
-            entries = self._held(entry)
-            if not entries:
+            entry: Optional[Entry] = self._stamp(receipt)
+            if self._courier.keeper.durable:
+                entry = self._courier.keeper.secure(entry)  # type: ignore[arg-type]
+            if entry is None:
                 return
-            if self.inline or self._exiting:
-                self._send_here(entries)
-                return
-            if hosts.about_to_fork():
-                self.deliver(entries, INLINE_SECONDS)
-                return
-            courier.put(entries)
-            if self._worker is None or not self._worker.alive:
-                self._start()
-            elif len(self._queue) >= SPILL_AT and not self._spilling:
-                self._spill()
-            if hosts.frozen():
-                self._tick()  # the thread would do it too late
+            # Few programs need any of it, and each look costs every call.
+            if self.inline or self._exiting or context.held.get() is not None or hosts.UWSGI in sys.modules:
+                self._submit_otherwise(entry)
+            else:
+                self._pass_on((entry,))
         except Exception as error:
             our_health.fault("delivery.submit", error)
+
+    def _pass_on(self, entries: Sequence[Entry]) -> None:
+        """To the sending thread."""
+        waiting = self._courier.put(entries)
+        worker = self._worker
+        if worker is None or not worker.alive:
+            self._start()
+        elif waiting >= SPILL_AT and not self._spilling:
+            self._spill()
+
+    def _submit_otherwise(self, entry: Entry) -> None:
+        """A receipt that another than the sending thread delivers, or that it delivers too late."""
+        entries = self._held(entry)
+        if not entries:
+            return
+        if self.inline or self._exiting:
+            self._send_here(entries)
+        elif hosts.about_to_fork():
+            self.deliver(entries, INLINE_SECONDS)
+        else:
+            self._pass_on(entries)
+            if hosts.frozen():
+                self._tick()  # the thread would do it too late
 
     async def asubmit(self, receipts: Sequence[Receipt]) -> None:
         """`submit` for each; in inline mode inside a running asyncio loop it awaits instead of blocking the loop."""

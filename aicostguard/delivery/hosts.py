@@ -14,6 +14,8 @@ from aicostguard import health as our_health
 #: libraries whose children leave by `os._exit`, past `atexit`, but run finalisers of their own:
 #: module of the finalisers, module of the processes
 _FAMILIES = (("multiprocessing.util", "multiprocessing.process"), ("billiard.util", "billiard.process"))
+#: there in a program that uWSGI runs, from its start on
+UWSGI = "uwsgi"
 
 
 def follow(leave: Callable[[], None]) -> None:
@@ -44,7 +46,7 @@ def _follow_celery(leave: Callable[[], None]) -> None:
 
 def forks_in_c() -> bool:
     """Does this host fork without Python's hooks, so that nobody waits for an import of ours to end?"""
-    return "uwsgi" in sys.modules
+    return UWSGI in sys.modules
 
 
 def about_to_fork() -> bool:
@@ -54,7 +56,7 @@ def about_to_fork() -> bool:
     child: one start in eight, measured. So no thread of ours may live there; what is called there is delivered there.
     Source: `worker_id` is 0 until a worker knows its number.
     """
-    uwsgi = sys.modules.get("uwsgi")
+    uwsgi = sys.modules.get(UWSGI)
     return uwsgi is not None and getattr(uwsgi, "worker_id", _one)() == 0
 
 
@@ -68,5 +70,5 @@ def frozen() -> bool:
     There a thread runs only while the request's own waits, for its provider or in `flush`.
     Source: `has_threads` of the module that uWSGI gives to its applications.
     """
-    uwsgi = sys.modules.get("uwsgi")
+    uwsgi = sys.modules.get(UWSGI)
     return uwsgi is not None and not getattr(uwsgi, "has_threads", True)

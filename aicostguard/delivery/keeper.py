@@ -34,6 +34,7 @@ class Keeper:
         self.settings = settings
         #: every receipt is written before its call returns; inline it is on the wire by then
         self.durable = settings.spool == "durable" and not settings.inline
+        self._core = settings.receipt == "core"
         #: the last thing we heard from the disk was an error
         self.broken = False
         self._head = head
@@ -79,7 +80,7 @@ class Keeper:
         seq, at, receipt = entry
         try:
             assert not isinstance(receipt, bytes)
-            encoded = envelope.encoded(receipt, self.settings.receipt == "core")
+            encoded = envelope.encoded(receipt, self._core)
         except Exception as error:
             health.count("dropped")
             our_health.fault("keeper.secure", error)
@@ -87,16 +88,15 @@ class Keeper:
         began = time.monotonic()
         if began >= self._rests_until and began >= self._slow_until:
             try:
-                if not self.spool.write(seq, at, encoded):
+                if not (self._spool or self.spool).write(seq, at, encoded):
                     health.note("spool_full")
-            except OSError as error:
-                self.fault("spool.write", error)
-            else:
                 took = time.monotonic() - began
                 if took > SLOW:
                     self._slow(began, took)
                 elif self.broken:
                     self.broken = False
+            except OSError as error:
+                self.fault("spool.write", error)
         return seq, at, encoded
 
     def leave(self, seq: int) -> bool:

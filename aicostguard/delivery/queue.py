@@ -37,17 +37,18 @@ class Queue:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, entry: Entry) -> bool:
-        """False when the queue is full: the caller counts a drop."""
-        waiting = len(self._items)
-        if waiting >= self.limit:
-            return False
-        self._items.append(entry)
+    def put(self, entry: Entry) -> int:
+        """How many wait now; 0 when the queue is full: the caller counts a drop."""
+        items = self._items
+        waiting = len(items) + 1
+        if waiting > self.limit:
+            return 0
+        items.append(entry)
         # One wake-up per batch, not per receipt: each costs the caller a switch of threads.
-        if self.idle or waiting + 1 == BATCH:
+        if self.idle or waiting == BATCH:
             self.idle = False
             self._wake.put(None)
-        return True
+        return waiting
 
     def put_back(self, entries: Iterable[Entry]) -> int:
         """Return what could not be delivered to the front, oldest first. Gives the number that did not fit."""

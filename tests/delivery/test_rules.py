@@ -119,7 +119,7 @@ def test_a_pause_the_ledger_asked_for_is_not_forced() -> None:
 @pytest.mark.ids("G13")
 def test_queue_is_bounded_and_says_so() -> None:
     rows = Queue(limit=3)
-    assert [rows.put((n, 0, {})) for n in range(5)] == [True, True, True, False, False]
+    assert [rows.put((n, 0, {})) for n in range(5)] == [1, 2, 3, 0, 0]
     assert [entry[0] for entry in rows.take(2)] == [0, 1]
     assert rows.put_back([(0, 0, {}), (1, 0, {})]) == 0
     assert rows.put_back([(8, 0, {}), (9, 0, {})]) == 2
