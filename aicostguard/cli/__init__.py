@@ -1,8 +1,8 @@
 """The command `aicg`.
 
 Owns which verbs exist and what each needs. Those of `CORE` run with the core alone; the others need the extra
-`server`, and say so when it is missing. Exit codes: 0 done, 1 error, 2 wrong usage. Runs on CPython 3.9, where
-the server's own modules do not.
+`server`, and say so when it is missing. Exit codes: 0 done, 1 error, 2 wrong usage, 3 a budget is used up.
+Runs on CPython 3.9, where the server's own modules do not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ VERBS = {
     "costs": "what calls cost, by feature, model, user, day, …",
     "deliveries": "is everything here? what came of each host beside what it made",
     "tail": "receipts as they come in",
+    "budgets": "what may be spent, what is, and how long it lasts; add, set, remove",
     "keys": "create, list and revoke keys",
     "backup": "copy the ledger while it is served, and verify the copy",
     "restore": "put a backup in place as the ledger",

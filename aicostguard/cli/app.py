@@ -12,7 +12,7 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import CORE, VERBS, ask, core, follow, keep, options, table
+from aicostguard.cli import CORE, VERBS, ask, budgets, core, follow, keep, options, table
 from aicostguard.ledger import keys as ledger_keys
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
@@ -57,7 +57,8 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(
     help="AI Cost Guard: what your AI calls cost, to the nano-dollar.",
-    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 4 receipts are lost (deliveries).",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 a budget is used up (budgets --check), 4 receipts are lost "
+    "(deliveries).",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Its version.")
@@ -113,6 +114,7 @@ costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
 
 _group.add_command(follow.deliveries)
 _group.add_command(follow.tail)
+_group.add_command(budgets.budgets)
 
 
 @_group.group(short_help=VERBS["keys"])

@@ -131,12 +131,22 @@ _KNOWN_BY = {"costs": "totals", "deliveries": "totals", "receipts": "receipts", 
 
 def get(at: Place, name: str, parameters: Parameters) -> dict[str, Any]:
     """What `GET /v1/NAME` says. Raises `Unreachable`, `Refused` for a wrong parameter, else `LedgerError`."""
+    body = exchange(at, "GET", f"{name}?{urllib.parse.urlencode(parameters, doseq=True)}")
+    if _KNOWN_BY[name] not in body:
+        raise LedgerError(f"{at.url} answers, but not as a ledger does")
+    return body
+
+
+def exchange(at: Place, method: str, path: str, sent: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the ledger answers to `METHOD /v1/PATH`. Raises as `get`, and `Refused` (404) for what is not there."""
     url = at.url or ""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise LedgerError(f"{url!r} is no address of a ledger; use http(s)://host[:port]")
-    full = f"{url.rstrip('/')}/v1/{name}?{urllib.parse.urlencode(parameters, doseq=True)}"
-    request = urllib.request.Request(full, headers={"Authorization": f"Bearer {at.key}"})
+    data = None if sent is None else json.dumps(sent).encode()
+    request = urllib.request.Request(
+        f"{url.rstrip('/')}/v1/{path}", data, {"Authorization": f"Bearer {at.key}"}, method=method
+    )
     handlers: list[Any] = [_NoRedirect()]
     if parts.hostname in config.LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
@@ -148,7 +158,7 @@ def get(at: Place, name: str, parameters: Parameters) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise Unreachable(f"no ledger answers at {url} ({reason}); is `aicg serve` running?") from None
-    if not isinstance(body, dict) or _KNOWN_BY[name] not in body:
+    if not isinstance(body, dict):
         raise LedgerError(f"{url} answers, but not as a ledger does")
     return body
 
@@ -159,6 +169,6 @@ def _refused(url: str, error: urllib.error.HTTPError) -> LedgerError:
         text, field = str(body["error"]), str(body.get("field", ""))
     except (ValueError, KeyError, TypeError, OSError):
         text, field = f"HTTP {error.code}", ""
-    if error.code == 422:
-        return Refused(422, text, field)
+    if error.code in (404, 422) and field:
+        return Refused(error.code, text, field)
     return (Unreachable if error.code >= 500 else LedgerError)(f"{url}: {text}")

@@ -262,6 +262,10 @@ def test_each_threshold_is_told_once_for_a_period_and_a_scope(server: Server) ->
         0.9,
         0.75,
     ]
+    put(server, name="team", limit_requests=96, per=["team"], period="month")
+    assert ask(server, "GET", "/v1/alerts").body["alerts"] == told, "95 of 96 are no threshold more"
+    put(server, name="team", limit_requests=95, per=["team"], period="month")
+    assert [row["scope"]["team"] for row in ask(server, "GET", "/v1/alerts").body["alerts"]][:1] == ["b"]
     assert ask(server, "GET", "/v1/alerts?budget=none").body == {"alerts": []}
     assert ask(server, "GET", "/v1/alerts?limit=0").status == 422
 

@@ -149,9 +149,10 @@ def alert(connection: sqlite3.Connection, kept: Kept, counter: Counter, now_ms: 
     if budget.period == "minute":
         spent, start = balance(connection, kept, counter.scope, now_ms).spent, now_ms - now_ms % MINUTE_MS
     else:
-        spent = connection.execute(
+        row = connection.execute(
             "SELECT spent FROM budget_counters WHERE budget_id = ? AND scope = ? AND start_ms = ?", (kept.id, *counter)
-        ).fetchone()[0]
+        ).fetchone()
+        spent = row[0] if row else 0
         start = counter.start_ms
     used = utilization(spent, budget.limit)
     for threshold in budget.alert_at:

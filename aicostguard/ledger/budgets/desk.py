@@ -128,6 +128,9 @@ class Desk:
                 pass
             new = book.find(connection, project_id, budget.name) is None
             kept, stale = book.put(connection, project_id, budget, who, now_ms)
+            if not stale:  # a lower limit may be passed already
+                for scope in counters.scopes(connection, kept, now_ms, book.MOST):
+                    counters.alert(connection, kept, rule.Counter(scope, rule.start(budget, now_ms)), now_ms)
             if spent is not None:
                 if stale:
                     counted.settle(connection, counted.scan(connection, kept, now_ms), now_ms)
