@@ -14,12 +14,16 @@ from __future__ import annotations
 
 from typing import List, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
 
+from aicostguard.guard.policy import BadPolicy
+
 #: as an amount: everything that is left of the counter
 REST = -1
 #: no single amount is larger, so that sums fit into 64 bits for longer than anybody lives: a million dollars
 MOST = 10**15
 #: how long a ticket's record is kept after its lease ran out, for a late settlement to correct what was booked
 LATE_MS = 86_400_000
+#: what the address of a server begins with
+SERVERS = ("redis", "rediss", "unix", "valkey", "valkeys", "redis+cluster", "rediss+cluster")
 
 
 class StoreFailed(Exception):
@@ -133,3 +137,32 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections. A later step opens them again."""
+
+
+def open_store(where: str, name: str, state_dir: str) -> Store:
+    """The store that a policy says: `memory`, `sqlite` (a file in the state folder, named by a hash of the policy's
+    name), `sqlite:///path`, or the address of a Redis or Valkey server. Opens nothing yet. Raises BadPolicy for another
+    word.
+    """
+    kind, _, rest = where.partition("://")
+    if where == "memory":
+        from aicostguard.guard.store.memory import MemoryStore
+
+        return MemoryStore()
+    if where == "sqlite" or (kind == "sqlite" and len(rest) > 1 and rest[0] == "/"):
+        from aicostguard.guard.store.sqlite import SqliteStore
+
+        if rest:
+            return SqliteStore(rest[1:])
+        import hashlib
+        import os
+
+        return SqliteStore(os.path.join(state_dir, "guard-%s.db" % hashlib.sha256(name.encode()).hexdigest()[:16]))
+    if kind in SERVERS and rest:
+        from aicostguard.guard.store.redis import RedisStore
+
+        return RedisStore(where, name)
+    raise BadPolicy(
+        "store: this cannot be used: write memory, sqlite, sqlite:///path, or the address of a server that begins "
+        "with one of %s" % ", ".join("%s://" % scheme for scheme in SERVERS)
+    )

@@ -179,9 +179,7 @@ class SqliteStore:
         return self._step(step, wait)
 
     @staticmethod
-    def _grow(
-        file: _Open, ticket: str, counters: Sequence[Counter], more: Sequence[int], now: int, lease: int
-    ) -> bool:
+    def _grow(file: _Open, ticket: str, counters: Sequence[Counter], more: Sequence[int], now: int, lease: int) -> bool:
         rows = file.execute("SELECT n, key, slot FROM held WHERE ticket = ? AND booked = 0 ORDER BY n", (ticket,))
         found = rows.fetchall()
         if not found:
