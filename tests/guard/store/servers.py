@@ -40,11 +40,8 @@ class Server:
     def start(self) -> None:
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         command += ["--appendonly", "yes", "--save", "", "--daemonize", "no", *self._settings]
-        log = open(self.folder / "log", "ab")
-        try:
+        with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        finally:
-            log.close()
         self.wait()
 
     def wait(self) -> None:
