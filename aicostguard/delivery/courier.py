@@ -297,6 +297,8 @@ class Courier:
                 return True
             if batch.epoch == self.epoch:
                 batch.head.update(self.head(), counters=dict(health.counters))
+            elif segment.last and segment.ended and keeper.spool.last_of(segment):
+                batch.head["ended"] = True  # the word that its process could not send
             if self.carry(batch, force) != TAKEN:
                 return False
             segment.advance()
@@ -363,6 +365,18 @@ class Courier:
         self.ending = self.leaving
         self._said_farewell = False
 
+    def write_down(self) -> None:
+        """What is in memory is on disk, too, before an end that waits for the ledger: whoever ends us may not wait.
+
+        Celery's workers, for one, are killed with their main process.
+        """
+        # The queue first: what moves meanwhile is on its way by the second look.
+        entries = self.queue.waiting()
+        for batch in list(self._inflight.values()):
+            if not batch.stored:
+                entries += batch.entries()
+        self.keeper.secure_all(entries)
+
     def evacuate(self) -> None:
         """Write everything that is in memory, also what another thread is sending, to the spool."""
         self.closing = True
@@ -383,7 +397,7 @@ class Courier:
         """Close connections and segments."""
         if self._transport is not None:
             self._transport.close()
-        self.keeper.close()
+        self.keeper.close(ended=self.leaving)
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's sockets and files without a word to the other side."""

@@ -368,6 +368,8 @@ class Delivery:
             return  # asked twice
         self._exiting = True
         self._courier.leaving = True
+        self._release()
+        self._courier.write_down()
         # With memory alone, what is not delivered now is lost: then our own backoff is no reason not to try.
         self._shut(EXIT_SECONDS, force=self._courier.keeper.memory_only() and not self._courier.clear())
 

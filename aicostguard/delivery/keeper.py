@@ -8,7 +8,7 @@ again, never raises for one. If it is wrong, the host is slowed down, or a recei
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
@@ -79,8 +79,7 @@ class Keeper:
         """Encode a receipt and write it down; None when it cannot be encoded. Never raises for a disk."""
         seq, at, receipt = entry
         try:
-            assert not isinstance(receipt, bytes)
-            encoded = envelope.encoded(receipt, self._core)
+            encoded = receipt if isinstance(receipt, bytes) else envelope.encoded(receipt, self._core)
         except Exception as error:
             health.count("dropped")
             our_health.fault("keeper.secure", error)
@@ -98,6 +97,14 @@ class Keeper:
             except OSError as error:
                 self.fault("spool.write", error)
         return seq, at, encoded
+
+    def secure_all(self, entries: Sequence[Entry]) -> None:
+        """The same for what is in memory, and for all that comes from now on: the program ends (`on-failure`)."""
+        if self.durable or not entries or self.memory_only():
+            return
+        self.durable = True
+        for entry in entries:
+            self.secure(entry)
 
     def leave(self, seq: int) -> bool:
         """A receipt finds no room in memory. False when it is not on disk: then it is lost."""
@@ -224,10 +231,10 @@ class Keeper:
         """How many receipts of this process are on disk alone."""
         return int(self._spool.pending) if self._spool is not None else 0
 
-    def close(self) -> None:
-        """Let go of the files; what is left is on disk."""
+    def close(self, ended: bool = False) -> None:
+        """Let go of the files; what is left is on disk. `ended`: with the word that there will be no more."""
         if self._spool is not None:
-            self._spool.close()
+            self._spool.close(dict(health.counters) if ended else None)
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's files."""

@@ -68,6 +68,10 @@ class Queue:
             pass  # empty: not a fault
         return entries
 
+    def waiting(self) -> List[Entry]:
+        """What is in it now, and stays in it."""
+        return list(self._items)
+
     def signal(self, message: Any) -> None:
         """Wake the worker with a message of ours (a flush, a stop)."""
         self._wake.put(message)

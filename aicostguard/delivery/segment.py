@@ -45,11 +45,14 @@ def head_record(fixed: Dict[str, Any]) -> bytes:
     return record(b"h", envelope.head_text(fixed))
 
 
-def done_record(runs: Sequence[Run], counters: Dict[str, int]) -> bytes:
-    """These receipts are done with; the counters of the process at that time."""
+def done_record(runs: Sequence[Run], counters: Dict[str, int], ended: bool = False) -> bytes:
+    """These receipts are done with; the counters of the process at that time; whether it makes no more."""
     import json
 
-    return record(b"a", json.dumps({"seq": runs, "counters": counters}, separators=(",", ":")).encode())
+    says: Dict[str, Any] = {"seq": runs, "counters": counters}
+    if ended:
+        says["ended"] = True
+    return record(b"a", json.dumps(says, separators=(",", ":")).encode())
 
 
 def read_record(line: bytes) -> Tuple[bytes, bytes]:
@@ -131,6 +134,8 @@ class Segment:
         self.damaged = 0
         #: the batch that was read is the last one
         self.last = False
+        #: its process wrote that it makes no further receipt
+        self.ended = False
         self._head: Optional[Dict[str, Any]] = None
         self._done: Optional[List[Run]] = None
         self._unsaid: List[Run] = []
@@ -196,12 +201,12 @@ class Segment:
         if written != len(data):
             raise OSError(errno.ENOSPC, "cut off")
 
-    def done(self, seqs: Sequence[int], counters: Dict[str, int]) -> None:
+    def done(self, seqs: Sequence[int], counters: Dict[str, int], ended: bool = False) -> None:
         """Say in the file that these receipts need not be sent again. Without it they would be, which does no harm."""
         runs = runs_of(seqs)
         self._partly.update(seqs if self._done is not None else ())
         try:
-            self.write(done_record(runs, counters))
+            self.write(done_record(runs, counters, ended))
         except OSError:
             self._unsaid += runs
 
@@ -251,8 +256,9 @@ class Segment:
                         foreign = True  # of another release, whose receipts we do not know either
                         raise
                 elif kind == b"a":
-                    more, counted = envelope.read_done(text)
+                    more, counted, ended = envelope.read_done(text)
                     runs += more
+                    self.ended = self.ended or ended
                     counters = {name: max(counters[name], counted[name]) for name in COUNTERS}
                 elif kind == b"r":
                     last = max(last, int(text.split(b" ", 1)[0]))

@@ -384,8 +384,17 @@ class Spool:
             files.replace(os.path.join(where, "%s-%06d.%s" % (self._epoch, next(self._serial), name)), text)
         return True
 
-    def close(self) -> None:
-        """Let go of every segment: what is left is on disk for whoever comes next, ourselves included."""
+    def last_of(self, segment: Segment) -> bool:
+        """True when its process has no other file here."""
+        own = os.path.basename(segment.path)
+        epoch = own.split("-")[0]
+        return not any(name.startswith(epoch) and name != own for name, _ in folder.entries(self.folder))
+
+    def close(self, last: Optional[Dict[str, int]] = None) -> None:
+        """Let go of every segment: what is left is on disk for whoever comes next, ourselves included.
+
+        `last`: the process makes no further receipt, and these are its counters.
+        """
         with self._lock:
             self._drain_late()
             current = self._box.pop(_CURRENT, None)
@@ -393,7 +402,8 @@ class Spool:
                 current.retired = True
                 self._retired.append(current)
             for segment in list(self._retired):
-                self._over(segment)
+                if not self._over(segment) and last is not None:
+                    segment.done((), last, ended=True)
             self._retired, self._claims = [], []
             self._held.clear()
             self._looked = 0.0

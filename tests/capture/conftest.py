@@ -9,6 +9,7 @@ import pytest
 from aicostguard.health import health
 from aicostguard.simulator import Simulator
 from tests.agent import Agent
+from tests.roots import few_roots, one_root  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -97,3 +97,42 @@ def test_a_ledger_that_is_down_or_has_nothing_of_ours_is_not_told(deliver: Deliv
         assert delivery._courier.link.state == "up"
         delivery.shutdown(5)
         assert all(said["receipts"] for said in _said(ledger))
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+@pytest.mark.ids("E8", "Z4")
+@pytest.mark.parametrize("mode", ["durable", "on-failure"])
+@pytest.mark.parametrize("end", ["in order", "killed", "calls at its end"])
+def test_who_takes_over_a_spool_passes_on_the_last_word(deliver: Deliver, mode: str, end: str) -> None:
+    with FakeLedger(then=Answer(500)) as ledger:
+        first = deliver(ledger.url, SPOOL=mode)
+        epoch = first._courier.epoch
+        first.submit(receipt("a"))
+        # Two files are left of it, and the word is in the second, in none, or in both.
+        first._leave() if end == "calls at its end" else first.shutdown(5)
+        first.submit(receipt("b"))
+        first.shutdown(5) if end == "killed" else first._leave()
+        assert not ledger.stored
+        seen = len(ledger.seen)
+        health.reset()
+        ledger.then = Answer()
+        second = deliver(ledger.url, SPOOL=mode)
+        second.submit(receipt("c"))
+        _wait_for(lambda: len(ledger.stored) == 3 and not second._courier._inflight)
+        told = [
+            (one["receipts"][0]["model"], one.get("ended"), one["counters"]["generated"])
+            for one in (item.envelope for item in ledger.seen[seen:])
+            if one is not None and one["epoch"] == epoch
+        ]
+        assert sorted(name for name, _, _ in told) == ["a", "b"]
+        # With the last file, and not before: a process of which more is to come is not over.
+        last = told.pop()
+        assert all(ended is None for _, ended, _ in told)
+        assert last[0] == "b" and last[1:] == (None if end == "killed" else True, 2)
+        assert ledger.duplicates == 0

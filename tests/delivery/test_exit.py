@@ -200,3 +200,30 @@ def test_without_a_receipt_the_end_is_free_and_leaves_nothing(tmp_path: Path) ->
     seconds, done = _run("http://127.0.0.1:%d" % free_port(), tmp_path / "state", "pass")
     assert seconds < 0.1 and done.stderr == "" and not (tmp_path / "state").exists()
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.ids("E4", "E8", "Z4")
+@pytest.mark.parametrize("hanging", [False, True], ids=["queued", "in an attempt that hangs"])
+def test_what_is_in_memory_is_written_down_before_the_end_waits(tmp_path: Path, hanging: bool) -> None:
+    """`on-failure`: to be killed while we wait for a ledger that hangs costs nothing; Celery's main process does it."""
+    code = _START + "for n in range(3): delivery.submit(row('m%d' % n))\n"
+    if hanging:
+        code += "while not delivery._courier._inflight: time.sleep(0.01)\ndelivery.submit(row('m3'))\n"
+    code += "Delivery._finish = lambda *_: os.kill(os.getpid(), 9)"
+    with BlackHole(True) as hole:
+        environ = dict(os.environ, PYTHONPATH=str(ROOT), AICG_URL=hole.url, AICG_KEY=KEY, AICG_STATE_DIR=str(tmp_path))
+        environ["AICG_SPOOL"] = "on-failure"
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, timeout=30, check=False)
+        assert done.returncode == -9, done.stderr
+    data = b"".join(path.read_bytes() for path in tmp_path.glob("spool/*/*"))
+    assert [n for n in range(4) if b'"m%d"' % n in data] == list(range(4 if hanging else 3))
+
+
+@pytest.mark.ids("E4")
+def test_with_on_failure_a_ledger_that_answers_leaves_no_file_behind(tmp_path: Path) -> None:
+    with FakeLedger() as ledger:
+        _run(ledger.url, tmp_path, "for n in range(700): delivery.submit(row('m%d' % n))", AICG_SPOOL="on-failure")
+        assert len(ledger.stored) == 700 and ledger.duplicates == 0
+    assert not [path for path in tmp_path.glob("spool/*/*") if path.is_file()]
+    status = _status(tmp_path)
+    assert status["counters"]["sent"] == 700 and status["counters"]["spooled"] == 0

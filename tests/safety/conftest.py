@@ -11,6 +11,7 @@ from aicostguard import health as our_health
 from aicostguard.health import health
 from aicostguard.simulator import Simulator
 from tests.agent import Agent
+from tests.roots import few_roots, one_root  # noqa: F401
 from tests.safety import wiring
 from tests.safety.calls import Clients
 from tests.safety.wiring import Outlets, Wire

@@ -7,6 +7,7 @@ from typing import Iterator
 import pytest
 
 from aicostguard.simulator import Simulator
+from tests.roots import few_roots, one_root  # noqa: F401
 
 
 @pytest.fixture(scope="session")
