@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aicostguard.context import agent, feature, labels, session
     from aicostguard.delivery.invocation import flush_on_return
     from aicostguard.guard.costs import CostConfig
+    from aicostguard.guard.enforcer import CostPolicyEnforcer
     from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
     from aicostguard.guard.tokens import TokenUsage
     from aicostguard.guard.tracker import CostTracker
@@ -27,6 +28,7 @@ _HOMES = {
     "CostAttributionTree": "aicostguard.guard.tree",
     "CostCalculator": "aicostguard.pricing.registry",
     "CostConfig": "aicostguard.guard.costs",
+    "CostPolicyEnforcer": "aicostguard.guard.enforcer",
     "CostTracker": "aicostguard.guard.tracker",
     "LoopDetected": "aicostguard.guard.errors",
     "ModelPricing": "aicostguard.pricing.registry",
@@ -49,6 +51,7 @@ __all__ = [
     "CostAttributionTree",
     "CostCalculator",
     "CostConfig",
+    "CostPolicyEnforcer",
     "CostTracker",
     "LoopDetected",
     "ModelPricing",

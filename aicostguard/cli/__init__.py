@@ -22,6 +22,7 @@ VERBS = {
     "restore": "put a backup in place as the ledger",
     "salvage": "take over what can be read of a damaged ledger",
     "policy": "check a policy file, and show its rules as they are read (needs no extra)",
+    "audit": "verify and show an audit trail of decisions (needs no extra)",
     "run": "run a program with metering on: aicg run -- python app.py (needs no extra)",
     "diagnose": "is the agent working in my programs? (needs no extra)",
 }
@@ -30,6 +31,7 @@ CORE = {
     "diagnose": ("aicostguard.diagnostics", "main"),
     "run": ("aicostguard.cli.run", "main"),
     "policy": ("aicostguard.cli.policy", "main"),
+    "audit": ("aicostguard.cli.audit", "main"),
 }
 #: third-party modules behind the extra, the first missing one decides
 _NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline")

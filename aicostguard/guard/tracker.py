@@ -120,9 +120,9 @@ class CostTracker:
                 self.unpriced += 1
                 return
             self._nano += cost
-            _plus(self._by_model, usage.model, cost)
+            plus(self._by_model, usage.model, cost)
             if agent:
-                _plus(self._by_agent, agent, cost)
+                plus(self._by_agent, agent, cost)
             spent = self._nano
         if self._limit is not None and spent > self._limit:
             raise BudgetExceeded(
@@ -164,7 +164,8 @@ class CostTracker:
             return {name: nano / NANO for name, nano in self._by_agent.items()}
 
 
-def _plus(sums: Dict[str, int], name: str, cost: int) -> None:
+def plus(sums: Dict[str, int], name: str, cost: int) -> None:
+    """Add to a sum by name, of which a bounded number is kept apart."""
     if name not in sums and len(sums) >= MOST:
         name = OTHER
     sums[name] = sums.get(name, 0) + cost
