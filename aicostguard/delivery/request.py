@@ -1,4 +1,4 @@
-"""One POST of ours as values: where it goes and what its head says. Shared by the sync and the async sender.
+"""One request of ours as values: where it goes and what its head says. Shared by the sync and the async sender.
 
 Owns the address, the proxy from the environment and the headers. The bearer key appears here and nowhere
 else: not in a log, a fault, the spool or the status file.
@@ -98,8 +98,15 @@ def _in_networks(host: str, proxies: Dict[str, str]) -> bool:
     return False
 
 
-def encode(address: Target, key: Optional[str], body: bytes, agent: str) -> Tuple[bytes, bytes]:
-    """`(head, body)` as they go on the wire. Raises `ValueError` when the key cannot stand in a header."""
+def encode(
+    address: Target,
+    key: Optional[str],
+    body: bytes,
+    agent: str,
+    method: str = "POST",
+    more: Optional[Dict[str, str]] = None,
+) -> Tuple[bytes, bytes]:
+    """`(head, body)` as they go on the wire, with `more` headers. Raises `ValueError` when one cannot stand there."""
     body, zipped = compress(body)
     headers: Dict[str, str] = {
         "Host": address.authority,
@@ -114,9 +121,10 @@ def encode(address: Target, key: Optional[str], body: bytes, agent: str) -> Tupl
         headers["Proxy-Authorization"] = address.proxy.authorization
     if key:
         headers["Authorization"] = "Bearer " + key
+    headers.update(more or {})
     for value in headers.values():
         if "\r" in value or "\n" in value:
             raise ValueError("a header value holds a line break")
-    lines = ["POST %s HTTP/1.1" % address.line]
+    lines = ["%s %s HTTP/1.1" % (method, address.line)]
     lines.extend("%s: %s" % pair for pair in headers.items())
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8"), body

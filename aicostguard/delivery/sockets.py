@@ -164,11 +164,11 @@ class Connection:
             answer.begin()
         return answer
 
-    def exchange(self, head: bytes, body: bytes, deadline: float) -> http.client.HTTPResponse:
+    def exchange(self, head: bytes, body: bytes, deadline: float, method: str = "POST") -> http.client.HTTPResponse:
         """Send one request and read the head of its answer."""
         self.deadline = deadline
         self._send(head + body)
-        return self._answer("POST")
+        return self._answer(method)
 
     def is_quiet(self) -> bool:
         """May an idle connection carry another request? Not when it has ended, or when bytes wait that nobody asked

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aicostguard import ledger
 from aicostguard.guard import stated
-from aicostguard.ledger.budgets import ask, book, counters, leases, rule
+from aicostguard.ledger.budgets import ask, book, counted, counters, leases, rule
 from aicostguard.ledger.budgets.desk import Desk, Exceeded, Granted
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import NOW, envelope, epoch, receipt, take
@@ -123,6 +123,20 @@ def test_a_counter_that_is_wrong_is_put_right_by_counting_anew(at: At) -> None:
     assert at.everything() != before
     at.desk.rebuild(at.project, ["default"], "test")
     assert at.everything() == before
+
+
+def test_counting_anew_while_receipts_come_in(at: At) -> None:
+    at.put(name="default", limit_usd=1)
+    take(at.store, envelope([receipt()] * 2))
+    at.desk.catch_up()
+    take(at.store, envelope([receipt()] * 3, name=epoch()))  # stored, not counted yet
+    (kept,) = at.store.look(book.everybody)
+    found = at.store.look(lambda connection: counted.scan(connection, kept, at.now_ms))
+    take(at.store, envelope([receipt()] * 5, name=epoch()))
+    at.desk.catch_up()  # counted between the two steps
+    take(at.store, envelope([receipt()] * 7, name=epoch()))
+    assert at.store.change(lambda connection: counted.settle(connection, found, at.now_ms))
+    assert spent(at.balance()) == (17 * COST, 0, 17)
 
 
 def test_a_changed_rule_counts_what_it_now_means(at: At) -> None:

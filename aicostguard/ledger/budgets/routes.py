@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from aicostguard.guard import rules
 from aicostguard.guard.policy import BadPolicy, Budget
+from aicostguard.ledger import body as bodies
 from aicostguard.ledger import keys, period
 from aicostguard.ledger.budgets import ask, doc, rule, status
 from aicostguard.ledger.budgets.desk import BLOCKED, Desk, Exceeded
@@ -230,8 +231,9 @@ async def _body(request: Request) -> dict[str, Any]:
         if size > MOST_BODY:
             raise Refused(413, f"the body is larger than {MOST_BODY >> 10} KB")
         parts.append(part)
+    sent = bodies.plain(b"".join(parts), request.headers.get("content-encoding"))
     try:
-        found = json.loads(b"".join(parts), parse_constant=_no_constant)
+        found = json.loads(sent, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(found, dict):

@@ -1,0 +1,160 @@
+"""Programs on several hosts and one ledger, all of them real processes: one budget for all, whoever is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aicostguard.guard import stated
+from aicostguard.guard.policy import BadPolicy, Policy
+from aicostguard.guard.tighten import Remote, join, read
+
+ledger_here = pytest.mark.skipif(sys.version_info < (3, 11), reason="the ledger needs Python 3.11")
+
+#: a program with the agent's parts: it fetches the policy, asks, "calls", delivers the receipt, settles; until nothing
+#: is left for a while
+PROGRAM = """
+import os, random, sys, time
+from aicostguard.config import load
+from aicostguard.delivery import Delivery
+from aicostguard.guard.engine import Guard
+from aicostguard.guard.errors import BudgetExceeded
+from aicostguard.guard.link import Link, Unreachable
+from aicostguard.guard.plan import Rule
+from aicostguard.guard.policy import Policy
+from aicostguard.guard.store.lent import LentStore
+from aicostguard.guard.tighten import join, read
+from aicostguard.guard.values import Bound, Facts, Spent
+from aicostguard.health import health
+port_file, log, number = sys.argv[1:]
+pick = random.Random(int(number))
+settings = load(os.environ)
+delivery = Delivery(settings)
+link = Link(settings.url, settings.key, "test")
+joined = join(Policy(), read(link.policy(None, 20.0)[0]))
+store = LentStore(link.lend, lambda: delivery._epoch)
+rules = {Rule(budget).name: joined.lent[budget.name] for budget in joined.policy.budgets}
+store.serve(rules, joined.policy.on_store_failure == "closed")
+guard = Guard(joined.policy, store)
+refused, failures, renewed = 0, 0, time.monotonic()
+while refused < 25:
+    now = time.time_ns() // 1_000_000
+    if time.monotonic() > renewed + 0.5:
+        renewed = time.monotonic()
+        store.renew(now)
+    try:
+        ticket = guard.ask(Facts({"model": "gpt-4o", "team": "a"}, Bound(1_000_000, 400, 0), now))
+    except BudgetExceeded:
+        failures, before = health.notes.get("guard_store_failures", 0), failures
+        refused += failures == before  # the ledger said so: not that it was away
+        time.sleep(0.1)
+        continue
+    refused = 0
+    tokens = pick.randrange(100, 401)
+    with open(log, "a") as file:
+        file.write("%d\\n" % (tokens * 2500))
+    delivery.submit(
+        {"provider": "openai", "model": "gpt-4o", "input_tokens": tokens, "output_tokens": 0, "team": "a"}
+    )
+    guard.settle(ticket, Spent(nanousd=tokens * 2500, tokens=tokens))
+    time.sleep(pick.random() * 0.02)
+until = time.monotonic() + 60
+while not delivery.flush(5) and time.monotonic() < until:
+    time.sleep(0.2)
+store.give_back(time.time_ns() // 1_000_000, 20.0)
+delivery.shutdown(20)
+"""
+CAP = 200_000_000
+
+
+def _billed(folder: Path) -> int:
+    return sum(int(line) for log in folder.glob("billed-*") for line in log.read_text().split())
+
+
+@ledger_here
+@pytest.mark.ids("D1", "D3", "Z2", "ACC:B10")
+def test_four_programs_share_one_budget_while_the_ledger_and_one_of_them_are_killed(tmp_path: Path) -> None:
+    from tests.ledger.support import KEY, command, environment, served, wait_for
+
+    def start(number: int, port: int) -> subprocess.Popen[str]:
+        arguments = [str(tmp_path / "port"), str(tmp_path / f"billed-{number}"), str(number)]
+        state = str(tmp_path / f"host-{number}")
+        env = environment(AICG_URL=f"http://127.0.0.1:{port}", AICG_KEY=KEY, AICG_STATE_DIR=state)
+        return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], env=env, stdout=subprocess.PIPE, text=True)
+
+    (tmp_path / "ledger.key").write_text(KEY)
+    os.chmod(tmp_path / "ledger.key", 0o600)
+    add = ["budgets", "add", "a", "--usd", "0.2", "--match", "team=a", "--db", str(tmp_path / "ledger.db")]
+    subprocess.run(command(*add), env=environment(), check=True, timeout=60, stdout=subprocess.DEVNULL)
+    programs = []
+    try:
+        with served(tmp_path) as (process, server):
+            port = server.port
+            assert server.ask("PUT", "/v1/policy", b'{"on_store_failure": "closed"}').status == 200
+            programs = [start(number, port) for number in range(4)]
+            wait_for(lambda: _billed(tmp_path) > CAP // 5, "some calls", 60)
+            process.kill()
+        programs[0].kill()
+        programs[0].wait(20)
+        with served(tmp_path, "--port", str(port)) as (_, server):
+            ended = [program.communicate(timeout=120)[0] for program in programs[1:]]
+            assert [program.returncode for program in programs] == [-9, 0, 0, 0], ended
+            told = server.get("/v1/budgets").body["budgets"][0]
+            billed = _billed(tmp_path)
+            assert billed <= CAP, "no program saw room that was another's"
+            assert float(told["spent_usd"]) * 1e9 <= CAP
+            spent = {n: sum(map(int, (tmp_path / f"billed-{n}").read_text().split())) for n in range(1, 4)}
+            assert float(told["spent_usd"]) * 1e9 >= sum(spent.values()), "and what they spent is there"
+            assert billed > CAP * 0.6, "there was room, and it was used"
+    finally:
+        for program in programs:
+            program.kill()
+            program.communicate()
+
+
+# What the ledger may say, and what it may not.
+
+
+def _policy(**words: Any) -> Policy:
+    return Policy("mine", (stated.budget({"name": "daily", "limit_usd": 5}),), **words)
+
+
+def test_a_looser_policy_of_the_ledgers_changes_nothing() -> None:
+    own = _policy(on_unpriced="block", on_unknown_bound="refuse", on_store_failure="closed", loop_action="block")
+    loose = {
+        "version": 1,
+        "budgets": [{"name": "daily", "limit_usd": 100, "on_exceed": "warn"}],
+        "on_unpriced": "allow",
+        "on_unknown_bound": "observed",
+        "on_store_failure": "open",
+        "loop_action": "off",
+        "loop_threshold": 1000,
+        "loop_window": 1,
+    }
+    joined = join(own, read(loose))
+    assert joined.policy.budgets[0] == own.budgets[0], "the program's own stands as it was"
+    assert joined.policy.budgets[1].name == "daily (ledger)"
+    assert joined.lent == {"daily (ledger)": "daily"}
+    assert joined.policy._replace(budgets=own.budgets) == own
+
+
+def test_a_stricter_one_tightens_and_a_silent_one_says_nothing() -> None:
+    own = _policy(loop_action="off")
+    assert join(own, Remote()) == (own, {})
+    strict = {"version": 1, "budgets": [], "on_unpriced": "block", "loop_threshold": 3, "loop_window": 120, "later": 1}
+    joined = join(own, read(strict)).policy
+    assert (joined.on_unpriced, joined.loop_threshold, joined.loop_window) == ("block", 3, 120.0)
+    assert joined.loop_action == "off"
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"version": 2, "budgets": []}, {"version": 1}, {"version": 1, "budgets": [{"name": "x"}]}]
+)
+def test_a_policy_that_cannot_be_read_is_refused_whole(given: Any) -> None:
+    with pytest.raises(BadPolicy):
+        read(given)
