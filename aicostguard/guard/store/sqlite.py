@@ -17,69 +17,16 @@ import random
 import sqlite3
 import threading
 import time
-import weakref
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from aicostguard import health
 from aicostguard.guard.store import LATE_MS, REST, Answer, Balance, Busy, Counter, Held, Refusal, StoreFailed
+from aicostguard.guard.store.file import File, immortal
 
 #: seconds that a step waits for the file
 PATIENCE = 5.0
 #: how often what has ended is looked for
 SWEEP_MS = 60_000
-VERSION = 1
-
-_SCHEMA = """
-PRAGMA page_size = 1024;
-PRAGMA journal_mode = WAL;
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS counters (
-    key TEXT NOT NULL, slot INTEGER NOT NULL, spent INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
-    unpriced INTEGER NOT NULL DEFAULT 0, estimated INTEGER NOT NULL DEFAULT 0,
-    look INTEGER NOT NULL DEFAULT 0, until INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (key, slot)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS held (
-    ticket TEXT NOT NULL, n INTEGER NOT NULL, key TEXT NOT NULL, slot INTEGER NOT NULL, amount INTEGER NOT NULL,
-    look INTEGER NOT NULL, until INTEGER NOT NULL, lease INTEGER NOT NULL, booked INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (ticket, n)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = 1;
-COMMIT;
-"""
-
-# A rolling counter (`look` seconds) has a row for each second, and one at 0 for its counts of calls; others only that.
-_STEPS = """
-CREATE TEMP VIEW hold AS SELECT ticket, n, key, slot, 0 AS since, amount, 0 AS most, look, lease, until FROM held;
-CREATE TEMP TRIGGER holding INSTEAD OF INSERT ON hold BEGIN
-    SELECT RAISE(ABORT, 'no room') WHERE NEW.amount > NEW.most - coalesce(
-        (SELECT sum(spent + reserved) FROM counters WHERE key = NEW.key AND slot >= NEW.since), 0);
-    INSERT INTO counters (key, slot, reserved, look, until) VALUES (NEW.key, NEW.slot, NEW.amount, NEW.look,
-        CASE WHEN NEW.look THEN (NEW.slot + NEW.look + 60) * 1000 ELSE NEW.until END)
-        ON CONFLICT (key, slot) DO UPDATE SET reserved = reserved + excluded.reserved, until = max(until,
-        excluded.until);
-    INSERT INTO held (ticket, n, key, slot, amount, look, until, lease)
-        VALUES (NEW.ticket, NEW.n, NEW.key, NEW.slot, NEW.amount, NEW.look, NEW.until, NEW.lease);
-END;
-CREATE TEMP VIEW answer AS
-    SELECT ticket, n, key, slot, amount AS held, look, until, booked, amount AS used, 0 AS counted, 0 AS now FROM held;
-CREATE TEMP TRIGGER answering INSTEAD OF INSERT ON answer BEGIN
-    UPDATE counters SET
-        reserved = reserved - (1 - NEW.booked) * NEW.held,
-        spent = spent + coalesce(NEW.used, NEW.held) - NEW.booked * NEW.held
-        WHERE key = NEW.key AND slot = NEW.slot;
-    INSERT INTO counters (key, slot, look, unpriced, estimated, until)
-        SELECT NEW.key, 0, NEW.look, NEW.used IS NULL AND NEW.held = 0,
-               (NEW.counted AND NEW.used IS NOT NULL OR NEW.used IS NULL AND NEW.held > 0) - NEW.booked,
-               NEW.until
-        WHERE NEW.used IS NULL OR NEW.counted OR NEW.booked
-        ON CONFLICT (key, slot) DO UPDATE SET
-            unpriced = unpriced + excluded.unpriced, estimated = estimated + excluded.estimated;
-    DELETE FROM held WHERE ticket = NEW.ticket AND n = NEW.n;
-    SELECT tell(NEW.n, coalesce((SELECT sum(spent) FROM counters
-        WHERE key = NEW.key AND slot >= CASE WHEN NEW.look THEN NEW.now / 1000 - NEW.look ELSE 0 END), 0));
-END;
-"""
 _SUM = "SELECT coalesce(sum(spent), 0), coalesce(sum(reserved), 0) FROM counters WHERE key = ? AND slot >= ?"
 
 T = TypeVar("T")
@@ -118,7 +65,7 @@ class SqliteStore:
         # for itself.
         self._lock = threading.RLock()
         self._busy = False
-        self._open: Optional[_Open] = None
+        self._open: Optional[File] = None
         self._pid = os.getpid()
         self._sweep = 0
 
@@ -137,7 +84,7 @@ class SqliteStore:
             else:
                 rows += (ticket, n, key, 0, 0, amount, limit, 0, lease, until)
 
-        def step(file: _Open) -> Answer:
+        def step(file: File) -> Answer:
             if usual:
                 try:
                     file.execute(_holding(len(counters)), rows)
@@ -149,7 +96,7 @@ class SqliteStore:
         return self._step(step, wait)
 
     @staticmethod
-    def _decide(file: _Open, counters: Sequence[Counter], amounts: Sequence[int], rows: List[Any]) -> Answer:
+    def _decide(file: File, counters: Sequence[Counter], amounts: Sequence[int], rows: List[Any]) -> Answer:
         held: List[int] = []
         over: List[Tuple[int, int, int]] = []
         for n, counter in enumerate(counters):
@@ -173,13 +120,13 @@ class SqliteStore:
     def grow(
         self, ticket: str, counters: Sequence[Counter], more: Sequence[int], now: int, lease: int, wait: bool = True
     ) -> bool:
-        def step(file: _Open) -> bool:
+        def step(file: File) -> bool:
             return file.transaction(lambda: self._grow(file, ticket, counters, more, now, lease))
 
         return self._step(step, wait)
 
     @staticmethod
-    def _grow(file: _Open, ticket: str, counters: Sequence[Counter], more: Sequence[int], now: int, lease: int) -> bool:
+    def _grow(file: File, ticket: str, counters: Sequence[Counter], more: Sequence[int], now: int, lease: int) -> bool:
         rows = file.execute("SELECT n, key, slot FROM held WHERE ticket = ? AND booked = 0 ORDER BY n", (ticket,))
         found = rows.fetchall()
         if not found:
@@ -206,7 +153,7 @@ class SqliteStore:
         now: int,
         wait: bool = True,
     ) -> Optional[Tuple[int, ...]]:
-        def step(file: _Open) -> Optional[Tuple[int, ...]]:
+        def step(file: File) -> Optional[Tuple[int, ...]]:
             file.told.clear()
             file.execute(_answering(len(amounts)), (*amounts, 1 if estimated else 0, now, ticket))
             return tuple([file.told[n] for n in sorted(file.told)]) if file.told else None
@@ -218,7 +165,7 @@ class SqliteStore:
         return self.settle(ticket, keys, [0] * len(keys), False, now, wait) is not None
 
     def expire(self, now: int, wait: bool = True) -> int:
-        def step(file: _Open) -> int:
+        def step(file: File) -> int:
             if file.moved():  # somebody has put the file aside
                 self._let_go()
                 file = self._connection()
@@ -235,7 +182,7 @@ class SqliteStore:
         return self._step(step, wait)
 
     @staticmethod
-    def _expire(file: _Open, now: int) -> int:
+    def _expire(file: File, now: int) -> int:
         rows = file.execute(
             "SELECT ticket, key, slot, amount, look, until FROM held WHERE booked = 0 AND lease <= ?", (now,)
         ).fetchall()
@@ -254,7 +201,7 @@ class SqliteStore:
         return len({row[0] for row in rows})
 
     def once(self, key: str, until: int, now: int, wait: bool = True) -> bool:
-        def step(file: _Open) -> bool:
+        def step(file: File) -> bool:
             done = file.execute(
                 "INSERT INTO told (key, until) VALUES (?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET until = excluded.until WHERE until > 0 AND until <= ?",
@@ -265,7 +212,7 @@ class SqliteStore:
         return self._step(step, wait)
 
     def read(self, prefix: str, now: int) -> List[Balance]:
-        def step(file: _Open) -> List[Balance]:
+        def step(file: File) -> List[Balance]:
             rows = file.execute(
                 "SELECT key, sum(spent), sum(reserved), sum(unpriced), sum(estimated) FROM counters "
                 "WHERE key >= ? AND key < ? AND (slot = 0 OR slot >= ? - look) GROUP BY key ORDER BY key",
@@ -276,7 +223,7 @@ class SqliteStore:
         return self._step(step, True)
 
     def rebuild(self, spent: Mapping[str, int], counters: Sequence[Counter], now: int) -> None:
-        def rebuilt(file: _Open) -> None:
+        def rebuilt(file: File) -> None:
             for counter in counters:
                 file.execute(
                     "INSERT INTO counters (key, slot, spent, until) VALUES (?, 0, ?, ?) "
@@ -292,7 +239,7 @@ class SqliteStore:
 
     # -- the file
 
-    def _step(self, work: Callable[[_Open], T], wait: bool) -> T:
+    def _step(self, work: Callable[[File], T], wait: bool) -> T:
         if self._pid != os.getpid():
             self._forked()
         end = time.monotonic() + self._patience
@@ -323,9 +270,9 @@ class SqliteStore:
         finally:
             self._lock.release()
 
-    def _connection(self) -> _Open:
+    def _connection(self) -> File:
         if self._open is None:
-            self._open = _Open(self.path, self._lock)
+            self._open = File(self.path, self._lock)
         return self._open
 
     def _trouble(self, error: sqlite3.Error) -> StoreFailed:
@@ -355,7 +302,7 @@ class SqliteStore:
     def _forked(self) -> None:
         """In a child: the parent's connection must be neither used nor closed here."""
         if self._open is not None:
-            _immortal(self._open.connection)
+            immortal(self._open.connection)
             self._open.closing.detach()
         self._fresh()
 
@@ -365,82 +312,3 @@ class SqliteStore:
         with self._lock:
             if not self._busy:
                 self._let_go()
-
-
-class _Open:
-    """One connection, with the views that steps are written to."""
-
-    def __init__(self, path: str, lock: Any) -> None:
-        folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            pass
-        self.path = path
-        found = os.stat(path)
-        self.identity = (found.st_dev, found.st_ino)
-        #: n → what is spent of that counter after an answer
-        self.told: Dict[int, int] = {}
-        self.connection = sqlite3.connect(
-            path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        self.closing = weakref.finalize(self, _close, self.connection, lock)
-        self.execute = self.connection.execute
-        try:
-            self._set_up()
-        except BaseException:
-            self.close()
-            raise
-
-    def _set_up(self) -> None:
-        version = self.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise StoreFailed("the file is of a newer release")
-        if version < VERSION:
-            for statement in _SCHEMA.split(";\n"):
-                self.execute(statement)
-        self.execute("PRAGMA synchronous = NORMAL")
-        self.execute("PRAGMA wal_autocheckpoint = 4000")
-        self.execute("PRAGMA temp_store = MEMORY")
-        self.connection.create_function("tell", 2, self.told.__setitem__)
-        self.connection.executescript(_STEPS)
-
-    def transaction(self, work: Callable[[], T]) -> T:
-        """All of it or nothing, and nobody else meanwhile."""
-        self.execute("BEGIN IMMEDIATE")
-        try:
-            answer = work()
-            self.execute("COMMIT")
-            return answer
-        finally:
-            if self.connection.in_transaction:
-                self.execute("ROLLBACK")
-
-    def moved(self) -> bool:
-        """Is another file, or none, where ours was?"""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return True
-        return (found.st_dev, found.st_ino) != self.identity
-
-    def close(self) -> None:
-        self.closing()
-
-
-def _close(connection: sqlite3.Connection, lock: Any) -> None:
-    """Also at the end of the program, when a thread may be in the middle of a step."""
-    if lock.acquire(timeout=1.0):
-        try:
-            connection.close()
-        finally:
-            lock.release()
-
-
-def _immortal(connection: sqlite3.Connection) -> None:
-    """Closing it would be the parent's business: nobody here ever does, not even the end of this process."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
