@@ -17,6 +17,8 @@ VERBS = {
     "deliveries": "is everything here? what came of each host beside what it made",
     "tail": "receipts as they come in",
     "budgets": "what may be spent, what is, and how long it lasts; add, set, remove",
+    "price": "what a call costs and why; newer prices; what providers themselves say",
+    "reprice": "price stored receipts again: an explicit, recorded act",
     "keys": "create, list and revoke keys",
     "backup": "copy the ledger while it is served, and verify the copy",
     "restore": "put a backup in place as the ledger",

@@ -12,7 +12,7 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import CORE, VERBS, ask, budgets, core, follow, keep, options, table
+from aicostguard.cli import CORE, VERBS, ask, budgets, core, follow, keep, options, price, table
 from aicostguard.ledger import keys as ledger_keys
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
@@ -71,15 +71,21 @@ def _group() -> None:
 @click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
 @click.option("--key-file", type=click.Path(dir_okay=False), help="The first key. Default: ledger.key beside the file.")
-def serve(host: str, port: int, path: str | None, key_file: str | None) -> int:
+@click.option("--prices", metavar="FILE", type=click.Path(dir_okay=False), help="Own prices; remembered. See below.")
+@click.option("--no-prices", is_flag=True, help="Forget the file that --prices named.")
+def serve(host: str, port: int, path: str | None, key_file: str | None, prices: str | None, no_prices: bool) -> int:
     """Run the ledger until Ctrl-C or SIGTERM.
 
     The first start makes a key and writes it to a file that only you can read. Programs send receipts with
     AICG_URL and AICG_KEY; `aicg costs` and GET /v1/costs tell what they cost. The API is described at /docs.
+    Aliases, prices and discounts of your own lie in prices.json or prices.yaml beside the ledger's file, or where
+    --prices says.
     """
     from aicostguard.ledger import serve as server
 
-    return server.run(path or ledger.default_path(), host, port, key_file)
+    if prices and no_prices:
+        raise click.UsageError("--prices names a file and --no-prices forgets it; give one")
+    return server.run(path or ledger.default_path(), host, port, key_file, "" if no_prices else prices)
 
 
 @_group.command(short_help=VERBS["costs"])
@@ -115,6 +121,8 @@ costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
 _group.add_command(follow.deliveries)
 _group.add_command(follow.tail)
 _group.add_command(budgets.budgets)
+_group.add_command(price.price)
+_group.add_command(price.reprice)
 
 
 @_group.group(short_help=VERBS["keys"])

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import Mapping
 
 from aicostguard import config
-from aicostguard.ledger import ingest
+from aicostguard.ledger import ingest, prices
 from aicostguard.ledger.model import Batch
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
+from aicostguard.pricing import PriceBook
 
 
 def default_path(environ: Mapping[str, str] | None = None) -> str:
@@ -23,10 +25,17 @@ def default_path(environ: Mapping[str, str] | None = None) -> str:
     return os.path.join(settings.data_dir, "ledger.db")
 
 
-def open_ledger(path: str, *, create: bool = True, check: bool = False) -> SqliteStore:
-    """Open the ledger file and take in what agents left in its inbox. Errors as `SqliteStore`'s."""
+def open_ledger(path: str, *, create: bool = True, check: bool = False, own: str | None = None) -> SqliteStore:
+    """Open the ledger file, with its prices, and take in what agents left in its inbox.
+
+    `own` is a prices file that the ledger uses and remembers from now on, "" forgets it. Errors
+    as `SqliteStore`'s, and `prices.BadPrices`.
+    """
     store = SqliteStore(path, create=create, check=check)
     try:
+        if own is not None:
+            store.remember(prices.SETTING, os.path.abspath(own) if own else None)
+        store.book = prices.special(path, store.setting(prices.SETTING))
         drain(store)
     except BaseException:
         store.close()
@@ -36,11 +45,12 @@ def open_ledger(path: str, *, create: bool = True, check: bool = False) -> Sqlit
 
 def drain(store: Store) -> int:
     """Price and roll up what lies in the inbox; returns how many envelopes."""
-    return store.drain(_prepare)
+    return store.drain(partial(_prepare, store.book))
 
 
-def _prepare(project_id: int, envelope: bytes, received_ms: int) -> Batch:
-    return ingest.prepare(project_id, ingest.parse(envelope), min(received_ms, now_ms()))
+def _prepare(book: PriceBook | None, project_id: int, envelope: bytes, received_ms: int) -> Batch:
+    price = book.cost if book is not None else None
+    return ingest.prepare(project_id, ingest.parse(envelope), min(received_ms, now_ms()), price=price)
 
 
 def now_ms() -> int:

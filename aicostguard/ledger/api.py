@@ -94,7 +94,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _broken)
-    _routes(app, store, price)
+    _routes(app, store, price or (store.book.cost if store.book is not None else None))
     routes.add(app, store, desk, now_ms)
     apidoc.mount(app)
     return app

@@ -21,7 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from aicostguard.config import LOOPBACK, mask
-from aicostguard.ledger import keys, now_ms, open_ledger
+from aicostguard.ledger import keys, now_ms, open_ledger, prices
 from aicostguard.ledger.api import create_app
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.sqlite import SqliteStore
@@ -32,12 +32,19 @@ DEFAULT_PORT = 8090
 GRACE_S = 10
 
 
-def serve(path: str, host: str, port: int, key_file: str | None, out: TextIO = sys.stdout) -> None:
-    """Run until SIGTERM or SIGINT. Raises `LedgerError` when it cannot start."""
+def serve(
+    path: str, host: str, port: int, key_file: str | None, own: str | None = None, out: TextIO = sys.stdout
+) -> None:
+    """Run until SIGTERM or SIGINT. Raises `LedgerError` when it cannot start.
+
+    `own` is a prices file to use and remember, "" to forget the one that is remembered.
+    """
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     listener = _listen(host, port)
     try:
-        store = open_ledger(path, check=True)
+        if own:
+            prices.read_own(own)  # before the ledger remembers a file that it cannot use
+        store = open_ledger(path, check=True, own=own)
         try:
             key_path = key_file or os.path.join(os.path.dirname(os.path.abspath(path)), "ledger.key")
             key, made = keys.first_key(store, key_path, now_ms())
@@ -115,6 +122,9 @@ def _greet(
         say("        large file: not all of it was checked for damage; `aicg backup` does, while this runs")
     if not store.alone:
         say("        another process has this file open, too: both may write, and neither counts twice")
+    own = prices.own_file(store.path, store.setting(prices.SETTING))
+    if own is not None:
+        say(f"  price {own}")
     if key is None:
         say(f"  key   {key_path} is gone; make another with `aicg keys create`")
     elif made and out.isatty():
@@ -161,10 +171,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def run(path: str, host: str, port: int, key_file: str | None, **_: Any) -> int:
+def run(path: str, host: str, port: int, key_file: str | None, own: str | None = None, **_: Any) -> int:
     """As `serve`, with failures said on stderr. Returns the exit code: 0, or 1 when it could not start."""
     try:
-        serve(path, host, port, key_file)
+        serve(path, host, port, key_file, own)
     except LedgerError as error:
         sys.stderr.write(f"aicg serve: {error}\n")
         return 1

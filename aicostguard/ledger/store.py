@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
 from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
+from aicostguard.pricing import PriceBook
 
 #: makes a batch of an envelope's bytes found in the inbox: (project, bytes, received_ms) → Batch
 Prepare = Callable[[int, bytes, int], Batch]
@@ -19,6 +20,9 @@ class Store(Protocol):
 
     Raises `Full`, `Busy`, `Corrupt` and `NotWritable` of `aicostguard.ledger.errors`.
     """
+
+    #: the prices of what comes in; None: those of this release
+    book: PriceBook | None
 
     def add(self, batch: Batch) -> Added:
         """Dedupe, insert, roll up, in one transaction; returns after it is durable.

@@ -11,9 +11,10 @@ import threading
 from typing import Any, Mapping, Optional
 
 from aicostguard.pricing.book import Price, PriceBook
+from aicostguard.pricing.own import Own
 from aicostguard.pricing.rates import BadPrice
 
-__all__ = ["BadPrice", "Price", "PriceBook", "default_book", "price"]
+__all__ = ["BadPrice", "Own", "Price", "PriceBook", "default_book", "price"]
 
 _lock = threading.Lock()
 _book: Optional[PriceBook] = None

@@ -137,6 +137,10 @@ class PriceBook:
         """`(book, model id)` of the row that prices a model, or None. Own terms are not asked."""
         return resolve.find(self._books, provider, model)
 
+    def rows(self) -> Mapping[str, Any]:
+        """The books, as they stand in the data: names and models of each."""
+        return self._books
+
     def owner(self, model: str) -> Optional[str]:
         """The provider whose price a model has when only its name is known: its maker's, else the only host's.
 

@@ -239,13 +239,12 @@ def json_names(book: str) -> List[str]:
 
 @pytest.mark.ids("C7")
 def test_the_source_today_has_no_bad_row_and_one_would_stop_the_compilation() -> None:
-    sys.path.insert(0, str(ROOT))
-    script: Dict[str, Any] = {"__name__": "prices", "__file__": str(ROOT / "scripts" / "prices")}
-    exec(compile((ROOT / "scripts" / "prices").read_text("utf-8"), "scripts/prices", "exec"), script)
+    from aicostguard.ledger import compiling
+
     for value in (Decimal("-1"), Decimal("-0.000001"), Decimal("NaN")):
         row = type("Row", (), {})()
         row.input_mtok = value
-        bad = script["prices"](row)
+        bad = compiling.prices(row)
         data = {"prices": [[None, bad]]}
         with pytest.raises(BadPrice):
             PriceBook(

@@ -5,7 +5,6 @@ Owns the keys of both bodies. Raises `Refused` (422) that names the key; nothing
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import Any, Mapping, NamedTuple
 
@@ -28,11 +27,6 @@ _LABELS = tuple(name for name, field in FIELDS.items() if field.kind == "label" 
 _MORE = ("service", "environment")
 _ASK = ("model", "provider", "operation", *_LABELS, *_MORE, "tags")
 _AMOUNTS = ("input_tokens", "output_tokens", "max_output_tokens", "estimate_usd", "lease_s")
-
-
-@functools.lru_cache(maxsize=1)
-def _prices() -> ModelPricing:
-    return ModelPricing()
 
 
 class Asking(NamedTuple):
@@ -59,16 +53,16 @@ class Used(NamedTuple):
             return None
         return int(self.counts.get("input_tokens", 0)) + int(self.counts.get("output_tokens", 0))
 
-    def cost(self, labels: Mapping[str, str], at_ms: int) -> int | None:
+    def cost(self, labels: Mapping[str, str], at_ms: int, prices: ModelPricing) -> int | None:
         """In nano-dollars, None without a price."""
         if self.nanousd is not None or not self.counts:
             return self.nanousd
         usage = {**({"operation": labels["operation"]} if "operation" in labels else {}), **self.counts}
         model = self.model or labels["model"]
-        return _prices().price(model, usage, provider=labels.get("provider"), at_ms=at_ms).cost_nanousd
+        return prices.price(model, usage, provider=labels.get("provider"), at_ms=at_ms).cost_nanousd
 
 
-def authorize(body: Mapping[str, Any], at_ms: int) -> Asking:
+def authorize(body: Mapping[str, Any], at_ms: int, prices: ModelPricing) -> Asking:
     """Read a question for one call."""
     _known(body, (*_ASK, *_AMOUNTS))
     labels = {name: _text(body, name) for name in _ASK if name in body and name != "tags"}
@@ -89,7 +83,7 @@ def authorize(body: Mapping[str, Any], at_ms: int) -> Asking:
         return Asking(labels, _usd(body, "estimate_usd"), tokens, False, lease_s)
     priced = None
     if reads is not None and writes is not None:
-        priced = _prices().ceiling(
+        priced = prices.ceiling(
             labels["model"],
             provider=labels.get("provider"),
             input_tokens_max=reads,

@@ -21,6 +21,7 @@ from aicostguard.ledger.budgets.tickets import Ticket
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.query import usd
 from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.pricing.registry import ModelPricing
 
 T = TypeVar("T")
 BLOCKED = "Budget limit reached. Inference blocked."
@@ -63,6 +64,11 @@ class Desk:
     def __init__(self, store: SqliteStore, now: Callable[[], int]) -> None:
         self._store = store
         self._now = now
+
+    @functools.cached_property
+    def prices(self) -> ModelPricing:
+        """The ledger's prices, own terms included."""
+        return ModelPricing(self._store.book)
 
     # What keeps counters up to date.
 
@@ -211,7 +217,7 @@ class Desk:
                 return ticket, False
             if used.release:
                 return tickets.move(connection, ticket, "released", now_ms), True
-            cost = used.cost(ticket.labels, ticket.at_ms)
+            cost = used.cost(ticket.labels, ticket.at_ms, self.prices)
             return tickets.move(connection, ticket, "settled", now_ms, cost, used.tokens), True
 
         return self._decide(job)

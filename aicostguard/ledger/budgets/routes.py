@@ -103,7 +103,7 @@ class Face:
             return self._lend(key, body)
         if idempotency_key is not None and not _KEY.match(idempotency_key):
             raise Refused(422, "must be 1 to 255 visible ASCII characters", "Idempotency-Key")
-        asking = ask.authorize(body, self.now_ms())
+        asking = ask.authorize(body, self.now_ms(), self.desk.prices)
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         found = self.desk.authorize(key.project_id, asking, idempotency_key, digest)
         if isinstance(found, Exceeded):

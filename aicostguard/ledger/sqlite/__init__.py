@@ -16,10 +16,12 @@ from typing import Any, Callable, Mapping, Sequence, TypeVar
 from aicostguard.config import mask
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
-from aicostguard.ledger.sqlite import file, read, write
+from aicostguard.ledger.repricing import Change, Scope, Stored
+from aicostguard.ledger.sqlite import file, read, repriced, write
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
 from aicostguard.ledger.store import Prepare
+from aicostguard.pricing import PriceBook
 
 T = TypeVar("T")
 
@@ -40,6 +42,8 @@ class SqliteStore:
     def __init__(self, path: str, *, create: bool = True, check: bool = False) -> None:
         self.path = path
         self.checked = False
+        #: the prices of what comes in; None: those of this release. `ledger.open_ledger` sets it.
+        self.book: PriceBook | None = None
         if not create and not os.path.exists(path):
             raise NotWritable(f"there is no ledger at {path}")
         file.prepare_folder(path)
@@ -93,6 +97,31 @@ class SqliteStore:
         while self._read(lambda connection: connection.execute("SELECT 1 FROM inbox LIMIT 1").fetchone()):
             taken += self._writer.do(lambda connection: write.drain(connection, prepare))
         return taken
+
+    def priced(self, scope: Scope, after: tuple[int, str, int] | None, limit: int) -> list[Stored]:
+        return self._read(lambda connection: repriced.page(connection, scope, after, limit))
+
+    def begin_repricing(self, scope: Scope, source: str, now_ms: int) -> int:
+        return self._writer.do(lambda connection: repriced.begin(connection, scope, source, now_ms))
+
+    def apply_repricing(self, number: int, project_id: int, changes: Sequence[Change]) -> None:
+        self._writer.do(lambda connection: repriced.apply(connection, number, project_id, changes))
+
+    def repricings(self, project_id: int) -> list[dict[str, Any]]:
+        """The acts of repricing there were, the latest first."""
+        return self._read(lambda connection: repriced.history(connection, project_id))
+
+    def reported(self, scope: Scope) -> list[tuple[Any, ...]]:
+        """What providers told beside what we charged, by provider and model; see `repriced.reported`."""
+        return self._read(lambda connection: repriced.reported(connection, scope))
+
+    def setting(self, name: str) -> str | None:
+        """What the ledger remembers under a name."""
+        return self._read(lambda connection: repriced.setting(connection, name))
+
+    def remember(self, name: str, value: str | None) -> None:
+        """Keep a setting, or forget it (None)."""
+        self._writer.do(lambda connection: repriced.remember(connection, name, value))
 
     def costs(self, query: Query) -> Costs:
         return self._read(lambda connection: read.costs(connection, query))

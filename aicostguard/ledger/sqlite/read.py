@@ -170,16 +170,16 @@ def _totals(connection: sqlite3.Connection, query: Query) -> dict[str, int]:
 
 
 def receipts(connection: sqlite3.Connection, query: Query) -> list[dict[str, Any]]:
-    wanted, values = _where(query.filters)
+    wanted, values = passing(query.filters)
     found = connection.execute(
         f"SELECT {quoted(COLUMNS)} FROM receipts WHERE project_id = ? AND at_ms >= ? AND at_ms < ?{wanted} "
         "ORDER BY at_ms DESC, epoch DESC, seq DESC LIMIT ?",
         [query.project_id, query.since_ms, query.until_ms, *values, query.limit],
     )
-    return [_receipt(dict(zip(COLUMNS, row))) for row in found]
+    return [receipt_of(dict(zip(COLUMNS, row))) for row in found]
 
 
-def _receipt(row: dict[str, Any]) -> dict[str, Any]:
+def receipt_of(row: dict[str, Any]) -> dict[str, Any]:
     row.pop("project_id")
     out = {name: value for name, value in row.items() if value is not None or name == "cost_nanousd"}
     for name, value in out.items():
@@ -242,7 +242,7 @@ def arrivals(
             "SELECT id, project_id, epoch, first_seq, last_seq FROM arrivals WHERE id > ? ORDER BY id LIMIT ?",
             (after, RUNS_AT_ONCE),
         ).fetchall()
-        wanted, values = _where(filters)
+        wanted, values = passing(filters)
         out: list[dict[str, Any]] = []
         last = after
         for number, of_project, epoch, first_seq, last_seq in found:
@@ -253,7 +253,7 @@ def arrivals(
                     f"AND seq BETWEEN ? AND ?{wanted} ORDER BY seq",
                     (project_id, epoch, first_seq, last_seq, *values),
                 )
-                out += [_receipt(dict(zip(COLUMNS, row))) for row in rows]
+                out += [receipt_of(dict(zip(COLUMNS, row))) for row in rows]
             if len(out) >= TOLD_AT_ONCE:
                 break
         return Arrivals(out, last, after < oldest - 1, last < newest)
@@ -261,7 +261,7 @@ def arrivals(
         connection.execute("COMMIT")
 
 
-def _where(filters: Mapping[str, tuple[str, ...]]) -> tuple[str, list[str]]:
+def passing(filters: Mapping[str, tuple[str, ...]]) -> tuple[str, list[str]]:
     """SQL that begins with AND, and its values: only raw receipts that pass."""
     parts = [f" AND COALESCE(\"{name}\", '') IN ({', '.join('?' * len(wanted))})" for name, wanted in filters.items()]
     return "".join(parts), [value for wanted in filters.values() for value in wanted]

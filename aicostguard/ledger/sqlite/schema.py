@@ -343,8 +343,43 @@ _BUDGETS = (
     "UPDATE keys SET scopes = scopes || ' manage' WHERE scopes = 'ingest read'",
 )
 
+# A stored cost changes only by a recorded act: the record stands first, and the file itself holds to that.
+_REPRICING = (
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TABLE repricings (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    changed INTEGER NOT NULL,
+    before_nanousd INTEGER NOT NULL,
+    after_nanousd INTEGER NOT NULL
+) STRICT""",
+    """CREATE TABLE repriced (
+    project_id INTEGER NOT NULL,
+    epoch TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    repricing_id INTEGER NOT NULL,
+    cost_before INTEGER,
+    row_before TEXT,
+    reason_before TEXT,
+    cost_after INTEGER NOT NULL,
+    row_after TEXT NOT NULL,
+    PRIMARY KEY (project_id, epoch, seq, repricing_id)
+) STRICT, WITHOUT ROWID""",
+    """CREATE TRIGGER receipts_are_immutable BEFORE UPDATE ON receipts
+WHEN NOT EXISTS (
+    SELECT 1 FROM repriced
+    WHERE project_id = NEW.project_id AND epoch = NEW.epoch AND seq = NEW.seq AND cost_before IS OLD.cost_nanousd
+    AND cost_after = NEW.cost_nanousd AND row_after = NEW.price_row AND NEW.unpriced_reason IS NULL
+    AND repricing_id = (SELECT MAX(id) FROM repricings WHERE project_id = NEW.project_id)
+)
+BEGIN SELECT RAISE(ABORT, 'a stored cost changes only by a recorded repricing'); END""",
+)
+
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING)
 VERSION = len(MIGRATIONS)
 
 #: the ledger's mark in the file's header (`PRAGMA application_id`): "AICG"

@@ -52,7 +52,7 @@ def _insert(columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> Many:
     return Many(f"INSERT INTO receipts ({quoted(columns)})", f"({', '.join('?' * len(columns))})", "", rows)
 
 
-def _add(table: str, measures: tuple[str, ...], project_id: int, sums: Sums) -> Many:
+def add(table: str, measures: tuple[str, ...], project_id: int, sums: Sums) -> Many:
     """Add to sums; a measure that is not among `measures` is 0 in a new row and stays as it is in another."""
     unknown = {table, *measures} - {"hourly", "daily", *MEASURES}
     if unknown:
@@ -75,7 +75,7 @@ Step = tuple[str, list[Any]]
 _SIZES = (64, 8, 1)
 
 
-def _steps(many: Many) -> Iterator[Step]:
+def steps(many: Many) -> Iterator[Step]:
     start = 0
     for size in _SIZES:
         text = _text(many.head, many.one, many.tail, size)
@@ -96,9 +96,9 @@ def ready(batch: Batch, rows: Sequence[Row]) -> list[Step]:
     """
     sums = roll_up(rows, batch.origin)
     return [
-        *_steps(_insert(*_table(batch, rows))),
-        *_steps(_add("hourly", sums.measures, batch.project_id, sums.hourly)),
-        *_steps(_add("daily", sums.measures, batch.project_id, sums.daily)),
+        *steps(_insert(*_table(batch, rows))),
+        *steps(add("hourly", sums.measures, batch.project_id, sums.hourly)),
+        *steps(add("daily", sums.measures, batch.project_id, sums.daily)),
     ]
 
 
