@@ -2,7 +2,7 @@
 
 Owns the verdict. A receipt in the ledger twice, or without a call, is always a failure. One that is missing is judged
 by what its program's spool mode promises, by how that process ended, and by whether the ledger knows of the gap. If
-this is too kind, the run proves nothing; `tests/endtoend/test_chaos.py` shows it books that do not balance.
+this is too kind, the run proves nothing; `tests/chaos/test_chaos.py` shows it books that do not balance.
 """
 
 from __future__ import annotations
