@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from aicostguard.guard.costs import CostConfig
     from aicostguard.guard.enforcer import CostPolicyEnforcer
     from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
+    from aicostguard.guard.extractors import AnthropicCostExtractor, GoogleCostExtractor, OpenAICostExtractor
     from aicostguard.guard.tokens import TokenUsage
     from aicostguard.guard.tracker import CostTracker
     from aicostguard.guard.tree import CostAttributionTree
     from aicostguard.pricing.registry import CostCalculator, ModelPricing, PricingRegistry
 
 _HOMES = {
+    "AnthropicCostExtractor": "aicostguard.guard.extractors",
     "BudgetExceeded": "aicostguard.guard.errors",
     "BudgetExhausted": "aicostguard.guard.errors",
     "CostAttributionTree": "aicostguard.guard.tree",
@@ -30,8 +32,11 @@ _HOMES = {
     "CostConfig": "aicostguard.guard.costs",
     "CostPolicyEnforcer": "aicostguard.guard.enforcer",
     "CostTracker": "aicostguard.guard.tracker",
+    "GoogleCostExtractor": "aicostguard.guard.extractors",
+    "LangChainCostCallback": "aicostguard.guard.langchain",
     "LoopDetected": "aicostguard.guard.errors",
     "ModelPricing": "aicostguard.pricing.registry",
+    "OpenAICostExtractor": "aicostguard.guard.extractors",
     "PricingRegistry": "aicostguard.pricing.registry",
     "TokenUsage": "aicostguard.guard.tokens",
     "agent": "aicostguard.context",
@@ -46,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AnthropicCostExtractor",
     "BudgetExceeded",
     "BudgetExhausted",
     "CostAttributionTree",
@@ -53,8 +59,10 @@ __all__ = [
     "CostConfig",
     "CostPolicyEnforcer",
     "CostTracker",
+    "GoogleCostExtractor",
     "LoopDetected",
     "ModelPricing",
+    "OpenAICostExtractor",
     "PricingRegistry",
     "TokenUsage",
     "agent",
