@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,7 +17,7 @@ from aicostguard import ledger
 from aicostguard.guard import stated
 from aicostguard.ledger.budgets import ask, book, counted, counters, leases, rule
 from aicostguard.ledger.budgets.desk import Desk, Exceeded, Granted
-from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.ledger.sqlite import SqliteStore, salvage
 from tests.ledger.support import NOW, envelope, epoch, receipt, take
 
 COST = 330  # nano-dollars of a `receipt()` at the tests' price
@@ -165,6 +166,26 @@ def test_arrivals_that_were_forgotten_before_they_were_counted(at: At, monkeypat
     assert spent(at.balance()) == (13 * COST, 0, 13)
     at.now_ms += 20_000
     assert spent(at.balance()) == (13 * COST, 0, 13), "the ticket's receipt was found: nothing lapses"
+
+
+def test_salvage_takes_budgets_along(at: At, tmp_path: Path) -> None:
+    at.put(name="default", limit_usd=1, period="month")
+    at.desk.put(at.project, stated.budget({"name": "default", "limit_usd": 1, "period": "month"}), "test", 5000, True)
+    take(at.store, envelope([receipt()] * 3))
+    settled = at.ticket(900)
+    at.settle(settled, 700)
+    take(at.store, envelope([receipt(request=settled)], name=epoch()))
+    before = spent(at.balance())
+    assert before == (5000 + 3 * COST + 700, 0, 4)
+    other = ledger.open_ledger(str(tmp_path / "other.db"))
+    try:
+        salvage.salvage(at.store.path, other)
+        there = At(other)
+        assert spent(there.balance()) == before
+        salvage.salvage(at.store.path, other)
+        assert spent(there.balance()) == before
+    finally:
+        other.close()
 
 
 # A call is told of by its ticket and by its receipt.

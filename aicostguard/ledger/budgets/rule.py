@@ -7,15 +7,13 @@ What a key takes and the sentence that refuses it are the policy's own.
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, Mapping, NamedTuple
-from zoneinfo import ZoneInfo
 
+from aicostguard.guard import period as calendar
 from aicostguard.guard import stated
 from aicostguard.guard.policy import BadPolicy, Budget
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.period import _ms as unix_ms
 from aicostguard.ledger.query import usd
 
 #: unit → the key of its limit
@@ -119,37 +117,14 @@ def resets(budget: Budget, at_ms: int) -> int | None:
 
 def bounds(period: str, zone: str, at_ms: int) -> tuple[int, int | None]:
     """Start and end of the calendar unit that `at_ms` lies in, in ms; `(0, None)` for periods without an end."""
-    if period not in ("hour", "day", "week", "month"):
-        return 0, None
-    begin, end = _bounds(period, zone, at_ms // 900_000)
-    return begin, end
+    return _bounds(period, zone, at_ms // 900_000)
 
 
 @lru_cache(maxsize=4096)
-def _bounds(period: str, zone: str, quarter: int) -> tuple[int, int]:
+def _bounds(period: str, zone: str, quarter: int) -> tuple[int, int | None]:
     # No zone has changed its offset within a quarter of an hour of UTC since 1972.
-    tz = ZoneInfo(zone)
-    at_ms = quarter * 900_000
-    moment = datetime.fromtimestamp(at_ms / 1000, tz)
-    if period == "hour":
-        offset = moment.utcoffset() or timedelta()
-        local = at_ms + offset // timedelta(milliseconds=1)
-        begin = at_ms - local % 3_600_000
-        return begin, begin + 3_600_000
-    day = moment.date()
-    if period == "week":
-        day -= timedelta(days=day.weekday())
-        after = day + timedelta(days=7)
-    elif period == "month":
-        day = day.replace(day=1)
-        after = (day + timedelta(days=32)).replace(day=1)
-    else:
-        after = day + timedelta(days=1)
-    return _midnight(day, tz), _midnight(after, tz)
-
-
-def _midnight(day: date, tz: ZoneInfo) -> int:
-    return unix_ms(datetime.combine(day, time(), tz))
+    found = calendar.span(period, calendar.zone(zone), quarter * 900_000)
+    return found.since, found.until
 
 
 def dimension(budget: Budget) -> str:

@@ -25,6 +25,8 @@ from aicostguard.receipt import FIELDS, check
 _CHUNK = 500
 #: tables taken over row by row, as they are
 _AS_THEY_ARE = ("organisations", "projects", "keys", "bare_receipts")
+#: the same for a ledger that has no budgets of its own, whose numbers these would get mixed up with
+_BUDGETS = ("budgets", "budget_revisions", "budget_openings", "tickets", "policies")
 _LAST_ROWID = 2**62
 
 
@@ -62,6 +64,15 @@ class _Salvage:
     def run(self) -> Salvaged:
         for table in _AS_THEY_ARE:
             self._table(table)
+        if not self._store.look(lambda connection: connection.execute("SELECT 1 FROM budgets LIMIT 1").fetchone()):
+            for table in _BUDGETS:
+                self._table(table)
+            # Of the other file's arrivals nothing is known here: they count anew, from what receipts there are.
+            self._store.change(
+                lambda connection: connection.execute(
+                    "UPDATE budgets SET stale = 1, counted_to = COALESCE((SELECT max(id) FROM arrivals), 0)"
+                )
+            )
         for row in self._rows("epochs"):
             counters = {name: row.get(name) or 0 for name in COUNTERS}
             self._add(_of(row, counters=counters, ended=row.get("ended", -1) >= counters["generated"]))
