@@ -23,7 +23,7 @@ from aicostguard.guard.asking import Asking, Seen, Want, passed
 from aicostguard.guard.owed import Owed
 from aicostguard.guard.plan import Entry, Planner
 from aicostguard.guard.policy import Policy
-from aicostguard.guard.store import MOST, Answer, Counter, Refusal, Store, StoreFailed
+from aicostguard.guard.store import MOST, Answer, Busy, Counter, Refusal, Store, StoreFailed
 from aicostguard.guard.values import Alert, Facts, Spent, Status, Ticket
 
 #: how long a reservation stands without being renewed: longer than the timeouts of SDKs
@@ -154,6 +154,8 @@ class Guard:
 
     @staticmethod
     def _failed(error: Exception) -> None:
+        if isinstance(error, Busy):  # a finaliser within a step of its own thread: what it wants is owed, that is all
+            return
         if not isinstance(error, StoreFailed):
             health.fault("guard.store", error)
         health.note("guard_store_failures")
