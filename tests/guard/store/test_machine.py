@@ -156,7 +156,7 @@ def test_a_store_does_what_the_model_does(place) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=150 if place == "memory" else 40,
+            max_examples=100 if place == "memory" else 25,
             stateful_step_count=40,
             deadline=None,
             phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes minutes, and a sequence reads well
