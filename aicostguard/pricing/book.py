@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Set, Tuple
 
-from aicostguard.pricing import ceiling, charge, names, resolve
+from aicostguard.pricing import ceiling, charge, names, quick, resolve
 from aicostguard.pricing.own import Own
 from aicostguard.pricing.plan import When
 from aicostguard.pricing.rates import BadPrice, check_prices
@@ -77,6 +77,11 @@ class PriceBook:
             simple = charge.plain(rates, input_tokens, get("output_tokens"))
             if simple is not None:
                 return Price(simple[0], tiers.row, None, simple[1])
+        steps = quick.steps_of(rates, receipt)
+        if steps is not None:
+            found = quick.terms(steps, receipt)
+            if found is not None:
+                return Price(found[0], tiers.row, None, found[1])
         if tiers.least_audio_ms and get("requests_billed", 1) > 1:
             return Price(None, None, "the least length billed is that of each request, and their lengths are added up")
         result = charge.full(rates, receipt, tiers.least_audio_ms)
@@ -90,16 +95,18 @@ class PriceBook:
         plan = self._plans.get(
             (receipt["provider"], receipt["model"], get("service_tier"), get("operation"), get("region"))
         )
-        # What is not known yet, cannot be priced or is not the usual case is the other's to say.
-        if (
-            not isinstance(plan, str)
-            and plan is not None
-            and "usage_missing" not in receipt
-            and charge.UNUSUAL.isdisjoint(receipt)
-        ):
+        # What is not known yet, cannot be priced or is odd is the other's to say.
+        if not isinstance(plan, str) and plan is not None and "usage_missing" not in receipt:
             tiers = plan.only or plan.at(at_ms)
             if not isinstance(tiers, str):
-                cost = charge.usual(tiers.at(get("input_tokens")) if tiers.starts else tiers.rates[0], receipt)
+                rates = tiers.rates[0]
+                if tiers.starts:
+                    rates = tiers.at(_size(get("input_tokens"), get("requests_billed")))
+                if charge.UNUSUAL.isdisjoint(receipt):
+                    cost = charge.usual(rates, receipt)
+                else:
+                    steps = quick.steps_of(rates, receipt)
+                    cost = None if steps is None else quick.cost(steps, receipt)
                 if cost is not None:
                     return Price(cost, tiers.row, None)
         return self.price(receipt, at_ms)._replace(parts=())

@@ -141,7 +141,7 @@ class Rates:
     these are all that most receipts are charged for; None for other rows.
     """
 
-    __slots__ = ("token", "unit", "uncounted", "free", "input", "output", "usual")
+    __slots__ = ("token", "unit", "uncounted", "free", "input", "output", "usual", "kinds")
 
     def __init__(self, token: Dict[str, Rate], unit: Dict[str, Rate], uncounted: Tuple[str, ...]) -> None:
         self.token = token
@@ -150,6 +150,8 @@ class Rates:
         self.free = not (token or unit or uncounted)
         self.input = token.get("input")
         self.output = token.get("output")
+        #: kept by `quick`: keys of a receipt → how such receipts are priced
+        self.kinds: Dict[Tuple[str, ...], Any] = {}
         self.usual: Optional[Tuple[Exact, Exact, Optional[Exact]]] = None
         if self.input and self.output and not uncounted and "requests" not in unit:
             cached = token.get("cache_read")

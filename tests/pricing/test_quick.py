@@ -1,0 +1,62 @@
+"""The quick way and the slow way give the same cost, terms and reasons, over every model of the book."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Dict
+
+import pytest
+
+from aicostguard.pricing import PriceBook, default_book, quick
+from tests.pricing.test_ceiling import TIMES, usage
+
+
+def test_both_ways_agree_over_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = random.Random(20261130)
+    book = default_book()
+    asked = []
+    for provider, content in book._books.items():
+        for model in content["models"]:
+            for _ in range(4):
+                counts: Dict[str, Any] = usage(seed, seed.choice((100, 250_000)), 5000)
+                if seed.random() < 0.2:  # parts that exceed their whole, classes without their whole
+                    counts[seed.choice(sorted(counts))] = seed.randrange(300_000)
+                if seed.random() < 0.2:
+                    del counts[seed.choice(sorted(counts))]
+                if seed.random() < 0.2:
+                    counts[seed.choice(("web_searches", "tool_calls_billed", "requests_billed"))] = seed.randrange(1, 4)
+                asked.append(({"provider": provider, "model": model, **counts}, seed.choice(TIMES)))
+    quickly = [(book.price(*ask), book.cost(*ask)) for ask in asked]
+    taken = []
+    made = quick.steps_of
+
+    def none(*given: Any) -> None:
+        if made(*given) is not None:
+            taken.append(given)
+
+    monkeypatch.setattr(quick, "steps_of", none)
+    slow = default_book().with_own(None)
+    for ask, (full, bare) in zip(asked, quickly):
+        wanted = slow.price(*ask)
+        assert full == wanted, ask
+        assert bare == wanted._replace(parts=()), ask
+    assert len(taken) > 400, "the quick way is not asked"
+
+
+def test_a_flood_of_kinds_does_not_grow_without_bound() -> None:
+    rows = {"m": {"prices": [[None, {"input": "1", "output": "1"}]]}}
+    head = {"schema": 1, "source": "test", "version": "1", "date": "2026-11-29"}
+    book = PriceBook({**head, "books": {"openai": {"names": {"m": "m"}, "models": rows}}})
+    for number in range(2000):
+        ask = {
+            "provider": "openai",
+            "model": "m",
+            "input_tokens": 9,
+            "output_tokens": 1,
+            "web_searches": 0,
+            "x%d" % number: 1,
+        }
+        book.price(ask, 0)
+    tiers = next(iter(book._plans.values()))
+    assert not isinstance(tiers, str) and tiers.only is not None
+    assert len(tiers.only.rates[0].kinds) <= 512
