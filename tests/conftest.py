@@ -142,18 +142,33 @@ def _write(path: Path, rows: Dict[str, Dict[str, Any]]) -> None:
         sys.stderr.write("outcomes not recorded in %s: %s\n" % (path, error))
 
 
+#: what was found open between two files, told at the end of the run
+_left: List[str] = []
+_file: List[str] = ["the start"]
+
+
 @pytest.fixture(scope="module", autouse=True)
-def swept() -> Iterator[None]:
+def swept(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a file leaves open is its own failure: else a socket is found at the end, when nobody knows whose it is.
 
-    What becomes garbage between two files is no file's. In whole runs a client's socket does so before test_ids.py;
-    where it comes from is not known yet, so this hides it rather than closes it.
+    What becomes garbage between two files is no file's: it is told at the end of the run, with both names. It comes
+    from a file whose tests let clients of SDKs go unclosed (`tests/simulator/test_sdks.py`), some of which are only
+    collected once pytest has let go of their last test.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", ResourceWarning)
         gc.collect()
+    _left.extend("between %s and %s: %s" % (_file[-1], request.node.name, told.message) for told in found)
+    _file.append(request.node.name)
     yield
     gc.collect()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _left:
+        terminalreporter.section("left open between two files")
+        for line in _left:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

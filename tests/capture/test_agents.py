@@ -7,13 +7,15 @@ The frameworks themselves run in the matrix (`openai-agents.team`, `pydantic-ai.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any, AsyncIterator, Dict, List
 
 import pytest
 
 import aicostguard
 from aicostguard import context
-from aicostguard.capture.frameworks import agents, langgraph
+from aicostguard.capture.frameworks import agents, langgraph, pydantic_ai
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
 from aicostguard.health import health
@@ -129,3 +131,74 @@ def test_somebodys_own_package_of_the_same_name_is_left_alone() -> None:
     from aicostguard.capture.frameworks import openai_agents
 
     openai_agents.install(types.ModuleType("agents.run"), Hook("agents.run"))
+
+
+class Context:
+    """What pydantic-ai hands to a node."""
+
+    class deps:
+        class agent:
+            name = "helper"
+
+
+def nodes() -> Any:
+    """A module with nodes shaped as pydantic-ai's, which tell what is in force in them."""
+    module = ModuleType("pydantic_ai._agent_graph")
+
+    class CallToolsNode:
+        async def _run_stream(self, context: Any) -> AsyncIterator[Any]:
+            yield dict(current())
+
+    class ModelRequestNode:
+        async def run(self, context: Any) -> Any:
+            return dict(current())
+
+        @asynccontextmanager
+        async def stream(self, context: Any) -> AsyncIterator[Any]:
+            seen = [dict(current())]
+            try:
+                yield seen
+            finally:
+                await asyncio.sleep(0)
+                seen.append(dict(current()))
+
+    class Segments:
+        run_context = Context.deps
+
+        async def _get_event_iterator(self) -> AsyncIterator[Any]:
+            for _ in range(2):
+                yield dict(current())
+
+    module.__dict__.update(CallToolsNode=CallToolsNode, ModelRequestNode=ModelRequestNode)
+    module.__dict__["_ContinuationStreamedResponse"] = Segments
+    return module
+
+
+def current() -> Any:
+    return context.current()
+
+
+@pytest.mark.ids("A5", "A23")
+def test_pydantic_ais_streamed_requests_are_the_agents_and_what_the_user_does_meanwhile_is_not() -> None:
+    module = nodes()
+    kind = type(module.ModelRequestNode().stream(Context))
+    pydantic_ai.install(module, Hook("pydantic"))
+    node = module.ModelRequestNode()
+    assert type(node.stream(Context)) is kind
+
+    async def run() -> None:
+        assert await node.run(Context) == {"agent": "helper"}
+        assert await node.run(SimpleNamespace(deps=None)) == {}
+        async with node.stream(Context) as seen:
+            assert context.current() == {}
+            assert seen == [{"agent": "helper"}]
+        assert seen == [{"agent": "helper"}] * 2
+        with pytest.raises(KeyError) as caught:
+            async with node.stream(Context) as seen:
+                raise KeyError("of the user")
+        assert str(caught.value) == "'of the user'"
+        async for piece in module._ContinuationStreamedResponse()._get_event_iterator():
+            assert (piece, context.current()) == ({"agent": "helper"}, {})
+        assert (len(seen), context.current()) == (2, {})
+
+    asyncio.run(run())

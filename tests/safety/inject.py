@@ -37,7 +37,7 @@ class Planted(Exception):
 
 
 def reached(run: Callable[[], Any]) -> Tuple[Any, Set[CodeType]]:
-    """What `run` gives, and the code of every function of ours that it executes on this thread."""
+    """What `run` gives, and the code of every function of ours that it executes, in threads that it starts, too."""
     found: Set[CodeType] = set()
 
     def profile(frame: Any, event: str, argument: Any) -> None:
@@ -46,12 +46,25 @@ def reached(run: Callable[[], Any]) -> Tuple[Any, Set[CodeType]]:
         if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_filename.startswith(_PREFIXES):
             found.add(code)
 
+    threading.setprofile(profile)
     sys.setprofile(profile)
     try:
         result = run()
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
     return result, found
+
+
+def of_file(path: Path) -> Iterator[CodeType]:
+    """The code of every function that a file of ours defines, however deep; expressions in them are theirs."""
+    waiting = [compile(path.read_text(encoding="utf-8"), str(path), "exec", dont_inherit=True)]
+    while waiting:
+        for inner in waiting.pop().co_consts:
+            if isinstance(inner, CodeType):
+                waiting.append(inner)
+                if inner.co_flags & inspect.CO_OPTIMIZED and not inner.co_name.startswith("<"):
+                    yield inner
 
 
 def name_of(code: CodeType) -> str:

@@ -58,7 +58,7 @@ case("pydantic-ai.anthropic", pydantic_ai_anthropic, USED, "pydantic_ai")(pydant
 
 case("pydantic-ai.google", pydantic_ai_google, USED, "pydantic_ai")(pydantic_ai_call)
 
-case("pydantic-ai.named", pydantic_ai_openai, ("sync", "async"), "pydantic_ai", (("agent", ""),))(pydantic_ai_call)
+case("pydantic-ai.named", pydantic_ai_openai, USED, "pydantic_ai", (("agent", ""),))(pydantic_ai_call)
 
 
 def pydantic_ai_team(url: Url, mode: str) -> Any:

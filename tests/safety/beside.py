@@ -1,0 +1,298 @@
+"""Calls that bring functions of ours to run which the calls of `calls.py` do not.
+
+Work handed to threads, tasks and pools; SDKs with entries of their own; answers that are fetched; encodings; frameworks
+that declare a place or an agent; requests that fail, and addresses that nobody knows. Each gives what its user sees as
+plain data, and makes its clients itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.util
+import json
+import threading
+import zlib
+from typing import Any, AsyncIterator, Callable, Dict, List
+
+from aicostguard import context
+from aicostguard.capture.frameworks import agents, celery, crewai, django, google_adk, langgraph, pydantic_ai
+from aicostguard.capture.patch import Hook
+from aicostguard.simulator import Simulator
+from tests.safety.calls import CLAUDE, GPT, HI, KEY, USAGE, seen
+
+Ask = Callable[[Simulator], Any]
+#: name → the call
+BESIDE: Dict[str, Ask] = {}
+
+
+#: made before: what its making raises is meant for whoever makes it
+_SESSION = context.session("s")
+
+
+def _needs(*modules: str) -> Callable[[Ask], Ask]:
+    def add(ask: Ask) -> Ask:
+        if all(importlib.util.find_spec(module) is not None for module in modules):
+            BESIDE[ask.__name__] = ask
+        return ask
+
+    return add
+
+
+def _post(simulator: Simulator, stream: bool = False, **behaviour: Any) -> Dict[str, Any]:
+    body: Dict[str, Any] = {"model": GPT, "messages": HI}
+    if stream:
+        body.update(stream=True, stream_options=USAGE)
+    headers = {"x-sim": json.dumps(behaviour), "accept-encoding": "identity"}
+    return {"url": simulator.base_url("openai") + "/chat/completions", "json": body, "headers": headers}
+
+
+def _blocking(simulator: Simulator) -> Any:
+    """A library's own method, bound, so that what it is handed to has no function of the user's to look at."""
+    import httpx
+
+    return functools.partial(httpx.post, **_post(simulator))
+
+
+async def _waiting(simulator: Simulator) -> Any:
+    import httpx
+
+    async with httpx.AsyncClient() as client:
+        return seen((await client.post(**_post(simulator))).text)
+
+
+@_needs("httpx")
+def handed_to_threads(simulator: Simulator) -> Any:
+    import concurrent.futures
+    from multiprocessing.pool import ThreadPool
+
+    ask, found = _blocking(simulator), []
+    with _SESSION:
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            found.append(executor.submit(ask).result())
+            failed = executor.submit(int, "no number").exception()
+        with ThreadPool(1) as pool:
+            found += [pool.apply(ask), pool.map(_called, [ask])[0], *pool.imap(_called, [ask])]
+        thread = threading.Thread(target=lambda: found.append(ask()))
+        thread.start()
+        thread.join()
+    return [repr(failed), *[seen(answer.text) for answer in found]]
+
+
+def _called(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+@_needs("openai", "anyio")
+def handed_to_tasks(simulator: Simulator) -> Any:
+    import anyio
+    import openai
+
+    async def ask() -> Any:
+        async with openai.AsyncOpenAI(base_url=simulator.base_url("openai"), api_key=KEY, max_retries=0) as client:
+            create = functools.partial(client.chat.completions.create, model=GPT, messages=HI)
+            loop = asyncio.get_running_loop()
+            made = await asyncio.gather(create(), create())
+            made.append(await loop.create_task(create()))
+            thread = threading.Thread(target=lambda: found.append(asyncio.run_coroutine_threadsafe(create(), loop)))
+            found: List[Any] = []
+            thread.start()
+            await asyncio.to_thread(thread.join) if hasattr(asyncio, "to_thread") else thread.join()
+            made.append(await asyncio.wrap_future(found[0]))
+            answer = await anyio.to_thread.run_sync(_blocking(simulator))
+            return [*map(seen, made), seen(answer.text)]
+
+    return asyncio.run(ask())
+
+
+@_needs("uvloop", "httpx")
+def turned_by_uvloop(simulator: Simulator) -> Any:
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    try:
+        return loop.run_until_complete(_waiting(simulator))
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+@_needs("cohere")
+def cohere_all(simulator: Simulator) -> Any:
+    import cohere
+    import httpx
+
+    async def ask() -> Any:
+        async with httpx.AsyncClient() as inner:
+            client = cohere.AsyncClientV2("x", base_url=simulator.urls["cohere"], httpx_client=inner)
+            whole = await client.chat(model="m", messages=HI)
+            return [seen(whole), seen([event async for event in client.chat_stream(model="m", messages=HI)])]
+
+    with httpx.Client() as inner:
+        client = cohere.ClientV2("x", base_url=simulator.urls["cohere"], httpx_client=inner)
+        blocking = [seen(client.chat(model="m", messages=HI)), seen(list(client.chat_stream(model="m", messages=HI)))]
+    return [*blocking, *asyncio.run(ask())]
+
+
+@_needs("ollama")
+def ollama_all(simulator: Simulator) -> Any:
+    import ollama
+
+    def timeless(answer: Any) -> Any:
+        return [answer.message.content, answer.eval_count, answer.done]
+
+    async def ask() -> Any:
+        client = ollama.AsyncClient(host=simulator.urls["ollama"])
+        try:
+            whole = await client.chat(model="m", messages=HI)
+            stream = await client.chat(model="m", messages=HI, stream=True)
+            return [timeless(whole), [timeless(event) async for event in stream]]
+        finally:
+            await client._client.aclose()
+
+    client = ollama.Client(host=simulator.urls["ollama"])
+    try:
+        whole = client.chat(model="m", messages=HI)
+        stream = [timeless(event) for event in client.chat(model="m", messages=HI, stream=True)]
+    finally:
+        client._client.close()
+    return [timeless(whole), stream, *asyncio.run(ask())]
+
+
+@_needs("httpx")
+def fetched_later(simulator: Simulator) -> Any:
+    """A background response polled to its end and once more, and the results of a batch, twice."""
+    import httpx
+
+    found: List[Any] = []
+    with httpx.Client(headers={"x-sim": json.dumps({"polls": 1})}) as client:
+        base = simulator.base_url("openai") + "/responses"
+        made = client.post(base, json={"model": "gpt-5", "input": "hi", "background": True}).json()
+        found += [client.get("%s/%s" % (base, made["id"])).json()["status"] for _ in range(3)]
+        base = simulator.urls["anthropic"] + "/v1/messages/batches"
+        params = {"model": CLAUDE, "max_tokens": 9, "messages": HI}
+        batch = client.post(base, json={"requests": [{"custom_id": "1", "params": params}]}).json()
+        for _ in range(2):
+            with client.stream("GET", "%s/%s/results" % (base, batch["id"])) as answer:
+                found.append(len(b"".join(answer.iter_bytes()).splitlines()))
+    return found
+
+
+@_needs("httpx")
+def encoded(simulator: Simulator) -> Any:
+    """Undecoded bytes of each encoding, and of one that is not what it says."""
+    import httpx
+
+    found: List[Any] = []
+    with httpx.Client() as client:
+        for encoding in ("deflate", "br", "zstd"):
+            asked = _post(simulator, stream=True, encoding=encoding, chunk_size=50)
+            asked["headers"]["accept-encoding"] = encoding
+            with client.stream("POST", **asked) as answer:
+                raw = b"".join(answer.iter_raw())
+            found.append(seen(zlib.decompress(raw)) if encoding == "deflate" else bool(raw))
+    return found
+
+
+@_needs("httpx")
+def in_trouble(simulator: Simulator) -> Any:
+    """A connection that is reset, a stream that is cut, a path that nobody knows, a stream without usage."""
+    import httpx
+
+    found: List[Any] = []
+    with httpx.Client() as client:
+        for behaviour in ({"reset_after": 0}, {"cut_after": 90}):
+            try:
+                with client.stream("POST", **_post(simulator, stream=True, **behaviour)) as answer:
+                    found += [seen(piece) for piece in answer.iter_bytes()]
+            except httpx.HTTPError as error:
+                found.append(type(error).__name__)
+        found.append(client.post(simulator.base_url("openai") + "/no/such/path", json={}).status_code)
+        with client.stream("POST", **_post(simulator, stream=True, no_usage=True)) as answer:
+            found.append(seen(b"".join(answer.iter_bytes())))
+    return found
+
+
+@_needs("httpx", "flask")
+def under_flask(simulator: Simulator) -> Any:
+    import flask
+
+    app = flask.Flask("shop")
+    app.add_url_rule("/orders/<order>", view_func=lambda order: seen(_blocking(simulator)().text), endpoint="orders")
+    return app.test_client().get("/orders/1").text
+
+
+@_needs("httpx", "starlette")
+def under_starlette(simulator: Simulator) -> Any:
+    import httpx
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def endpoint(request: Any) -> Any:
+        return PlainTextResponse(await _waiting(simulator))
+
+    app = Starlette(routes=[Route("/orders/{order}", endpoint)])
+
+    async def ask() -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+            return str((await client.get("/orders/1")).text)
+
+    return asyncio.run(ask())
+
+
+@functools.lru_cache(maxsize=1)
+def _framework(simulator: Simulator) -> Dict[str, Any]:
+    """Functions of a framework under each way in which we put them under their agent, and each place of its name.
+
+    Made once, as a hook is: what fails while it is made is another matter.
+    """
+    hook = Hook("framework")
+
+    def blocking(worker: Any) -> Any:
+        return seen(_blocking(simulator)().text)
+
+    async def waiting(worker: Any) -> Any:
+        return await _waiting(simulator)
+
+    async def streaming(worker: Any) -> AsyncIterator[Any]:
+        yield await _waiting(simulator)
+
+    names: List[Any] = [
+        lambda worker: worker.name,
+        lambda worker: pydantic_ai._name(worker, worker),
+        lambda worker: pydantic_ai._running(worker),
+        lambda worker: crewai._role(worker),
+        lambda worker: google_adk._name(worker),
+        lambda worker: celery._name(worker),
+        lambda worker: django._route(worker),
+        lambda worker: langgraph._agent({"langgraph_node": "n", "langgraph_checkpoint_ns": "a:1|n:2"}),
+    ]
+    return {
+        "plain": [agents.plain(blocking, hook, name) for name in names],
+        "coroutine": agents.coroutine(waiting, hook, names[0]),
+        "stream": agents.async_generator(streaming, hook, names[0]),
+    }
+
+
+class Worker:
+    """Whatever a framework hands around: its own node, and all that ours look for on it."""
+
+    role = name = "You are helpful."
+    route, view_name = "orders/<int:order>", "orders"
+
+
+Worker.deps = Worker.run_context = Worker.agent = Worker  # type: ignore[attr-defined]
+
+
+@_needs("httpx")
+def under_an_agent(simulator: Simulator) -> Any:
+    under, worker = _framework(simulator), Worker()
+    found: List[Any] = [function(worker) for function in under["plain"]]
+
+    async def ask() -> Any:
+        found.append(await under["coroutine"](worker))
+        found.extend([item async for item in under["stream"](worker)])
+
+    asyncio.run(ask())
+    return found
