@@ -154,12 +154,13 @@ def read_receipt(text: bytes) -> bytes:
     return encode(value)
 
 
-def read_done(text: bytes) -> Tuple[List[Tuple[int, int]], Dict[str, int], bool]:
-    """Runs of sequence numbers that are done with, the counters of the process at that time, whether it ended then."""
+def read_done(text: bytes) -> Tuple[List[Tuple[int, int]], Dict[str, int], Optional[bool]]:
+    """Runs of sequence numbers that are done with, the counters of the process at that time, whether it ended."""
     value = _json(text)
     try:
         runs = [(_count(first), _count(last)) for first, last in value["seq"]]
-        return runs, {key: _count(value["counters"][key]) for key in COUNTERS}, value.get("ended") is True
+        ended = value.get("ended")
+        return runs, {key: _count(value["counters"][key]) for key in COUNTERS}, None if ended is None else ended is True
     except (KeyError, TypeError) as error:
         raise ValueError("not such a record: %s" % type(error).__name__) from None
 

@@ -45,13 +45,13 @@ def head_record(fixed: Dict[str, Any]) -> bytes:
     return record(b"h", envelope.head_text(fixed))
 
 
-def done_record(runs: Sequence[Run], counters: Dict[str, int], ended: bool = False) -> bytes:
-    """These receipts are done with; the counters of the process at that time; whether it makes no more."""
+def done_record(runs: Sequence[Run], counters: Dict[str, int], ended: Optional[bool] = None) -> bytes:
+    """These receipts are done with; the counters of the process at that time; whether it makes no more, if it says."""
     import json
 
     says: Dict[str, Any] = {"seq": runs, "counters": counters}
-    if ended:
-        says["ended"] = True
+    if ended is not None:
+        says["ended"] = ended
     return record(b"a", json.dumps(says, separators=(",", ":")).encode())
 
 
@@ -201,7 +201,7 @@ class Segment:
         if written != len(data):
             raise OSError(errno.ENOSPC, "cut off")
 
-    def done(self, seqs: Sequence[int], counters: Dict[str, int], ended: bool = False) -> None:
+    def done(self, seqs: Sequence[int], counters: Dict[str, int], ended: Optional[bool] = None) -> None:
         """Say in the file that these receipts need not be sent again. Without it they would be, which does no harm."""
         runs = runs_of(seqs)
         self._partly.update(seqs if self._done is not None else ())
@@ -258,7 +258,7 @@ class Segment:
                 elif kind == b"a":
                     more, counted, ended = envelope.read_done(text)
                     runs += more
-                    self.ended = self.ended or ended
+                    self.ended = self.ended if ended is None else ended
                     counters = {name: max(counters[name], counted[name]) for name in COUNTERS}
                 elif kind == b"r":
                     last = max(last, int(text.split(b" ", 1)[0]))
@@ -316,6 +316,18 @@ def create(where: str, name: str, head: Dict[str, Any]) -> Segment:
             pass  # the first error is the one that matters
         raise
     return segment
+
+
+def take_back(path: str) -> None:
+    """Its process said in this file that there will be no more, and goes on. Nothing when the file is gone."""
+    try:
+        fd = files.open_to_append(path)
+    except OSError:
+        return
+    try:
+        os.write(fd, done_record((), dict.fromkeys(COUNTERS, 0), ended=False))
+    finally:
+        os.close(fd)
 
 
 def take_over(where: str, name: str, claimed: str) -> Optional[Segment]:

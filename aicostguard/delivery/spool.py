@@ -19,7 +19,7 @@ from aicostguard.delivery import files, folder
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.folder import CLAIMED, NEW, OPEN, QUARANTINE, ROOT
 from aicostguard.delivery.queue import Entry
-from aicostguard.delivery.segment import Segment, Vanished, create, receipt_record, take_over
+from aicostguard.delivery.segment import Segment, Vanished, create, receipt_record, take_back, take_over
 from aicostguard.delivery.threads import RLock
 from aicostguard.health import health
 
@@ -48,6 +48,8 @@ class Spool:
         # A dict for `setdefault`: of two threads that open the first segment at once, one wins, without a lock.
         self._box: Dict[str, Segment] = {}
         self._retired: List[Segment] = []
+        #: files in which we said that there will be no more
+        self._last_words: List[str] = []
         self._claims: List[Segment] = []
         #: receipts that found the queue full: on disk, and let go of by the thread that made them
         self._late: Deque[Segment] = deque()
@@ -115,6 +117,8 @@ class Spool:
         return won
 
     def _make(self) -> Segment:
+        while self._last_words:  # first: the new file may be damaged or lost, and they would be believed
+            take_back(self._last_words.pop())
         where = files.private_folder(*self._parts)
         name = "%s-%06d" % (self._epoch, next(self._serial))
         self._held.add(name + OPEN)
@@ -404,6 +408,7 @@ class Spool:
             for segment in list(self._retired):
                 if not self._over(segment) and last is not None:
                     segment.done((), last, ended=True)
+                    self._last_words.append(segment.path)
             self._retired, self._claims = [], []
             self._held.clear()
             self._looked = 0.0
@@ -416,5 +421,5 @@ class Spool:
         """In a forked child: let go of its copies of the parent's descriptors, whose locks it would keep alive."""
         for segment in self._files():
             segment.let_go()
-        self._box, self._retired, self._claims = {}, [], []
+        self._box, self._retired, self._claims, self._last_words = {}, [], [], []
         self._late.clear()
