@@ -90,8 +90,10 @@ _output_parts = itemgetter(*(Usage._fields.index(name) for name in OUTPUT_PARTS)
 def inconsistent(usage: Usage, reported_total: Optional[int] = None) -> bool:
     """True when a part exceeds its whole, or input + output is not the provider's own total."""
     whole_in, whole_out = usage[0], usage[1]
+    if reported_total is not None and (whole_in or 0) + (whole_out or 0) != reported_total:
+        return True
+    if not any(usage[2:]):  # no parts, as in most
+        return False
     if whole_in is not None and max(filter(None, _input_parts(usage)), default=0) > whole_in:
         return True
-    if whole_out is not None and max(filter(None, _output_parts(usage)), default=0) > whole_out:
-        return True
-    return reported_total is not None and (whole_in or 0) + (whole_out or 0) != reported_total
+    return whole_out is not None and max(filter(None, _output_parts(usage)), default=0) > whole_out

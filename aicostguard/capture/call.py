@@ -33,29 +33,35 @@ _ASK_FOR_IT = (
     "AICG_STREAM_USAGE=request%s."
 )
 
+#: the part of a `Reading` that says more than what every receipt has, and how it looks where it says nothing
+_BESIDE = slice(Reading._fields.index("operation"), Reading._fields.index("mismatch") + 1)
+_NOTHING_BESIDE = Reading(None, None)[_BESIDE]
+
 Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
+
+
+def _none(data: bytes) -> bool:
+    """No bytes may be left out."""
+    return False
 
 
 class Call:
     """A recognised call. `asynchronous` calls in inline mode collect receipts in `outbox` to be awaited."""
 
-    __slots__ = (
-        "hook",
-        "endpoint",
-        "labels",
-        "feature",
-        "logical",
-        "started",
-        "first",
-        "complete",
-        "asynchronous",
-        "outbox",
-        "hide",
-        "kept",
-        "_request",
-        "_meter",
-    )
+    # What most calls never set stands here, once for all.
+    #: when the first bytes of a stream came
+    first: Optional[float] = None
+    #: set by a transport that knows the bytes have ended, before it knows that we have seen them all
+    complete = False
+    #: under `AICG_STREAM_USAGE=request`: what keeps the chunk that we asked for from the caller
+    hide: Optional[Answer] = None
+    #: with the extra `estimate`: as much of the response as an estimate needs
+    kept: Optional[Kept] = None
+    outbox: Sequence[receipt.Receipt] = ()
+    #: the meter of a response that is read in passing. A list, because taking the meter out of it is one atomic step:
+    #: the first of terminal event, close and garbage collection wins, on whatever thread it happens.
+    _meter: List[Meter] = []
 
     def __init__(
         self, hook: Hook, endpoint: Endpoint, logical: Optional[context.Logical], request: Body, asynchronous: bool
@@ -72,18 +78,7 @@ class Call:
             logical.attempts += 1
             self.feature = logical.feature or state.default
         self.asynchronous = asynchronous
-        self.first: Optional[float] = None
-        #: set by a transport that knows the bytes have ended, before it knows that we have seen them all
-        self.complete = False
-        #: under `AICG_STREAM_USAGE=request`: what keeps the chunk that we asked for from the caller
-        self.hide: Optional[Answer] = None
-        #: with the extra `estimate`: as much of the response as an estimate needs
-        self.kept: Optional[Kept] = None
         self._request = request
-        # A list, because taking the meter out of it is one atomic step: the first of terminal event, close
-        # and garbage collection wins, on whatever thread it happens.
-        self._meter: List[Meter] = []
-        self.outbox: List[receipt.Receipt] = []  # the last but one: see `__del__`
         self.started = perf_counter()
 
     def again(self) -> None:
@@ -103,9 +98,10 @@ class Call:
                 return
             if 200 <= status < 300:
                 now = perf_counter()
-                if state.estimates is not None:
+                readings = read_body(self.endpoint, status, content_type, body, self._request, header)
+                if state.estimates is not None and any(r.usage is None or r.partial for r in readings):
                     self.kept = state.estimates.keep(self.endpoint.format, body)
-                self._settle(read_body(self.endpoint, status, content_type, body, self._request, header), now)
+                self._settle(readings, now)
             self.hook.worked()
         except Exception as error:
             self.lost("read", error)
@@ -118,11 +114,16 @@ class Call:
             if state.estimates is not None:
                 self.kept = state.estimates.keep(self.endpoint.format)
             skip = once.lines_billed(self.endpoint) if self.endpoint.format in RESULTS else 0
-            self._meter.append(Meter(self.endpoint, status, content_type, self._request, header, skip))
+            self._meter = [Meter(self.endpoint, status, content_type, self._request, header, skip)]
             return True
         except Exception as error:
             self.lost("open", error)
             return False
+
+    def skim(self) -> Callable[[bytes], bool]:
+        """What tells, in one look, of bytes that need not come to `feed`."""
+        meters = self._meter
+        return _none if self.kept is not None or not meters else meters[0].skips
 
     def feed(self, data: bytes) -> None:
         """Some decoded bytes, split anywhere, in passing."""
@@ -190,7 +191,7 @@ class Call:
 
     async def drain(self) -> None:
         """Deliver what waits in the outbox, without blocking the loop."""
-        receipts, self.outbox = self.outbox, []
+        receipts, self.outbox = self.outbox, ()
         try:
             if state.adeliver is not None:
                 await state.adeliver(receipts)
@@ -198,8 +199,6 @@ class Call:
             self.lost("drain", error)
 
     def __del__(self) -> None:
-        if not hasattr(self, "outbox"):  # the start of this call failed and has been counted as a fault
-            return
         if not self._meter and not self.outbox:
             return
         try:
@@ -228,6 +227,7 @@ class Call:
                 made = self._receipt(reading, now)
                 if self.kept is None or not self._estimated(reading, made, len(readings)):
                     self._emit(made)
+        self.kept = None
 
     def _receipt(self, reading: Reading, now: float) -> receipt.Receipt:
         more: Dict[str, Any] = {
@@ -235,7 +235,21 @@ class Call:
             "latency_ms": max(0, round((now - self.started) * 1000)),  # a virtual machine may set its clock back
             "feature": self.feature,
         }
-        # Only what says something: each further key costs the caller a look.
+        if reading[_BESIDE] != _NOTHING_BESIDE:
+            self._beside(reading, more)
+        if self.logical is not None and self.logical.attempts > 1:
+            more["attempts"] = self.logical.attempts
+        if reading.usage is None:
+            more["usage_missing"] = True
+            self._missing(reading)
+        provider = reading.provider or self.endpoint.provider
+        made, replaced = receipt.build(provider, reading.model, reading.usage, more, state.salt)
+        if replaced:
+            health.note("replaced", replaced)
+        return receipt.core(made) if state.core else made
+
+    def _beside(self, reading: Reading, more: Dict[str, Any]) -> None:
+        """What a reading says beside model and usage. Only what says something: each key costs the caller a look."""
         if reading.operation is not None:
             more["operation"] = reading.operation
         if reading.service_tier is not None:
@@ -246,21 +260,11 @@ class Call:
             more["streamed"] = True
             if self.first is not None:
                 more["ttft_ms"] = max(0, round((self.first - self.started) * 1000))
-        if self.logical is not None and self.logical.attempts > 1:
-            more["attempts"] = self.logical.attempts
         if reading.partial:
             more["partial"] = True
         if reading.mismatch:
             more["estimated"] = True
             health.note("mismatch")
-        if reading.usage is None:
-            more["usage_missing"] = True
-            self._missing(reading)
-        provider = reading.provider or self.endpoint.provider
-        made, replaced = receipt.build(provider, reading.model, reading.usage, more, state.salt)
-        if replaced:
-            health.note("replaced", replaced)
-        return receipt.core(made) if state.core else made
 
     def _missing(self, reading: Reading) -> None:
         health.note("usage_missing")
@@ -280,14 +284,14 @@ class Call:
 
     def _estimated(self, reading: Reading, made: receipt.Receipt, of: int) -> bool:
         """True when the receipt comes later, with an estimate of what the provider has not told."""
-        estimates, kept, self.kept = state.estimates, self.kept, None
+        estimates, kept = state.estimates, self.kept
         if estimates is None or kept is None or of > 1 or state.inline or state.core or not state.deliver:
             return False
         return estimates.wanted(reading, self.endpoint.format) and estimates.put(made, kept, self._request)
 
     def _emit(self, made: receipt.Receipt) -> None:
         if state.inline and self.asynchronous:
-            self.outbox.append(made)
+            self.outbox = [*self.outbox, made]
         elif state.deliver is not None:
             state.deliver(made)
 
@@ -298,15 +302,11 @@ _NONE = Endpoint("", "", bills=False)
 class Unrecognised(Call):
     """A request to an AI host on a path that nobody knows. Counted when it was met; nothing of it is looked at."""
 
-    __slots__ = ()
-
     def __init__(self, hook: Hook) -> None:
         self.hook = hook
         self.endpoint = _NONE
-        self.logical = self.hide = self.kept = None
-        self.complete = self.asynchronous = False
-        self._meter = []
-        self.outbox = []
+        self.logical = None
+        self.asynchronous = False
 
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
         """Nothing."""

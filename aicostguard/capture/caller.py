@@ -14,7 +14,7 @@ import sys
 from fnmatch import fnmatchcase
 from functools import partial
 from types import CodeType, FrameType
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Set, Tuple
 
 from aicostguard import context
 
@@ -35,6 +35,8 @@ _UVLOOP = os.path.join(_US, "capture", "handover", "uvloop.py")
 _PARCELS = os.path.join(_US, "capture", "handover", "parcel.py")
 
 _files: Dict[str, int] = {}
+#: those of them that are `_SKIP`: most of a stack is
+_skipped: Set[str] = set()
 
 
 class Rule:
@@ -66,8 +68,10 @@ def _kind(path: str, space: Dict[str, Any], rule: Rule) -> int:
     kind = _files.get(path)
     if kind is None:
         if len(_files) >= MAX_FILES:
-            _files.clear()
+            forget()
         kind = _files[path] = _judge(path, space.get("__name__", ""), rule.skip)
+        if kind == _SKIP:
+            _skipped.add(path)
     return kind
 
 
@@ -78,17 +82,18 @@ def infer(rule: Rule, depth: int = 1, loop: bool = True) -> Optional[str]:
     at the running event loop; `loop=False` says that none is running: then who turns the loop is who makes the call.
     """
     frame: Optional[FrameType] = sys._getframe(depth)
-    known = _files.get
+    stepped_over = _skipped
     for _ in range(MAX_FRAMES):
         if frame is None:
             break
-        kind = known(frame.f_code.co_filename)
-        if kind != _SKIP:
+        if frame.f_code.co_filename not in stepped_over:
             code = frame.f_code
-            if kind is None:
-                kind = _kind(code.co_filename, frame.f_globals, rule)
+            path = code.co_filename
+            kind = _files.get(path) or _kind(path, frame.f_globals, rule)
             if kind == _USER:
-                name = _name(code)
+                name = code.co_name
+                if name[0] == "<":
+                    name = _name(code)  # type: ignore[assignment]
                 if name is not None:
                     return _qualified(frame, name) if rule.qualified else name
             elif kind == _STOP or (kind == _LOOP and loop and code.co_name in _TURNS):
@@ -157,3 +162,4 @@ def _qualified(frame: FrameType, name: str) -> str:
 def forget() -> None:
     """Drop what is known about files: the rule has changed."""
     _files.clear()
+    _skipped.clear()

@@ -15,12 +15,13 @@ class SyncPieces:
     """Around an iterable of bytes."""
 
     # `close` is there because httpx2 delegates to this iterator, and closes the one below when it is closed itself.
-    __slots__ = ("_inner", "_next", "_see", "_tap")
+    __slots__ = ("_inner", "_next", "_see", "_skips", "_tap")
 
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = iter(stream)
         self._next = self._inner.__next__
         self._see = tap.see or tap.raw
+        self._skips = tap.skips or tap.nothing_to_do
         self._tap = tap
 
     def __iter__(self) -> SyncPieces:
@@ -35,11 +36,11 @@ class SyncPieces:
         except BaseException:
             self._tap.end(False)
             raise
-        if not self._tap.idle:
-            try:
+        try:
+            if not self._skips(chunk):
                 self._see(chunk)
-            except Exception as error:
-                self._tap.call.lost("tap", error)
+        except Exception as error:
+            self._tap.call.lost("tap", error)
         return chunk
 
     def close(self) -> None:
@@ -52,11 +53,12 @@ class AsyncPieces:
     """Around an asynchronous iterable of bytes."""
 
     # `asend`, `athrow` and `aclose` are there because httpx2 closes what looks like an asynchronous generator.
-    __slots__ = ("_inner", "_see", "_tap")
+    __slots__ = ("_inner", "_see", "_skips", "_tap")
 
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = stream.__aiter__()
         self._see = tap.see or tap.raw
+        self._skips = tap.skips or tap.nothing_to_do
         self._tap = tap
 
     def __aiter__(self) -> AsyncPieces:
@@ -74,11 +76,11 @@ class AsyncPieces:
         except BaseException:
             tap.end(False)
             raise
-        if not tap.idle:
-            try:
+        try:
+            if not self._skips(chunk):
                 self._see(chunk)
-            except Exception as error:
-                tap.call.lost("tap", error)
+        except Exception as error:
+            tap.call.lost("tap", error)
         return chunk
 
     async def asend(self, value: Any) -> bytes:

@@ -23,17 +23,19 @@ class Tap:
     `decoding` is None until it is known whether the library decodes what it reads. Whoever wraps the library's
     decoder sets it to True as soon as the decoder is used; False means that nobody can tell us decoded bytes.
     `identity` says that there is nothing to decode; then `see` is what to call with the bytes as they come, one
-    step less for every chunk of a stream; whoever calls it catches what it raises. `idle` is True once `raw` has
-    nothing more to do: whoever sees undecoded bytes need not call it.
+    step less for every chunk of a stream; whoever calls it catches what it raises. `skips` may be asked before: it is
+    true of bytes that `see` would do nothing with. `idle` is True once `raw` has nothing more to do: whoever sees
+    undecoded bytes need not call it.
     """
 
-    __slots__ = ("call", "decoding", "identity", "idle", "see", "_encoding", "_held", "_inflate")
+    __slots__ = ("call", "decoding", "identity", "idle", "see", "skips", "_encoding", "_held", "_inflate")
 
     def __init__(self, call: Call, encoding: Optional[str]) -> None:
         self.call = call
         self.decoding: Optional[bool] = None
         self.identity = encoding is None or encoding.strip().lower() in ("", "identity")
         self.see = call.feed if self.identity else None
+        self.skips = call.skim() if self.identity else None
         self.idle = False
         self._encoding = encoding
         self._held: Optional[bytes] = None
@@ -45,6 +47,10 @@ class Tap:
             self.call.feed(data)
         except Exception as error:
             self.call.lost("tap", error)
+
+    def nothing_to_do(self, data: bytes) -> bool:
+        """True once `raw` need not be called any more."""
+        return self.idle
 
     def raw(self, data: bytes) -> None:
         """Bytes as they came. The last chunk waits until it is known whether the library decodes it."""

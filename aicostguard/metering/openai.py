@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
+from aicostguard.metering.counts import Counts
 from aicostguard.metering.formats import Facts, Fold, Format, is_error, tier
 from aicostguard.metering.provider import BY_TOTAL, INCLUDED, REMAINDER, SEPARATE
 from aicostguard.metering.values import count, mapping, nano_dollars, parse, text
@@ -73,6 +74,8 @@ _DETAILS: Dict[str, Dict[str, str]] = {
 }
 
 
+_counts = Counts(_TOP, _DETAILS)
+
 #: formats without output of their own
 _INPUT_ONLY = ("embeddings", "rerank", "dashscope_embeddings", "dashscope_rerank")
 
@@ -81,8 +84,7 @@ def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
     """`(Usage, do the parts contradict the provider's own total?)`; `(None, False)` when there are no counts."""
     if type(raw) is not dict or not raw:
         return None, False
-    found: Dict[str, int] = {}
-    _take(raw, _TOP, found)
+    found = _counts.of(raw)
     rules = facts.rules
     total = found.pop("total", None)
     if facts.format in _INPUT_ONLY:
@@ -102,27 +104,16 @@ def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
         cost = _cost(raw, facts)
         if cost is not None:
             found["reported_cost_nanousd"] = cost
-    for key in _OTHERWISE:
-        if key in raw:
-            _OTHERWISE[key](raw[key], found)
+    if not _OTHERWISE.keys().isdisjoint(raw):
+        for key, take in _OTHERWISE.items():
+            if key in raw:
+                take(raw[key], found)
     if not found:
         return None, False
     usage = Usage(**found)
     # A total without one of its sides says nothing about the other.
     whole = total if usage.input_tokens is not None and usage.output_tokens is not None else None
     return usage, inconsistent(usage, whole)
-
-
-def _take(details: Mapping[str, Any], names: Mapping[str, str], found: Dict[str, int]) -> None:
-    for key, value in details.items():
-        field = names.get(key)
-        if field is not None:
-            # Most values are plain integers: the call is saved for the rest.
-            number = value if type(value) is int and value >= 0 else count(value)
-            if number is not None and field not in found:
-                found[field] = number
-        elif key in _DETAILS and type(value) is dict:
-            _take(value, _DETAILS[key], found)
 
 
 def _add_reasoning(found: Dict[str, int], total: Optional[int], rule: str) -> Optional[int]:
@@ -197,7 +188,8 @@ def _reading(body: Mapping[str, Any], raw: object, facts: Facts) -> Reading:
 
 def _model(body: Mapping[str, Any]) -> Optional[str]:
     """The model; watsonx calls it `model_id`: https://cloud.ibm.com/apidocs/watsonx-ai#text-chat"""
-    return text(body.get("model")) or text(body.get("model_id"))
+    model = body.get("model")
+    return model if type(model) is str and model else text(body.get("model_id"))
 
 
 def _models_of(body: Mapping[str, Any], facts: Facts, main: Reading) -> List[Reading]:
@@ -223,7 +215,9 @@ def _models_of(body: Mapping[str, Any], facts: Facts, main: Reading) -> List[Rea
 def read_completion(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     """Chat completion, completion or embeddings, whole."""
     raw = body.get("usage")
-    if is_error(body, "usage", "choices", "data") or ("request_id" in body and "choices" not in body and raw is None):
+    if not raw and (
+        is_error(body, "usage", "choices", "data") or ("request_id" in body and "choices" not in body and raw is None)
+    ):
         # The second: xAI has put the completion off, https://docs.x.ai/docs/guides/deferred-chat-completions
         return []
     reading = _reading(body, raw, facts)

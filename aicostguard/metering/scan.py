@@ -36,7 +36,8 @@ def members(
     whose presence means that deeper content matters: then everything is parsed.
     """
     if len(body) <= SMALL or any(mark in body for mark in marks):
-        return _whole(body)
+        value = parse(body)
+        return value if type(value) is dict else None
     found = _tail(body, main)
     if found is None:
         return _whole(body)

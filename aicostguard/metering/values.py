@@ -36,8 +36,11 @@ def parse(data: Union[bytes, str]) -> Any:
     source = data if isinstance(data, str) else data.decode("utf-8", "replace")
     if source[:1] not in ("{", "["):
         source = source.lstrip("\ufeff").lstrip(_SPACE)
-    value, end = parse_from(source, 0)
-    return value if end == len(source) or (end > 0 and not source[end:].strip(_SPACE)) else None
+    try:
+        value, end = _scan(source, 0)
+    except (StopIteration, ValueError, RecursionError):
+        return None
+    return value if end == len(source) or not source[end:].strip(_SPACE) else None
 
 
 def parse_from(source: str, start: int) -> Tuple[Any, int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import sys
 import time
 from typing import Any, Dict, List
 
-from benchmarks.calls import Observers
-from benchmarks.common import SINK, process, row
+from benchmarks.calls import observers
+from benchmarks.common import row
 from benchmarks.traffic import MESSAGES, stream_events
 
 STREAMS, CHUNKS = 200, 50
@@ -81,8 +80,8 @@ def lag(runs: int) -> List[Dict[str, Any]]:
         await asyncio.gather(*tasks)
         return late
 
-    with process(sys.executable, "-c", SINK) as port:
-        observers = Observers(int(port))
+    with observers() as agent:
+        agent.use("durable")
         http, sdk = httpx2.AsyncClient, openai.AsyncOpenAI
         kinds = {
             "none": (http.send.__wrapped__, sdk.request.__wrapped__),  # type: ignore[attr-defined]
@@ -102,7 +101,6 @@ def lag(runs: int) -> List[Dict[str, Any]]:
                 late = asyncio.run(once(client))
                 if run:
                     found[name].append([statistics.median(late), statistics.quantiles(late, n=100)[98]])
-        observers.flush()
     print("\nHow late a loop with %d streams wakes" % STREAMS)
     rows = []
     for at, what in enumerate(("median", "p99")):

@@ -425,3 +425,24 @@ def test_text_that_fits_stands_in_json_as_it_is(labels: Dict[str, str], tags: Di
     text = receipt.encode(value)
     assert json.loads(text) == value
     assert text == json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@pytest.mark.ids("G17")
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(st.sampled_from(sorted(set(receipt.LABELS) - {"tags"} | {"feature"})), LABEL, max_size=3),
+    st.lists(st.integers(0, receipt.MAX_TOKENS), min_size=2, max_size=2),
+    ANYTHING,
+)
+def test_a_known_shape_is_written_as_any_other(labels: Dict[str, str], numbers: List[int], odd: Any) -> None:
+    """Receipts with the same keys share their text: what does not fit is left out of the next one all the same."""
+    keys = {"provider": "openai", "model": "gpt-4o", **labels, "streamed": True}
+    for first in (1, *numbers):
+        value = {**keys, "input_tokens": first, "latency_ms": numbers[-1]}
+        assert receipt.encode(value) == json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    for key in ("model", "streamed", "input_tokens", *labels):
+        value = {**keys, "input_tokens": 1, "latency_ms": 2, key: odd}
+        fits = receipt.FIELDS[key].fits(odd)
+        assert json.loads(receipt.encode(value)) == (
+            {**value} if fits else {k: v for k, v in value.items() if k != key}
+        )

@@ -197,8 +197,7 @@ class _Probe:
     def __init__(self) -> None:
         self.decoding = False
         self.identity = False
-        self.see = None
-        self.idle = False
+        self.see = self.skips = None
         self.seen: Any = []
         self.call = self
         self.hide = None
@@ -210,6 +209,9 @@ class _Probe:
 
     def raw(self, data: bytes) -> None:
         pass
+
+    def nothing_to_do(self, data: bytes) -> bool:
+        return False
 
     def end(self, complete: bool) -> None:
         if True not in self.seen:
