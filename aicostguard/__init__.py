@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aicostguard.guard.enforcer import CostPolicyEnforcer
     from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
     from aicostguard.guard.extractors import AnthropicCostExtractor, GoogleCostExtractor, OpenAICostExtractor
+    from aicostguard.guard.spending import check_cost_alerts, enforce_budget_or_raise, log_request_cost
     from aicostguard.guard.tokens import TokenUsage
     from aicostguard.guard.tracker import CostTracker
     from aicostguard.guard.tree import CostAttributionTree
@@ -40,10 +41,13 @@ _HOMES = {
     "PricingRegistry": "aicostguard.pricing.registry",
     "TokenUsage": "aicostguard.guard.tokens",
     "agent": "aicostguard.context",
+    "check_cost_alerts": "aicostguard.guard.spending",
+    "enforce_budget_or_raise": "aicostguard.guard.spending",
     "feature": "aicostguard.context",
     "flush": "aicostguard.auto",
     "flush_on_return": "aicostguard.delivery.invocation",
     "labels": "aicostguard.context",
+    "log_request_cost": "aicostguard.guard.spending",
     "session": "aicostguard.context",
     "shutdown": "aicostguard.auto",
     "stats": "aicostguard.auto",
@@ -66,10 +70,13 @@ __all__ = [
     "PricingRegistry",
     "TokenUsage",
     "agent",
+    "check_cost_alerts",
+    "enforce_budget_or_raise",
     "feature",
     "flush",
     "flush_on_return",
     "labels",
+    "log_request_cost",
     "session",
     "shutdown",
     "stats",

@@ -167,8 +167,8 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
 }
 #: names of the design that this release does not act on: said, never ignored in silence
 _LATER = ("AICG_POLICY", "AICG_ENFORCE")
-#: names read by tests, scripts and the launcher
-_OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID")
+#: names read by tests, scripts and the launcher, and where an audit trail is written
+_OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID", "AICG_AUDIT_KEY")
 
 #: OpenTelemetry resource attribute → attribute of Settings
 _OTEL = {

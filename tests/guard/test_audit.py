@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from aicostguard import BudgetExceeded, CostConfig, CostPolicyEnforcer, ModelPricing, TokenUsage, cli
+from aicostguard import BudgetExceeded, CostConfig, CostPolicyEnforcer, ModelPricing, TokenUsage, cli, config
 from aicostguard.guard import audit
 from aicostguard.guard.store.memory import MemoryStore
 from aicostguard.guard.values import LABELS, Bound, Facts, Spent
@@ -248,3 +248,8 @@ def test_the_command_shows_what_was_decided(path, capsys):
     assert audit.verify(path).problems == [], "the file alone does not tell"
     assert cli.main(["audit", "verify", path, "--head", head]) == 1
     assert cli.main(["audit", "show", path + ".not"]) == 1
+
+
+@pytest.mark.ids("B41", "G24")
+def test_the_key_is_a_known_setting():
+    assert config.load({audit.KEY: "0123456789abcdef"}).problems == ()

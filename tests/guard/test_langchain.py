@@ -171,6 +171,16 @@ def test_usage_is_read_from_whatever_a_model_gives() -> None:
     assert nothing.model == "gpt-4o" and nothing.more == {"usage_missing": True}
 
 
+@pytest.mark.ids("B1", "B24")
+def test_an_answer_that_is_told_twice_counts_once() -> None:
+    tracker = CostTracker()
+    callback = LangChainCostCallback(tracker)
+    answer = result({"token_usage": {"prompt_tokens": 10, "completion_tokens": 1}, "model_name": "gpt-4o"})
+    for _ in range(2):
+        callback.on_llm_end(answer, run_id=1)
+    assert tracker.call_count == 1
+
+
 @pytest.mark.ids("A8")
 def test_a_fault_of_ours_stays_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     from aicostguard import health
