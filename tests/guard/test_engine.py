@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -493,3 +494,30 @@ def test_labels_of_any_content_find_their_counter_again(clock) -> None:
         budgets._planner._entries.clear()  # as in another process
         budgets.settle(ticket, Spent(1, 1))
         assert [row.spent for row in budgets.status() if dict(row.scope) == labels] == [1]
+
+
+@pytest.mark.ids("D10")
+def test_a_check_does_the_same_work_after_many_as_after_few(clock) -> None:
+    store = MemoryStore()
+    policy = CostConfig(budget_usd=10**6, per_session_limit_usd=10**6, daily_budget_usd=10**6, per_minute_tokens=10**9)
+    budgets = Guard(policy.policy(), store, clock=clock)
+
+    def work() -> int:
+        calls = []
+        sys.setprofile(lambda frame, event, argument: calls.append(event))
+        try:
+            budgets.settle(budgets.ask(facts(1, session="s", at=clock.now)), cents(1))
+        finally:
+            sys.setprofile(None)
+        return len(calls)
+
+    for _ in range(10):
+        work()
+    early = work()
+    for _ in range(5000):
+        clock.now += 20  # a window's worth of seconds, and more
+        budgets.settle(budgets.ask(facts(1, session="s", at=clock.now)), cents(1))
+    work()
+    assert work() <= early + 2  # a second may have left the window
+    assert (len(store._tickets), len(store._cells)) == (0, 4)
+    assert len(store._cells["per_minute_tokens//"].slots) <= 61
