@@ -1,7 +1,7 @@
 """Faults that were planted to see a test fail: what somebody could break, and the test that would say so.
 
 Each is a statement put at the beginning of one function of ours (or at the end of a module), as a table:
-`scripts/faults` plants them one by one in a copy of the tree. A row for every id of the pitfalls A and B.
+`scripts/faults` plants them one by one in a copy of the tree. A row for every id of the pitfalls A, B and E.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _CALL = "aicostguard/capture/call.py:"
 _CONTEXT = "aicostguard/context.py"
 _METERING = "aicostguard/metering/"
 _CAPTURE = "tests/capture/"
+_DELIVERY = "aicostguard/delivery/"
+_SENT = "tests/delivery/"
 
 #: what the SDK gave, but a stream as a bare generator
 _BARE = (
@@ -157,4 +159,30 @@ FAULTS: Tuple[Fault, ...] = (
           "seen = globals().setdefault('_seen', {})\n"
           "if seen.setdefault(id(self.labels), self) is not self:\n    return",
           _CAPTURE + "test_counting.py::test_five_at_once"),
+    Fault("E1", "a forked child takes its parent's queue for its own", _DELIVERY + "delivery.py:_forked", "return",
+          _SENT + "test_fork.py::test_a_child_sends_its_own_and_nothing_of_its_parent"),
+    Fault("E2", "a fork without hooks is not noticed", _DELIVERY + "delivery.py:Delivery._stamp",
+          "health.count('generated')\nreturn next(self._seq), int(time.time() * 1000), receipt",
+          _SENT + "test_fork.py::test_a_fork_in_c_that_runs_no_hook_is_noticed"),
+    Fault("E3", "who is made while the program ends waits for a thread", _DELIVERY + "delivery.py:Delivery._send_here",
+          "self._courier.put(entries)\nreturn",
+          _SENT + "test_exit.py::test_the_first_receipt_inside_an_exit_handler_arrives"),
+    Fault("E4", "an end waits as long as an exchange may take", _DELIVERY + "delivery.py:Delivery._leave",
+          "self._exiting = self._courier.leaving = True\nself._shut(10.0, force=True)\nreturn",
+          _SENT + "test_exit.py::test_a_black_hole_costs_two_seconds_at_most_and_nothing_is_lost"),
+    Fault("E5", "a thread that is gone is waited for", _DELIVERY + "delivery.py:Delivery._start",
+          "if self._worker is not None:\n    self._worker.alive = True\n    return self._worker",
+          _SENT + "test_background.py::test_a_killed_worker_is_replaced_and_flush_does_not_wait_for_it"),
+    Fault("E6", "the sender's thread is like any other", _DELIVERY + "worker.py:Worker.load", "inside.set(False)",
+          _SENT + "test_background.py::test_our_own_requests_are_never_metered"),
+    Fault("E7", "what is sent again has another name", _DELIVERY + "envelope.py:Batch.render",
+          "import secrets\nself.head['epoch'] = secrets.token_hex(13)",
+          _SENT + "test_background.py::test_a_reply_lost_after_the_commit_is_sent_again_under_the_same_identity"),
+    Fault("E8", "a receipt is only said to be on disk", _DELIVERY + "spool.py:Spool.write", "return True",
+          _SENT + "test_durable.py::test_what_a_killed_process_had_submitted_is_delivered_by_the_next"),
+    Fault("E9", "the key stands in the envelope", _DELIVERY + "courier.py:Courier.head",
+          "return dict(envelope.head(self.settings, self.epoch), service=self.settings.key)",
+          _SENT + "test_status.py::test_key_and_url_never_reach_spool_log_status_or_body"),
+    Fault("E10", "another sitecustomize is not run", "aicostguard/cli/site/sitecustomize.py:_hand_over", "return",
+          _CAPTURE + "test_launcher.py::test_another_sitecustomize_is_handed_over_to"),
 )  # fmt: skip
