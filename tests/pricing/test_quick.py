@@ -60,3 +60,12 @@ def test_a_flood_of_kinds_does_not_grow_without_bound() -> None:
     tiers = next(iter(book._plans.values()))
     assert not isinstance(tiers, str) and tiers.only is not None
     assert len(tiers.only.rates[0].kinds) <= 512
+
+
+def test_cached_audio_is_taken_off_once_by_both() -> None:
+    ask = {"provider": "openai", "model": "gpt-realtime", "input_tokens": 1000, "output_tokens": 10}
+    ask.update(cache_read_input_tokens=300, input_audio_tokens=500, cache_read_audio_tokens=200)
+    book = default_book()
+    full = book.price(ask, TIMES[0])
+    assert {part[0]: part[1] for part in full.parts}["input"] == 400
+    assert book.cost(ask, TIMES[0]).cost_nanousd == full.cost_nanousd == sum(part[3] for part in full.parts)
