@@ -7,7 +7,7 @@ import pickle
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicostguard import CostConfig
@@ -23,6 +23,9 @@ SOURCE = {
     "alert_threshold": 0.8,
     "on_exceed": "block",
 }
+
+#: however busy the machine is
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.ids("B01", "B03", "B07", "B08", "B09")
@@ -126,6 +129,7 @@ def test_money_is_exact(written, nano):
 
 
 @pytest.mark.ids("C10")
+@UNHURRIED
 @given(st.integers(0, rules.MOST))
 def test_every_amount_of_nano_dollars_can_be_written(nano):
     text = "%d.%09d" % divmod(nano, 10**9)
@@ -133,12 +137,14 @@ def test_every_amount_of_nano_dollars_can_be_written(nano):
     assert rules.decimal(Decimal(nano).scaleb(-9), 10**9) == nano
 
 
+@UNHURRIED
 @given(st.floats(0, 10**6, allow_nan=False))
 def test_a_float_is_what_it_prints(value):
     exact = Decimal(repr(value)) * 10**9
     assert rules.decimal(value, 10**9) == (int(exact) if exact == int(exact) else None)
 
 
+@UNHURRIED
 @given(st.text(max_size=12))
 def test_text_is_an_amount_or_refused(text):
     try:

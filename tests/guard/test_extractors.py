@@ -21,6 +21,9 @@ from aicostguard import (
 )
 from aicostguard.simulator import Simulator
 
+#: SDKs that run on 3.9 know that the model is old
+pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning")
+
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 
 

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicostguard.guard import loops as module
@@ -15,6 +15,9 @@ from aicostguard.guard.errors import BudgetExhausted, LoopDetected
 from aicostguard.guard.fingerprint import fingerprint
 from aicostguard.guard.loops import Loops
 from aicostguard.guard.values import Bound, Facts
+
+#: however busy the machine is
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Clock:
@@ -157,6 +160,7 @@ def test_no_call_is_lost_between_threads():
     assert [hit.error.count for hit in found] == [1000]
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 40)), max_size=80), st.integers(2, 6))
 def test_exactly_the_calls_with_enough_like_them_in_the_window_are_found(calls, threshold):
     clock, times = Clock(), {}
@@ -275,6 +279,7 @@ def test_what_cannot_be_compared_has_no_fingerprint(body):
     assert fingerprint("chat", body) is None
 
 
+@UNHURRIED
 @given(st.binary(max_size=200).map(lambda tail: b'{"messages":[{"role":"tool"' + tail))
 def test_any_bytes_have_one(body):
     assert fingerprint("chat", body) == fingerprint("chat", body)
@@ -294,6 +299,7 @@ json_values = st.recursive(
 )
 
 
+@UNHURRIED
 @given(json_values)
 def test_turns_of_any_shape_are_no_fault(turns):
     body = json.dumps({"messages": [*([turns]), {"role": "tool", "content": turns}]}).encode()

@@ -11,7 +11,7 @@ import threading
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicostguard import BudgetExceeded, BudgetExhausted, CostTracker, LoopDetected, ModelPricing, TokenUsage
@@ -19,6 +19,9 @@ from aicostguard.guard import tracker as module
 
 #: dollars per million tokens of gpt-4o; its cached input is half of it
 IN, OUT = Fraction(5, 2), Fraction(10)
+
+#: however busy the machine is
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.ids("D01", "X3")
@@ -42,6 +45,7 @@ def test_both_ways_add_to_the_same_sums():
 
 
 @pytest.mark.ids("C10", "D02")
+@UNHURRIED
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=30))
 def test_sums_are_exact(calls):
     """Each call is rounded once, to the nano-dollar; sums are not rounded at all."""
