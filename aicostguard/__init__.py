@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from aicostguard.auto import flush, shutdown, stats, uninstrument
+    from aicostguard.auto import auto_instrument, flush, shutdown, stats, uninstrument
     from aicostguard.context import agent, feature, labels, session
     from aicostguard.delivery.invocation import flush_on_return
     from aicostguard.guard.costs import CostConfig
@@ -41,6 +41,7 @@ _HOMES = {
     "PricingRegistry": "aicostguard.pricing.registry",
     "TokenUsage": "aicostguard.guard.tokens",
     "agent": "aicostguard.context",
+    "auto_instrument": "aicostguard.auto",
     "check_cost_alerts": "aicostguard.guard.spending",
     "enforce_budget_or_raise": "aicostguard.guard.spending",
     "feature": "aicostguard.context",
@@ -70,6 +71,7 @@ __all__ = [
     "PricingRegistry",
     "TokenUsage",
     "agent",
+    "auto_instrument",
     "check_cost_alerts",
     "enforce_budget_or_raise",
     "feature",

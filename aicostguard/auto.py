@@ -1,7 +1,8 @@
-"""`import aicostguard.auto`: the one line that switches metering on.
+"""`import aicostguard.auto`: the one line that switches metering on; `auto_instrument`: the one that enforces.
 
-Owns the wiring: settings → capture → delivery. Without `AICG_URL` it does nothing at all: no hook, no file, no
-connection. Never raises: whatever is wrong with the settings is said once, and the host program goes on.
+Owns the wiring: settings → capture → delivery, and the guard. Without `AICG_URL` and `AICG_POLICY` the import does
+nothing at all: no hook, no file, no connection. It never raises: whatever is wrong with the settings is said once, and
+the host program goes on. `auto_instrument` does: a budget that cannot be kept is its caller's to know.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from aicostguard.receipt import Receipt
 
 if TYPE_CHECKING:
     from aicostguard.delivery import Delivery
+    from aicostguard.guard.costs import CostConfig
+    from aicostguard.guard.enforcing import Source
+    from aicostguard.guard.policy import Policy
 
 #: seconds that a flush may wait for estimates when it is not told
 FLUSH_SECONDS = 10.0
@@ -32,7 +36,6 @@ def activate(settings: config.Settings) -> bool:
     global _settings
     if not settings.active:
         return False
-    from aicostguard.capture import caller, hooks
     from aicostguard.capture.state import state
 
     _settings = settings
@@ -41,6 +44,38 @@ def activate(settings: config.Settings) -> bool:
     atexit.register(_end)
     state.deliver = _deliver
     state.adeliver = _adeliver
+    _hook(settings)
+    return True
+
+
+def auto_instrument(cost: Optional[CostConfig] = None, policy: Source = None) -> None:
+    """Enforce budgets on every AI call of this program, from here on; needs neither `AICG_KEY` nor `AICG_URL`.
+
+    `cost` are limits written in code, `policy` is the path of a policy file; with neither, `aicostguard.yaml` in the
+    folder of the entry script. A call without room raises `BudgetExceeded` and is not sent. Called again, the new
+    rules take the place of the old ones. Raises `BadPolicy` (a ValueError) when the rules cannot be used.
+    """
+    from aicostguard.guard import enforcing
+
+    settings = config.load(os.environ) if _settings is None else _settings
+    rules = enforcing.policy_of(cost, policy)
+    if not settings.disabled:
+        _enforce(rules, settings)
+
+
+def _enforce(rules: Policy, settings: config.Settings) -> None:
+    """Hook the AI libraries, whether receipts go anywhere or not, and set the gate."""
+    from aicostguard.guard import enforcing
+
+    enforcing.start(rules, settings)
+    if not activate(settings):
+        _hook(settings)
+
+
+def _hook(settings: config.Settings) -> None:
+    from aicostguard.capture import caller, hooks
+    from aicostguard.capture.state import state
+
     state.inline = settings.inline
     state.core = settings.receipt == "core"
     state.ask = settings.stream_usage == "request"
@@ -53,17 +88,20 @@ def activate(settings: config.Settings) -> bool:
         from aicostguard.capture import watchdog
 
         watchdog.install(settings.url, _tell)
-    hooks.install(_build)
-    return True
+    hooks.install(_build if settings.active else None)
 
 
 def uninstrument() -> None:
-    """Take every hook out again. Receipts that are under way are still delivered; `flush` waits for them."""
+    """Take every hook out again, and enforce nothing. Receipts that are under way are still delivered; see `flush`."""
     from aicostguard.capture import hooks
 
     hooks.uninstall()
     from aicostguard.capture.state import state
 
+    if state.gate is not None:
+        from aicostguard.guard import enforcing
+
+        enforcing.stop()
     if state.watchdog is not None:
         state.watchdog.on = False
 
@@ -165,8 +203,22 @@ def _start() -> None:
         for problem in settings.problems:
             health.warn("setting:" + problem[:40], "aicostguard: " + problem)
         activate(settings)
+        if settings.policy is not None:
+            _from_file(settings.policy, settings)
     except Exception as error:
         health.fault("auto", error)
+
+
+def _from_file(path: str, settings: config.Settings) -> None:
+    """`AICG_POLICY`: a file that cannot be used is said, and stops nobody."""
+    from aicostguard.guard import enforcing
+    from aicostguard.guard.policy import BadPolicy
+
+    try:
+        _enforce(enforcing.policy_of(None, path), settings)
+    except BadPolicy as error:
+        health.note("policy_refused")
+        health.warn("policy", "aicostguard: no budget is enforced: %s" % error)
 
 
 _start()

@@ -40,6 +40,8 @@ class Settings(NamedTuple):
     data_dir: str = ""
     #: `request`: ask for usage on chat streams that did not
     stream_usage: Optional[str] = None
+    #: a policy file, whose budgets are enforced
+    policy: Optional[str] = None
     watchdog: bool = False
     auto_labels: bool = True
     disabled: bool = False
@@ -161,12 +163,13 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_SPOOL_MB": ("spool_mb", _whole(4, 65536)),
     "AICG_STATE_DIR": ("state_dir", _text),
     "AICG_DATA_DIR": ("data_dir", _text),
+    "AICG_POLICY": ("policy", _text),
     "AICG_AUTO_LABELS": ("auto_labels", _flag),
     "AICG_DISABLED": ("disabled", _flag),
     "AICG_DEBUG": ("debug", _flag),
 }
 #: names of the design that this release does not act on: said, never ignored in silence
-_LATER = ("AICG_POLICY", "AICG_ENFORCE")
+_LATER = ("AICG_ENFORCE",)
 #: names read by tests, scripts and the launcher, and where an audit trail is written
 _OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID", "AICG_AUDIT_KEY")
 

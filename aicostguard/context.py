@@ -1,6 +1,6 @@
 """What a call inherits: the labels set around it, the logical call it belongs to, the send it runs inside.
 
-Owns six context variables and keeps them apart.
+Owns seven context variables and keeps them apart.
 
 * `scope`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
 * `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
@@ -10,6 +10,8 @@ Owns six context variables and keeps them apart.
   sets it too: our traffic is never metered.
 * `origin`: the function that handed work to another task, for where no frame of the user's own is left to be seen.
 * `place`: the route or task under which code runs, the feature where there is no other.
+* `exit`: the outermost method of a library that wraps or retries what comes out of the SDKs beneath it; only looked at
+  when a call is refused.
 * `held`: the invocation (`flush_on_return`) that keeps receipts together until its handler returns.
 
 Nothing here uses `ContextVar.reset`: a generator may be closed in another task or context than the one it was
@@ -34,6 +36,7 @@ logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", defau
 origin: ContextVar[Optional[str]] = ContextVar("aicostguard_origin", default=None)
 place: ContextVar[Optional[str]] = ContextVar("aicostguard_place", default=None)
 held: ContextVar[Any] = ContextVar("aicostguard_held", default=None)
+exit: ContextVar[Optional[Logical]] = ContextVar("aicostguard_exit", default=None)  # noqa: A001
 _scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)
 
 #: values of `_scope`, `logical`, `inside`, `origin`, `held`
@@ -44,15 +47,22 @@ NO_MARKS: Marks = (None, None, False, None, None)
 class Logical:
     """One logical call: which SDK family makes it, whose function it stands in, and how often it was sent.
 
-    `feature` is the nearest function of the user's own code above the SDK, None where there is none.
+    `feature` is the nearest function of the user's own code above the SDK, None where there is none. `thread` is the
+    one it was begun on, set while there is a gate. `hold` is what an attempt that billed nothing has left of a budget
+    to the next one; `OVER` when there will be none.
     """
 
-    __slots__ = ("family", "feature", "attempts")
+    __slots__ = ("family", "feature", "attempts", "thread", "hold")
 
     def __init__(self, family: str, feature: Optional[str] = None) -> None:
         self.family = family
         self.feature = feature
         self.attempts = 0
+        self.thread: Optional[int] = None
+        self.hold: Any = None
+
+
+OVER = object()
 
 
 class _Frame:

@@ -8,11 +8,12 @@ doubled or late.
 
 from __future__ import annotations
 
+import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from aicostguard import context, receipt
-from aicostguard.capture import caller, once
+from aicostguard.capture import caller, once, permit
 from aicostguard.capture.frameworks import agents
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
@@ -58,6 +59,10 @@ class Call:
     hide: Optional[Answer] = None
     #: with the extra `estimate`: as much of the response as an estimate needs
     kept: Optional[Kept] = None
+    #: what it holds of a budget, while a gate is set
+    hold: Optional[permit.Hold] = None
+    #: what the next read of a stream raises that has passed what it may cost
+    cut: Optional[BaseException] = None
     outbox: Sequence[receipt.Receipt] = ()
     #: the meter of a response that is read in passing. A list, because taking the meter out of it is one atomic step:
     #: the first of terminal event, close and garbage collection wins, on whatever thread it happens.
@@ -81,6 +86,10 @@ class Call:
         self._request = request
         self.started = perf_counter()
 
+    def body(self) -> Optional[bytes]:
+        """The request's body, when it is at hand as bytes."""
+        return self._request()
+
     def again(self) -> None:
         """What was sent so far gave nothing; it is sent once more, inside the same call of the transport."""
         self.started = perf_counter()
@@ -102,6 +111,8 @@ class Call:
                 if state.estimates is not None and any(r.usage is None or r.partial for r in readings):
                     self.kept = state.estimates.keep(self.endpoint.format, body)
                 self._settle(readings, now)
+            elif self.hold is not None:
+                permit.nothing(self)
             self.hook.worked()
         except Exception as error:
             self.lost("read", error)
@@ -110,6 +121,8 @@ class Call:
         """The head of the response is here; False when its body does not matter."""
         try:
             if not 200 <= status < 300:
+                if self.hold is not None:
+                    permit.nothing(self)
                 return False
             if state.estimates is not None:
                 self.kept = state.estimates.keep(self.endpoint.format)
@@ -123,7 +136,9 @@ class Call:
     def skim(self) -> Callable[[bytes], bool]:
         """What tells, in one look, of bytes that need not come to `feed`."""
         meters = self._meter
-        return _none if self.kept is not None or not meters else meters[0].skips
+        if self.kept is not None or not meters or (self.hold is not None and self.hold.watch):
+            return _none
+        return meters[0].skips
 
     def feed(self, data: bytes) -> None:
         """Some decoded bytes, split anywhere, in passing."""
@@ -139,6 +154,8 @@ class Call:
             meter.feed(data)
             if meter.done:
                 self.end(True)
+            elif self.hold is not None and self.hold.watch:
+                permit.passed(self, data)
         except IndexError:  # another thread has just ended the call
             return
         except Exception as error:
@@ -168,20 +185,24 @@ class Call:
         except Exception as error:
             self.lost("take", error)
 
-    def interrupted(self) -> None:
-        """The request ended in an exception before its response could be seen.
+    def interrupted(self, error: Optional[BaseException] = None) -> None:
+        """The request ended in an exception (the one in hand, else `error`) before its response could be seen.
 
         Nothing to make a receipt of, but not nothing: a provider may bill a call whose client timed out. Shown by
         diagnose as `interrupted`.
         """
         try:
+            if self.hold is not None:
+                permit.broken(self, error or sys.exc_info()[1])
             health.note("interrupted")
-        except Exception as error:
-            self.lost("interrupted", error)
+        except Exception as fault:
+            self.lost("interrupted", fault)
 
     def unreadable(self, why: str) -> None:
         """The bytes cannot be decoded: the call is billed, but we cannot tell for what."""
         self._meter.clear()
+        if self.hold is not None:
+            permit.lost(self)
         health.count("unmetered")
         health.warn(
             "unreadable:" + why,
@@ -212,6 +233,8 @@ class Call:
     def lost(self, where: str, error: Exception) -> None:
         """A fault of ours has cost this call its receipt: count both, and look at no further byte of it."""
         self._meter.clear()
+        if self.hold is not None:
+            permit.lost(self)
         health.count("unmetered")
         self.hook.failed("call." + where, error)
 
@@ -220,14 +243,20 @@ class Call:
             readings = once.finished(readings)
         elif once.pending:
             once.forget(readings)
+        receipts: List[receipt.Receipt] = []
         for reading in readings:
             if reading.pending:
                 once.remember(reading)
             else:
                 made = self._receipt(reading, now)
+                receipts.append(made)
+                if state.core:
+                    made = receipt.core(made)
                 if self.kept is None or not self._estimated(reading, made, len(readings)):
                     self._emit(made)
         self.kept = None
+        if self.hold is not None or state.gate is not None:
+            permit.settle(self, readings, receipts)
 
     def _receipt(self, reading: Reading, now: float) -> receipt.Receipt:
         more: Dict[str, Any] = {
@@ -246,7 +275,7 @@ class Call:
         made, replaced = receipt.build(provider, reading.model, reading.usage, more, state.salt)
         if replaced:
             health.note("replaced", replaced)
-        return receipt.core(made) if state.core else made
+        return made
 
     def _beside(self, reading: Reading, more: Dict[str, Any]) -> None:
         """What a reading says beside model and usage. Only what says something: each key costs the caller a look."""
@@ -262,6 +291,8 @@ class Call:
                 more["ttft_ms"] = max(0, round((self.first - self.started) * 1000))
         if reading.partial:
             more["partial"] = True
+        if self.cut is not None:
+            more["estimated"] = True
         if reading.mismatch:
             more["estimated"] = True
             health.note("mismatch")
@@ -315,7 +346,7 @@ class Unrecognised(Call):
         """Nothing to see."""
         return False
 
-    def interrupted(self) -> None:
+    def interrupted(self, error: Optional[BaseException] = None) -> None:
         """Nothing."""
 
 

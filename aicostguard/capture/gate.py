@@ -44,5 +44,5 @@ class Gate(Protocol):
     def lost(self, held: Any) -> None:
         """Something may have been billed, and nobody knows how much: all that is held is booked, as an estimate."""
 
-    def passing(self, held: Any, call: Any, size: int) -> Optional[BaseException]:
-        """`size` further bytes of a stream have come. An error when the stream must be cut here."""
+    def passing(self, held: Any, call: Any, data: bytes) -> Optional[BaseException]:
+        """Bytes of a stream have come; asked only where `held.watch` is true. An error when it must be cut here."""

@@ -155,6 +155,23 @@ HANDOVERS: Tuple[Surrounding, ...] = (
     Surrounding("uvloop", "handover.uvloop"),
     Surrounding("anyio._backends._asyncio", "handover.anyio"),
 )
+#: Where a refusal comes out of libraries that wrap and retry.
+EXITS: Tuple[Surrounding, ...] = tuple(
+    Surrounding(module, "exits")
+    for module in (
+        "litellm.main",
+        "litellm.responses.main",
+        "litellm.rerank_api.main",
+        "litellm.litellm_core_utils.streaming_handler",
+        "haystack.core.pipeline.pipeline",
+        "haystack.core.pipeline.async_pipeline",
+        "semantic_kernel.connectors.ai.chat_completion_client_base",
+        "crewai.crew",
+        "crewai.llm",
+        "aisuite.client",
+        "dspy.clients.base_lm",
+    )
+)
 #: What declares routes, tasks and agents; left alone under `AICG_AUTO_LABELS=0`.
 FRAMEWORKS: Tuple[Surrounding, ...] = (
     Surrounding("starlette.routing", "frameworks.starlette"),
@@ -186,7 +203,8 @@ def install(ready: Optional[Callable[[], None]] = None) -> None:
     _ready = ready
     _finder = _Finder()
     sys.meta_path.insert(0, _finder)
-    _await(INSTRUMENTS)
+    # Exits with them: a library may import an HTTP client while it is being imported itself.
+    _await((*INSTRUMENTS, *EXITS))
 
 
 def _await(rows: Iterable[Union[Instrument, Surrounding]]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook
 from aicostguard.health import health
@@ -37,8 +38,11 @@ class Session:
         self._turns: Dict[str, Call] = {}
         self._over = False  # the last one: see `__del__`
 
-    def sent(self, message: Any) -> None:
-        """A whole message of the client, on its way. What is not text or bytes is left alone."""
+    def sent(self, message: Any) -> Optional[Call]:
+        """A whole message of the client, before it is on its way: the turn that it asks for, if it does.
+
+        What is not text or bytes is left alone.
+        """
         try:
             data = _whole(message)
             lane = None if data is None else self._live.sent(data)
@@ -46,9 +50,12 @@ class Session:
                 asked = self._asked.get(lane)
                 if asked is None:
                     asked = self._asked[lane] = collections.deque(maxlen=MOST_ASKED)
-                asked.append(self._begin(False))
+                call = self._begin(False)
+                asked.append(call)
+                return call
         except Exception as error:
             self._lost("sent", error)
+        return None
 
     def received(self, message: Any) -> None:
         """A whole message of the server, before the user sees it."""
@@ -117,7 +124,11 @@ class Session:
 
     def _of_lane(self, lane: Optional[str]) -> Optional[Call]:
         asked = None if lane is None else self._asked.get(lane)
-        return asked.popleft() if asked else None
+        while asked:
+            call = asked.popleft()
+            if call.hold is not permit.REFUSED:
+                return call
+        return None
 
     def _lost(self, where: str, error: Exception) -> None:
         """A fault of ours may have cost a turn its receipt. The session goes on: its next turn may fare better."""

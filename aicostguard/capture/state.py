@@ -12,6 +12,7 @@ from aicostguard.receipt import Receipt
 
 if TYPE_CHECKING:
     from aicostguard.capture.estimating import Estimates
+    from aicostguard.capture.gate import Gate
     from aicostguard.capture.watchdog import Watchdog
 
 
@@ -22,6 +23,8 @@ class State:
         self.deliver: Optional[Callable[[Receipt], None]] = None
         self.adeliver: Optional[Callable[[Sequence[Receipt]], Any]] = None
         self.inline = False
+        #: what may refuse a call, while a budget is in force
+        self.gate: Optional[Gate] = None
         #: send the six core keys only
         self.core = False
         #: ask for usage on chat streams that did not (`AICG_STREAM_USAGE=request`)

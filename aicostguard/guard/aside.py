@@ -17,7 +17,8 @@ THREADS = 4
 _pool: Tuple[int, Any] = (0, None)
 
 
-def _threads() -> Any:
+def threads() -> Any:
+    """The pool of this process."""
     global _pool
     pid = os.getpid()
     if _pool[0] != pid:  # a forked child has none of its parent's threads
@@ -53,7 +54,7 @@ async def run(
 
     try:
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(_threads(), work)
+        future = loop.run_in_executor(threads(), work)
     except RuntimeError:  # no asyncio, or an interpreter that ends and starts no thread
         return step(*args)
     try:
@@ -62,7 +63,7 @@ async def run(
         cancelled = True
         future.add_done_callback(_looked_at)
         if undo is not None and _taken(answers):
-            _threads().submit(undo)
+            threads().submit(undo)
         raise
 
 

@@ -209,6 +209,12 @@ class Guard:
         except Exception as error:  # a callback of the user's may raise
             health.fault("guard.engine.alert", error)
 
+    def book(self, facts: Facts, spent: Spent) -> None:
+        """Count what nobody was asked about in all budgets that it matches, whatever their limits."""
+        now = self._clock()
+        self.settle(Ticket(self._id(now), facts.at_ms, self._planner.plan(facts.labels, facts.at_ms).keys), spent)
+        self._owed.tidy(now)
+
     def lost(self, ticket: Ticket) -> None:
         """Something may have been billed and nobody knows how much: all that is held is booked, as an estimate."""
         self.settle(ticket, Spent(estimated=True))

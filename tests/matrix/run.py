@@ -1,7 +1,7 @@
 """Run the cases of one environment in one process, with the agent in one place, and print what happened as JSON.
 
 `--order off`: without the agent. `before`, `after`: it is imported before, or after, the SDKs. `late`: after the
-client was built.
+client was built. `refused`: before, and with a gate that lets no call through.
 """
 
 from __future__ import annotations
@@ -72,6 +72,56 @@ def activate(simulator: Simulator, got: List[Any], folder: str) -> None:
     state.deliver = got.append
 
 
+class Wall:
+    """A gate that lets nothing through, and counts who came."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.error: Any = None
+
+    def ask(self, call: Any) -> Any:
+        from aicostguard.capture.gate import Refused
+        from aicostguard.guard.errors import BudgetExceeded
+
+        self.asked += 1
+        self.error = BudgetExceeded("Session spend $5.12 would exceed per-session limit $5.00")
+        raise Refused(self.error)
+
+    async def aask(self, call: Any) -> Any:
+        self.ask(call)
+
+    def settle(self, held: Any, receipts: Any) -> None:
+        """Results that were ordered before, and are fetched: they are not asked for."""
+
+
+def refuse_case(case: Case, mode: str, simulator: Simulator, wall: Wall, client: Any) -> Dict[str, Any]:
+    """What its user gets of a call that is refused, and what has been sent all the same."""
+    from tests.agent import BATCHES
+
+    simulator.reset_count()
+    wall.asked = 0
+    raised = "nothing"
+    try:
+        case.call(client, mode)
+    except BaseException as error:
+        raised = "itself"
+        if type(error).__name__ != "BudgetExceeded":
+            chain: Any = error
+            names = []
+            while chain is not None and len(names) < 8:
+                names.append("%s: %s" % (type(chain).__name__, str(chain)[:120]))
+                chain = chain.__cause__ or chain.__context__
+            raised = " < ".join(names)
+            raised += traceback.format_exc()[-2500:] if os.environ.get("MATRIX_TRACE") else ""
+    return {
+        "error": None,
+        "raised": raised,
+        "asked": wall.asked,
+        "billed": len([row for row in simulator.billed() if row.format not in BATCHES]),
+        "requests": [[row.method, row.path] for row in simulator.exchanges],
+    }
+
+
 def run_case(case: Case, mode: str, simulator: Simulator, got: List[Any], client: Any, order: str) -> Dict[str, Any]:
     from tests.agent import as_delivered, key_of_billed, key_of_receipt
 
@@ -116,14 +166,15 @@ def installed(module: str) -> Dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--order", choices=["off", "before", "after", "late"], required=True)
+    parser.add_argument("--order", choices=["off", "before", "after", "late", "refused"], required=True)
     parser.add_argument("cases", nargs="+", metavar="CASE:MODE")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     results: Dict[str, Any] = {}
     got: List[Any] = []
     with tempfile.TemporaryDirectory() as folder, Simulator() as simulator:
-        if options.order == "before":
+        wall = Wall()
+        if options.order in ("before", "refused"):
             activate(simulator, got, folder)
         wanted = [row.rsplit(":", 1) for row in options.cases]
         if options.order == "after":
@@ -135,7 +186,14 @@ def main() -> None:
             clients[name, mode] = CASES[name].build(simulator.url, mode)
         if options.order == "late":
             activate(simulator, got, folder)
+        if options.order == "refused":
+            from aicostguard.capture.state import state
+
+            state.gate = wall  # type: ignore[assignment]
         for name, mode in wanted:
+            if options.order == "refused":
+                results["%s:%s" % (name, mode)] = refuse_case(CASES[name], mode, simulator, wall, clients[name, mode])
+                continue
             results["%s:%s" % (name, mode)] = run_case(
                 CASES[name], mode, simulator, got, clients[name, mode], options.order
             )

@@ -35,3 +35,26 @@ def verdict(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
     if case.agents and on["agents"] != sorted(map(list, case.agents)):
         return "agents are %s" % on["agents"]
     return "ok"
+
+
+#: rows whose user gets nothing of an error: what the framework counts and goes on from, or the case itself catches
+QUIET = ("dspy.parallel:sync", "dspy.stream:astream")
+
+
+def refusal(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
+    """The same for a call that a gate refuses: nothing is billed, and its user gets the error as it was, once."""
+    if off.get("error"):
+        return "fails without the agent: " + off["error"].strip().splitlines()[-1]
+    if on.get("error"):
+        return "fails with the agent only: " + on["error"].strip().splitlines()[-1]
+    if on["billed"]:
+        return "%d responses were billed" % on["billed"]
+    if on["raised"] == "nothing" and not on["asked"] and "batches" in row:
+        return "ok"  # results that were ordered before are fetched
+    if on["raised"] == "nothing" and row in QUIET:
+        return "ok"
+    if on["raised"] != "itself":
+        return "its user gets %s" % on["raised"]
+    if not 1 <= on["asked"] <= max(1, len(off["billed"])):
+        return "asked %d times for %d calls" % (on["asked"], len(off["billed"]))
+    return "ok"

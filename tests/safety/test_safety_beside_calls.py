@@ -97,6 +97,9 @@ ELSEWHERE = {
     "runs in the matrix, in an environment of its own": re.compile(
         r"niquests|urllib3_future|frameworks/(celery|openai_agents|langgraph|crewai|google_adk|pydantic_ai|django)\.py:"
     ),
+    "runs while a budget is in force: tests/guard/test_gate.py plants faults there": re.compile(
+        r"/(permit|exits|cutting)\.py:|aiohttp\.py:(CutDeque|_cut)|claude_agent\.py:_connect|call\.py:Call\.body"
+    ),
     "runs when a fault of ours is counted": re.compile(r"[.:]_?(lost|failed)\Z"),
     "gives a request's body, where the answer names no model": re.compile(r":_(no_)?body\Z"),
 }

@@ -8,17 +8,22 @@ duration that the result states.
 from __future__ import annotations
 
 import collections
+from contextvars import ContextVar
 from time import perf_counter
 from types import ModuleType
 from typing import Any, AsyncIterator, Callable, Deque, Dict, List, Optional
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.state import state
 from aicostguard.metering.claude_code import Results, Sums
 from aicostguard.metering.endpoints import Endpoint
 from aicostguard.usage import Reading
 
+#: a client connects without a prompt: nothing is asked of the process yet
+_idle: ContextVar[bool] = ContextVar("aicostguard_claude_idle", default=False)
 #: where a `Query` keeps its run
 _RUN = "_aicostguard_run"
 _ENDPOINT = Endpoint("anthropic", "claude_code")
@@ -36,6 +41,8 @@ def install(module: ModuleType, hook: Hook) -> None:
         replace(hook, module.Query, "close", _close)
     else:
         replace(hook, module.ClaudeSDKClient, "query", lambda original: _query(original, hook))
+        if "connect" in module.ClaudeSDKClient.__dict__:
+            replace(hook, module.ClaudeSDKClient, "connect", _connect)
 
 
 class Run:
@@ -48,12 +55,15 @@ class Run:
         self._asked: Deque[Call] = collections.deque(maxlen=MOST_ASKED)
         self._results = results  # the last one: see `__del__`
 
-    def asked(self) -> None:
+    def asked(self) -> Optional[Call]:
         """The user sends a prompt."""
         try:
-            self._asked.append(_call(self.hook))
+            call = _call(self.hook)
+            self._asked.append(call)
+            return call
         except Exception as error:
             self.hook.failed("asked", error)
+            return None
 
     def seen(self, message: Any) -> None:
         """A message of the process, before the user sees it."""
@@ -101,7 +111,7 @@ def _no_body() -> Optional[bytes]:
     return None
 
 
-def _begin(hook: Hook, query: Any) -> None:
+def _begin(hook: Hook, query: Any) -> Optional[Call]:
     try:
         while len(_sessions) > MOST_SESSIONS:
             _sessions.pop(next(iter(_sessions)), None)
@@ -109,33 +119,50 @@ def _begin(hook: Hook, query: Any) -> None:
         resume = getattr(options, "resume", None)
         resumed = bool(resume or getattr(options, "continue_conversation", False))
         results = Results(_sessions, resumed, resume if isinstance(resume, str) else None)
-        query.__dict__[_RUN] = Run(hook, _call(hook), results)
+        call = _call(hook)
+        query.__dict__[_RUN] = Run(hook, call, results)
+        return call
     except Exception as error:
         hook.failed("begin", error)
+        return None
 
 
-def _ask(hook: Hook, client: Any) -> None:
+def _ask(hook: Hook, client: Any) -> Optional[Call]:
     try:
         run: Optional[Run] = getattr(getattr(client, "_query", None), _RUN, None)
-        if run is not None:
-            run.asked()
+        return None if run is None else run.asked()
     except Exception as error:
         hook.failed("ask", error)
+        return None
 
 
 def _start(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if hook.on:
-            _begin(hook, self)
+        call = _begin(hook, self) if hook.on else None
+        if call is not None and state.gate is not None and not _idle.get():
+            await permit.aask(call)
         return await original(self, *args, **kwargs)
 
     return start
 
 
+def _connect(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def connect(self: Any, prompt: Any = None, *args: Any, **kwargs: Any) -> Any:
+        before = _idle.get()
+        _idle.set(prompt is None)
+        try:
+            return await original(self, prompt, *args, **kwargs)
+        finally:
+            _idle.set(before)
+
+    return connect
+
+
 def _query(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def query(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if hook.on:
-            _ask(hook, self)
+        call = _ask(hook, self) if hook.on else None
+        if call is not None and state.gate is not None:
+            await permit.aask(call)
         return await original(self, *args, **kwargs)
 
     return query

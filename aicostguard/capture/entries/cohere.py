@@ -10,8 +10,11 @@ from types import ModuleType
 from typing import Any, Callable
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.entries import logical
+from aicostguard.capture.gate import Refused
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.state import state
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -52,7 +55,11 @@ class Marked:
         previous = logical.enter(self._hook)
         try:
             return self._inner.__enter__()
+        except Refused as refused:
+            raise permit.outward(refused, previous, context.exit.get()) from None
         finally:
+            if state.gate is not None:
+                permit.left(previous)
             context.logical.set(previous)
 
     def __exit__(self, *exc: Any) -> Any:
@@ -62,7 +69,11 @@ class Marked:
         previous = logical.enter(self._hook)
         try:
             return await self._inner.__aenter__()
+        except Refused as refused:
+            raise permit.outward(refused, previous, context.exit.get()) from None
         finally:
+            if state.gate is not None:
+                permit.left(previous)
             context.logical.set(previous)
 
     async def __aexit__(self, *exc: Any) -> Any:

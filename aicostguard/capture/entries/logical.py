@@ -2,15 +2,18 @@
 
 Owns the two wrappers, sync and async, that set `context.logical` around an SDK's own request method. They never
 look at arguments or results. The mark tells the transport that an AI SDK is at work (so that an unknown host can be
-metered by its format), names the user's function that stands right above, and counts the attempts of one call.
+metered by its format), names the user's function that stands right above, and counts the attempts of one call. Here a
+refusal, which has passed the SDK's retries, becomes the error that the user gets.
 """
 
 from __future__ import annotations
 
+from _thread import get_ident
 from typing import Any, Callable, Optional
 
 from aicostguard import context
-from aicostguard.capture import caller
+from aicostguard.capture import caller, permit
+from aicostguard.capture.gate import Refused
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
 from aicostguard.health import health
@@ -27,7 +30,11 @@ def sync(original: Callable[..., Any], hook: Hook, look: Optional[Look] = None) 
         previous = enter(hook, self, look)
         try:
             return original(self, *args, **kwargs)
+        except Refused as refused:
+            raise permit.outward(refused, previous, context.exit.get()) from None
         finally:
+            if state.gate is not None:
+                permit.left(previous)
             context.logical.set(previous)
 
     return request
@@ -42,7 +49,11 @@ def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = N
         previous = enter(hook, self, look)
         try:
             return await original(self, *args, **kwargs)
+        except Refused as refused:
+            raise permit.outward(refused, previous, context.exit.get()) from None
         finally:
+            if state.gate is not None:
+                permit.left(previous)
             context.logical.set(previous)
 
     return request
@@ -54,7 +65,10 @@ def enter(hook: Hook, client: Any = None, look: Optional[Look] = None) -> Option
     try:
         # Here and not where the request is sent: the user's frame is near, and nothing of the SDK's is above it.
         feature = context.current().get("feature") or caller.infer(state.rule, 3)
-        context.logical.set(context.Logical(hook.name, feature))
+        made = context.Logical(hook.name, feature)
+        if state.gate is not None:
+            made.thread = get_ident()
+        context.logical.set(made)
         if look is not None:
             look(client)
     except Exception as error:

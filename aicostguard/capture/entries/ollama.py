@@ -9,8 +9,11 @@ from types import ModuleType
 from typing import Any, AsyncIterator, Callable, Iterator
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.entries import logical
+from aicostguard.capture.gate import Refused
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.state import state
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -48,7 +51,11 @@ def _stream(events: Any, hook: Hook) -> Iterator[Any]:
             first = next(events)
         except StopIteration:
             return
+        except Refused as refused:
+            raise permit.outward(refused, previous, context.exit.get()) from None
         finally:
+            if state.gate is not None:
+                permit.left(previous)
             context.logical.set(previous)
         yield first
         yield from events
@@ -63,7 +70,11 @@ async def _async_stream(events: Any, hook: Hook) -> AsyncIterator[Any]:
             first = await events.__anext__()
         except StopAsyncIteration:
             return
+        except Refused as refused:
+            raise permit.outward(refused, previous, context.exit.get()) from None
         finally:
+            if state.gate is not None:
+                permit.left(previous)
             context.logical.set(previous)
         yield first
         async for event in events:

@@ -15,11 +15,13 @@ from typing import Any, Callable, Iterable, Optional
 from urllib.parse import urlsplit
 
 from aicostguard import context
+from aicostguard.capture import cutting, permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
+from aicostguard.health import health
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -47,6 +49,8 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, self, method, str_or_url, kwargs)
         if call is None:
             return await original(self, method, str_or_url, **kwargs)
+        if state.gate is not None:
+            await permit.aask(call)
         asked = _question(hook, call, self, str_or_url, kwargs) if state.ask else None
         context.inside.set(True)
         try:
@@ -69,6 +73,8 @@ def _set_exception(original: Callable[..., Any]) -> Callable[..., Any]:
     """The end of a reader that is not the end of the body: reset, timeout, `release` and `close` of the response."""
 
     def set_exception(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_cut(self, args):
+            return None
         try:
             return original(self, *args, **kwargs)
         finally:
@@ -77,6 +83,16 @@ def _set_exception(original: Callable[..., Any]) -> Callable[..., Any]:
                 tap.end(False)
 
     return set_exception
+
+
+def _is_cut(reader: Any, args: Any) -> bool:
+    """What cut this stream is what its reader hears, not that the connection is gone."""
+    try:
+        tap: Optional[Tap] = getattr(getattr(reader, "_buffer", None), "tap", None)
+        return tap is not None and tap.call.cut is not None and args[:1] != (tap.call.cut,)
+    except Exception as error:
+        health.fault("aiohttp.is_cut", error)
+        return False
 
 
 def _drained(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,6 +172,8 @@ def _tap(call: Call, session: Any, response: Any, kwargs: Any) -> None:
 
             content._buffer = HidingDeque(tap, content, call.hide)
             content.on_eof(content._buffer.end)
+        elif cutting.may_be_cut(call):
+            content._buffer = CutDeque(tap, content._buffer, content)
         else:
             content._buffer = TappedDeque(tap, content._buffer)
         content.on_eof(functools.partial(tap.end, True))
@@ -187,3 +205,28 @@ class TappedDeque(collections.deque):  # type: ignore[type-arg]
                 tap.raw(bytes(data))
         except Exception as error:
             self.tap.call.hook.failed("tell", error)
+
+
+class CutDeque(TappedDeque):
+    """The buffer of a stream that may be cut: then its connection is closed, and its reader hears why."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, tap: Tap, arrived: Iterable[bytes], reader: Any) -> None:
+        self._reader = reader  # a cycle: it takes no weak references
+        super().__init__(tap, arrived)
+
+    def _tell(self, data: bytes) -> None:
+        super()._tell(data)
+        if self.tap.call.cut is not None:
+            _cut(self._reader, self.tap.call)
+
+
+def _cut(reader: Any, call: Call) -> None:
+    try:
+        reader.set_exception(call.cut)
+        transport = reader._protocol.transport
+        if transport is not None:
+            transport.close()
+    except Exception as error:
+        call.hook.failed("cut", error)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Callable, Optional
 
+from aicostguard.capture import permit
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.session import Address, Session, aclosing, session_of
+from aicostguard.capture.state import state
 
 #: values of `WSMsgType`: text and bytes; from CLOSE on, what says that no more will come
 _MESSAGES = (1, 2)
@@ -46,7 +48,9 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def send(self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
         session = session_of(self, hook, True, _address) if hook.on else None
         if session is not None:
-            session.sent(data)
+            asked = session.sent(data)
+            if asked is not None and state.gate is not None:
+                await permit.aask(asked)
         return await original(self, data, *args, **kwargs)
 
     return send

@@ -13,8 +13,10 @@ from typing import Any, AsyncIterator, Callable, Iterator, Optional
 from urllib.parse import urljoin, urlsplit
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import TAP, Tap
 
 #: there while a response is asked for its next piece: when there is none it closes itself, which is no break
@@ -40,6 +42,8 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, self, method, url, kwargs, False)
         if call is None:
             return original(self, method, url, *args, **kwargs)
+        if state.gate is not None:
+            permit.ask(call)
         try:
             response = original(self, method, url, *args, **kwargs)
         except BaseException:
@@ -58,6 +62,8 @@ def _arequest(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, self, method, url, kwargs, True)
         if call is None:
             return await original(self, method, url, *args, **kwargs)
+        if state.gate is not None:
+            await permit.aask(call)
         try:
             response = await original(self, method, url, *args, **kwargs)
         except BaseException:
@@ -134,6 +140,9 @@ def _told(response: Any, pieces: Iterator[bytes], tap: Tap) -> Iterator[bytes]:
             marks.pop(_READING, None)
         tap.plain(piece)
         yield piece
+        if tap.call.cut is not None:
+            response.close()
+            raise tap.call.cut
 
 
 def _aiter_content(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,6 +172,9 @@ async def _atold(response: Any, pieces: AsyncIterator[bytes], tap: Tap) -> Async
             marks.pop(_READING, None)
         tap.plain(piece)
         yield piece
+        if tap.call.cut is not None:
+            await response.aclose()
+            raise tap.call.cut
 
 
 def _close(original: Callable[..., Any]) -> Callable[..., Any]:

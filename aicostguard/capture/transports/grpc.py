@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
@@ -106,7 +107,8 @@ class Tap:
         except IndexError:
             return
         try:
-            self.call.take(rpc.readings(not complete))
+            if self.call.hold is not permit.REFUSED:
+                self.call.take(rpc.readings(not complete))
         except Exception as error:
             self._lost("end", error)
 
@@ -202,6 +204,8 @@ def _blocking(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         if found is None:
             return original(self, *args, **kwargs)
         copy, tap = found
+        if state.gate is not None:
+            permit.ask(tap.call)
         try:
             return original(copy, *args, **kwargs)
         except BaseException as error:
@@ -217,7 +221,9 @@ def _interrupted(tap: Tap, error: BaseException) -> None:
         code = getattr(error, "code", None)
         name = getattr(code() if callable(code) else None, "name", "")
         if name in ("", "CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE"):
-            tap.call.interrupted()
+            tap.call.interrupted(error)
+        else:
+            permit.nothing(tap.call)
     except Exception as fault:
         tap.call.lost("interrupted", fault)
 
@@ -230,6 +236,8 @@ def _started(original: Callable[..., Any], hook: Hook, streamed: bool) -> Callab
         if found is None:
             return original(self, *args, **kwargs)
         copy, tap = found
+        if state.gate is not None:
+            permit.ask(tap.call)
         result = original(copy, *args, **kwargs)
         if streamed:
             _watch(tap, result)
@@ -267,6 +275,8 @@ def _astarted(original: Callable[..., Any], hook: Hook, streamed: bool) -> Calla
         found = _tapped(hook, self, streamed, True) if hook.on and not context.inside.get() else None
         if found is None:
             return original(self, *args, **kwargs)
+        if state.gate is not None:
+            permit.ask(found[1].call)  # not awaited: what makes the call is no coroutine
         return original(found[0], *args, **kwargs)
 
     return call

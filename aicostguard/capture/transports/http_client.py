@@ -31,6 +31,8 @@ class _Pending(NamedTuple):
     call: Call
     #: the request's body, once it was sent, when it was bytes
     body: List[bytes]
+    #: a budget is in force
+    gated: bool
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -53,12 +55,13 @@ def _begin(hook: Hook, connection: Any, method: str, url: str) -> None:
     try:
         connection.__dict__.pop(_PENDING, None)  # of a request that was given up
         from aicostguard.capture.call import begin
+        from aicostguard.capture.state import state
 
         host, port, path = _target(connection, url)
         body: List[bytes] = []
         call = begin(hook, method.upper(), host, port, path, lambda: body[0] if body else None)
         if call is not None:
-            connection.__dict__[_PENDING] = _Pending(call, body)
+            connection.__dict__[_PENDING] = _Pending(call, body, state.gate is not None)
     except Exception as error:
         hook.failed("begin", error)
 
@@ -80,7 +83,22 @@ def _endheaders(original: Callable[..., Any]) -> Callable[..., Any]:
         pending: Optional[_Pending] = self.__dict__.get(_PENDING)
         if pending is not None and isinstance(message_body, bytes):
             pending.body[:] = [message_body]
-        return original(self, message_body, **kwargs)
+        if pending is None:
+            return original(self, message_body, **kwargs)
+        if not pending.gated:
+            return original(self, message_body, **kwargs)
+        from aicostguard.capture import permit
+
+        try:
+            permit.ask(pending.call)  # until here nothing was sent, only put together
+        except BaseException:
+            self.close()
+            raise
+        try:
+            return original(self, message_body, **kwargs)
+        except BaseException as error:
+            permit.broken(pending.call, error)
+            raise
 
     return endheaders
 
@@ -122,6 +140,9 @@ def _reads(original: Callable[..., Any]) -> Callable[..., Any]:
         tap: Optional[Tap] = self.__dict__.pop(_TAP, None)
         if tap is None:
             return original(self, *args, **kwargs)
+        if tap.call.cut is not None:
+            self.close()
+            raise tap.call.cut
         try:
             got = original(self, *args, **kwargs)
         except BaseException as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Callable, Optional
 
+from aicostguard.capture import permit
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.session import Address, Session, aclosing, closing, session_of
+from aicostguard.capture.state import state
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -34,8 +36,11 @@ def _address(socket: Any) -> Optional[Address]:
 def _send(hook: Hook) -> Callable[..., Any]:
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def send(self: Any, event: Any) -> Any:
-            if hook.on:
-                _sent(hook, self, False, event)
+            session = session_of(self, hook, False, _address) if hook.on else None
+            if session is not None:
+                asked = session.sent(getattr(event, "data", None))  # pings and the closing of a session have none
+                if asked is not None and state.gate is not None:
+                    permit.ask(asked)
             return original(self, event)
 
         return send
@@ -46,22 +51,16 @@ def _send(hook: Hook) -> Callable[..., Any]:
 def _asend(hook: Hook) -> Callable[..., Any]:
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         async def send(self: Any, event: Any) -> Any:
-            if hook.on:
-                _sent(hook, self, True, event)
+            session = session_of(self, hook, True, _address) if hook.on else None
+            if session is not None:
+                asked = session.sent(getattr(event, "data", None))
+                if asked is not None and state.gate is not None:
+                    await permit.aask(asked)
             return await original(self, event)
 
         return send
 
     return make
-
-
-def _sent(hook: Hook, socket: Any, asynchronous: bool, event: Any) -> None:
-    try:
-        session = session_of(socket, hook, asynchronous, _address)
-        if session is not None:
-            session.sent(getattr(event, "data", None))  # pings and the closing of a session have none
-    except Exception as error:
-        hook.failed("sent", error)
 
 
 def _received(session: Session, event: Any) -> None:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Callable, Optional, Tuple
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
@@ -38,6 +39,8 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
         call = _begin(hook, request, False)
         if call is None:
             return original(self, request, *args, **kwargs)
+        if state.gate is not None:
+            permit.ask(call)
         asked = _question(hook, tapper, call, request) if state.ask else None
         context.inside.set(True)
         try:
@@ -63,6 +66,8 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
         call = _begin(hook, request, True)
         if call is None:
             return await original(self, request, *args, **kwargs)
+        if state.gate is not None:
+            await permit.aask(call)
         asked = _question(hook, tapper, call, request) if state.ask else None
         context.inside.set(True)
         try:
@@ -200,7 +205,7 @@ class _Probe:
         self.see = self.skips = None
         self.seen: Any = []
         self.call = self
-        self.hide = None
+        self.hide = self.hold = None
         self.asynchronous = False
         self.outbox: Tuple[()] = ()
 
@@ -267,9 +272,16 @@ class _PiecesDecoder:
         return [*map(hide.show, self._inner.flush()), hide.rest()]
 
 
-def _shown(pieces: Any, tap: Tap) -> Any:
-    """The pieces, without the chunk that we asked for. Compressed ones are shown by the decoder."""
+def _shown(pieces: Any, tap: Tap, close: Callable[[], Any]) -> Any:
+    """The pieces, without the chunk that we asked for, as far as they may come. `close` closes the connection.
+
+    Compressed ones are shown by the decoder.
+    """
     try:
+        if tap.call.hold is not None and tap.call.hold.watch:
+            from aicostguard.capture import cutting
+
+            pieces = (cutting.AsyncCut if tap.call.asynchronous else cutting.SyncCut)(pieces, tap.call, close)
         if tap.call.hide is None or not tap.identity:
             return pieces
         from aicostguard.capture.transports import httpx_asking
@@ -289,7 +301,7 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
             self._tap = tap
 
         def __iter__(self) -> Any:
-            return _shown(SyncPieces(self._inner, self._tap), self._tap)
+            return _shown(SyncPieces(self._inner, self._tap), self._tap, self._inner.close)
 
         def close(self) -> None:
             try:
@@ -308,7 +320,7 @@ def _streams(module: ModuleType) -> Tuple[Any, Any]:
             self._tap = tap
 
         def __aiter__(self) -> Any:
-            return _shown(AsyncPieces(self._inner, self._tap), self._tap)
+            return _shown(AsyncPieces(self._inner, self._tap), self._tap, self._inner.aclose)
 
         async def aclose(self) -> None:
             try:

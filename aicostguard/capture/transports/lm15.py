@@ -7,15 +7,18 @@ decodes nothing and asks for nothing compressed.
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 from aicostguard import context
+from aicostguard.capture import cutting, permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.entries import logical
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.pieces import AsyncPieces, SyncPieces
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
 
 
@@ -34,6 +37,8 @@ def _stream(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = None if context.inside.get() else _begin(hook, request, False)
         if call is None:
             return original(self, request, *args, **kwargs)
+        if state.gate is not None:
+            permit.ask(call)
         try:
             response = original(self, request, *args, **kwargs)
         except BaseException:
@@ -50,6 +55,8 @@ def _do_stream(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = None if context.inside.get() else _begin(hook, request, True)
         if call is None:
             return await original(self, request, *args, **kwargs)
+        if state.gate is not None:
+            await permit.aask(call)
         try:
             response = await original(self, request, *args, **kwargs)
         except BaseException:
@@ -91,9 +98,15 @@ def _response(call: Call, response: Any) -> None:
         tap.decoding = False
         chunks, release = response._chunks, response._release
         if call.asynchronous:
-            response._chunks, response._release = AsyncPieces(chunks, tap), _areleased(release, tap)
+            released = _areleased(release, tap)
+            response._chunks, response._release = AsyncPieces(chunks, tap), released
+            if cutting.may_be_cut(call):
+                response._chunks = cutting.AsyncCut(response._chunks, call, partial(released, False))
         else:
-            response._chunks, response._release = SyncPieces(chunks, tap), _released(release, tap)
+            done = _released(release, tap)
+            response._chunks, response._release = SyncPieces(chunks, tap), done
+            if cutting.may_be_cut(call):
+                response._chunks = cutting.SyncCut(response._chunks, call, partial(done, False))
     except Exception as error:
         call.hook.failed("response", error)
 

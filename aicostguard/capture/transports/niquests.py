@@ -12,8 +12,10 @@ from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
 from aicostguard.capture.transports import urllib3_future
 
@@ -31,6 +33,8 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, request, False)
         if call is None:
             return original(self, request, **kwargs)
+        if state.gate is not None:
+            permit.ask(call)
         context.inside.set(True)
         try:
             response = original(self, request, **kwargs)
@@ -52,6 +56,8 @@ def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, request, True)
         if call is None:
             return await original(self, request, **kwargs)
+        if state.gate is not None:
+            await permit.aask(call)
         context.inside.set(True)
         try:
             response = await original(self, request, **kwargs)

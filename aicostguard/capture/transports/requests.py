@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional
 from urllib.parse import urlsplit
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
 from aicostguard.capture.state import state
@@ -30,6 +31,8 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, request)
         if call is None:
             return original(self, request, **kwargs)
+        if state.gate is not None:
+            permit.ask(call)
         asked = _question(call, request) if state.ask else None
         context.inside.set(True)
         try:
@@ -109,6 +112,8 @@ def _told(pieces: Iterable[Any], tap: Tap) -> Iterator[Any]:
             if tap.call.hide is not None and isinstance(piece, bytes):
                 piece = tap.call.hide.show(piece)
             yield piece
+            if tap.call.cut is not None:
+                raise tap.call.cut
     except Exception:
         tap.end(False)
         raise

@@ -12,12 +12,16 @@ from typing import Any, Callable, List, Optional
 from urllib.parse import urlsplit
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
 
 #: bytes of a streamed body that are kept; a longer one is counted as unmetered
 MOST = 16 * 1024 * 1024
+#: where the function that is called with the response keeps its call
+_CALL = "_aicostguard_call"
 
 
 class _Pieces:
@@ -48,6 +52,10 @@ def _fetch_impl(original: Callable[..., Any], hook: Hook, curl: bool) -> Callabl
     def fetch_impl(self: Any, request: Any, callback: Callable[[Any], None]) -> Any:
         if hook.on and not context.inside.get():
             callback = _watched(hook, request, callback, curl)
+            if state.gate is not None and _CALL in getattr(callback, "__dict__", ()):
+                permit.ask(
+                    callback.__dict__[_CALL]
+                )  # not awaited: tornado's own `fetch` calls this, and is a plain function
         return original(self, request, callback)
 
     return fetch_impl
@@ -104,6 +112,7 @@ def _finished(callback: Callable[[Any], None], call: Call, pieces: _Pieces, deco
         _response(call, response, pieces, decoded)
         callback(response)
 
+    finished.__dict__[_CALL] = call
     return finished
 
 
@@ -113,7 +122,7 @@ def _response(call: Call, response: Any, pieces: _Pieces, decoded: bool) -> None
         code, content_type = response.code, header("Content-Type") or ""
         if code == 599:  # tornado's own: no answer, or not all of it
             if not pieces.size:
-                call.interrupted()
+                call.interrupted(response.error)
                 return
             code, content_type = 200, "text/event-stream"
         if pieces.size > MOST:

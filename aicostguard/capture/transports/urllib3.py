@@ -14,8 +14,10 @@ from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 from aicostguard import context
+from aicostguard.capture import permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
+from aicostguard.capture.state import state
 from aicostguard.capture.tap import TAP, Tap, ends_tap
 from aicostguard.capture.transports import urllib3_future
 
@@ -29,11 +31,14 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def urlopen(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
         if outer or not hook.on:
-            _again(outer, hook)
+            if outer:
+                _again(outer, hook, args, kwargs)
             return original(self, method, url, *args, **kwargs)
         call = _begin(hook, self, method, url, args, kwargs)
         if call is None:
             return original(self, method, url, *args, **kwargs)
+        if state.gate is not None:
+            permit.ask(call)
         context.inside.set(call)
         try:
             response = original(self, method, url, *args, **kwargs)
@@ -48,11 +53,15 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     return urlopen
 
 
-def _again(outer: Any, hook: Hook) -> None:
+def _again(outer: Any, hook: Hook, args: Any, kwargs: Any) -> None:
     """`urlopen` calls itself for another try and for a redirect: only the last of them is what was waited for."""
     try:
         if isinstance(outer, Call) and outer.hook is hook:
             outer.again()
+            if outer.hold is not None:
+                # The third: after `body` and `headers`.
+                history = getattr(args[2] if len(args) > 2 else kwargs.get("retries"), "history", None)
+                permit.again(outer, history[-1].error if history else None)
     except Exception as error:
         hook.failed("again", error)
 
@@ -123,6 +132,8 @@ def _fp_read(original: Callable[..., Any]) -> Callable[..., Any]:
         tap: Optional[Tap] = self.__dict__.get(TAP)
         if tap is None:
             return original(self, *args, **kwargs)
+        if tap.call.cut is not None:
+            raise tap.call.cut  # urllib3 closes the connection on whatever is raised here
         amount, read1 = args[0] if args else kwargs.get("amt"), kwargs.get("read1")
         while True:
             hide = tap.call.hide
@@ -229,6 +240,8 @@ def _handle_chunk(original: Callable[..., Any]) -> Callable[..., Any]:
         tap: Optional[Tap] = self.__dict__.get(TAP)
         if tap is None:
             return original(self, *args, **kwargs)
+        if tap.call.cut is not None:
+            raise tap.call.cut
         try:
             data = original(self, *args, **kwargs)
         except BaseException:

@@ -37,6 +37,9 @@ def _fp_read(original: Callable[..., Any]) -> Callable[..., Any]:
         tapped: Optional[Tap] = self.__dict__.get(TAP)
         if tapped is None:
             return original(self, *args, **kwargs)
+        if tapped.call.cut is not None:
+            self.close()
+            raise tapped.call.cut
         try:
             data = original(self, *args, **kwargs)
         except BaseException:
@@ -53,6 +56,9 @@ def _afp_read(original: Callable[..., Any]) -> Callable[..., Any]:
         tapped: Optional[Tap] = self.__dict__.get(TAP)
         if tapped is None:
             return await original(self, *args, **kwargs)
+        if tapped.call.cut is not None:
+            await self.close()
+            raise tapped.call.cut
         try:
             data = await original(self, *args, **kwargs)
         except BaseException:

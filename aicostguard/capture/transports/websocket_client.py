@@ -11,8 +11,10 @@ from types import ModuleType
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
+from aicostguard.capture import permit
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.session import KEPT, Session, closing, session_of
+from aicostguard.capture.state import state
 
 # https://www.rfc-editor.org/rfc/rfc6455#section-5.2
 _TEXT, _BINARY, _CLOSE = 1, 2, 8
@@ -61,7 +63,9 @@ def _send(original: Callable[..., Any]) -> Callable[..., Any]:
     def send(self: Any, payload: Any, opcode: int = _TEXT) -> Any:
         session: Optional[Session] = self.__dict__.get(KEPT)
         if session is not None and opcode in (_TEXT, _BINARY):
-            session.sent(payload)
+            asked = session.sent(payload)
+            if asked is not None and state.gate is not None:
+                permit.ask(asked)
         return original(self, payload, opcode)
 
     return send

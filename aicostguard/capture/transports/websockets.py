@@ -12,8 +12,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, AsyncIterator, Callable, Iterator, List, Optional
 
+from aicostguard.capture import permit
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.session import Address, Session, aclosing, closing, session_of
+from aicostguard.capture.state import state
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -64,7 +66,9 @@ def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
         session = session_of(self, hook, True, _address) if hook.on else None
         if session is not None:
-            session.sent(message)
+            asked = session.sent(message)
+            if asked is not None and state.gate is not None:
+                await permit.aask(asked)
         return await original(self, message, *args, **kwargs)
 
     return send
@@ -74,7 +78,9 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
         session = session_of(self, hook, False, _address) if hook.on else None
         if session is not None:
-            session.sent(message)
+            asked = session.sent(message)
+            if asked is not None and state.gate is not None:
+                permit.ask(asked)
         return original(self, message, *args, **kwargs)
 
     return send

@@ -1,0 +1,471 @@
+"""Budgets around real calls: what is held, what is booked, and that each hold has one answer whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, List
+
+import pytest
+
+from aicostguard import labels
+from aicostguard.capture import permit
+from aicostguard.capture.state import state
+from aicostguard.guard.errors import BudgetExceeded, LoopDetected
+from aicostguard.guard.policy import Budget
+from aicostguard.simulator import Simulator
+from tests.agent import Agent
+from tests.guard.budgets import CENT, CLAUDE, GEMINI, GPT, HI, billed, cap, gate, standing
+from tests.safety.calls import Clients
+
+#: google-auth says of CPython 3.9 that it is old
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_gate() -> Any:
+    """No gate before a test and after it."""
+    from aicostguard.guard import enforcing
+
+    yield
+    enforcing.stop()
+
+
+def importable(name: str) -> bool:
+    """Is this library installed?"""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def openai(simulator: Simulator, **more: Any) -> Any:
+    import openai
+
+    return openai.OpenAI(base_url=simulator.base_url("openai"), api_key="x", **{"max_retries": 0, **more})
+
+
+ASKS: Dict[str, Callable[[Clients], Any]] = {
+    "openai": lambda c: c["openai"].chat.completions.create(model=GPT, messages=HI, max_tokens=50),
+    "openai stream": lambda c: list(
+        c["openai"].chat.completions.create(
+            model=GPT, messages=HI, max_tokens=50, stream=True, stream_options={"include_usage": True}
+        )
+    ),
+    "openai responses": lambda c: c["openai"].responses.create(model=GPT, input="hi", max_output_tokens=50),
+    "openai embeddings": lambda c: c["openai"].embeddings.create(model="text-embedding-3-small", input="hi"),
+    "anthropic": lambda c: c["anthropic"].messages.create(model=CLAUDE, messages=HI, max_tokens=50),
+    "anthropic stream": lambda c: list(
+        c["anthropic"].messages.create(model=CLAUDE, messages=HI, max_tokens=50, stream=True)
+    ),
+    "google": lambda c: c["google"].models.generate_content(
+        model=GEMINI, contents="hi", config={"max_output_tokens": 50}
+    ),
+    "google stream": lambda c: list(
+        c["google"].models.generate_content_stream(model=GEMINI, contents="hi", config={"max_output_tokens": 50})
+    ),
+    "google async": lambda c: c.run(
+        c["google"].aio.models.generate_content(model=GEMINI, contents="hi", config={"max_output_tokens": 50})
+    ),
+    "openai async": lambda c: c.run(c["openai async"].chat.completions.create(model=GPT, messages=HI, max_tokens=50)),
+}
+
+
+#: a library that is not installed has no row
+ASKS = {name: ask for name, ask in ASKS.items() if importable("google.genai") or "google" not in name}
+
+
+@pytest.mark.ids("ACC:Z2", "ACC:B15", "D11")
+@pytest.mark.parametrize("name", ASKS)
+def test_a_call_is_booked_with_what_the_provider_billed(
+    name: str, agent: Agent, clients: Clients, simulator: Simulator
+) -> None:
+    gate(cap(100 * CENT))
+    for _ in range(3):
+        ASKS[name](clients)
+    after = standing()
+    assert (after.spent, after.reserved, after.estimated) == (billed(simulator), 0, 0)
+    assert after.spent > 0
+
+
+@pytest.mark.ids("D11", "B4", "D12")
+def test_attempts_of_one_call_share_what_it_holds(agent: Agent, simulator: Simulator) -> None:
+    made = gate(cap(100 * CENT))
+    asked: List[Any] = []
+    ask = made.guard.ask
+    made.guard.ask = lambda facts: asked.append(facts) or ask(facts)  # type: ignore[func-returns-value, method-assign]
+    simulator.set_default(fail_times=2)
+    with openai(simulator, max_retries=2) as client:
+        client.chat.completions.create(model=GPT, messages=HI, max_tokens=50)
+    assert len(simulator.exchanges) == 3
+    assert len(asked) == 1
+    assert standing().spent == billed(simulator)
+
+
+@pytest.mark.ids("D11")
+def test_an_error_status_gives_everything_back(agent: Agent, simulator: Simulator, clients: Clients) -> None:
+    import openai as sdk
+
+    gate(cap(100 * CENT))
+    simulator.set_default(status=500)
+    for _ in range(2):
+        with pytest.raises(sdk.InternalServerError):
+            ASKS["openai"](clients)
+        if "google" in ASKS:
+            with pytest.raises(Exception, match="500"):
+                ASKS["google"](clients)
+    assert standing()[7:10] == (0, 0, 100 * CENT)
+
+
+@pytest.mark.ids("D11")
+@pytest.mark.parametrize("how", ["httpx", "requests", "urllib3", "aiohttp", "urllib", "openai"])
+def test_without_a_connection_everything_is_given_back(how: str, agent: Agent, simulator: Simulator) -> None:
+    with socket.socket() as closed:  # bound and not listening: whoever connects is refused
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        state.hosts = (("127.0.0.1", port, "openai"),)
+        url = "http://127.0.0.1:%d/v1" % port
+        body = {"model": GPT, "messages": HI, "max_tokens": 50}
+        gate(cap(100 * CENT))
+        with pytest.raises(Exception) as caught:
+            _post(how, url, body)
+    assert not isinstance(caught.value, BudgetExceeded)
+    del caught
+    assert standing()[7:10] == (0, 0, 100 * CENT)
+
+
+def _post(how: str, url: str, body: Any, timeout: float = 5.0) -> None:
+    import json
+
+    where, data, kind = url + "/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    if how == "openai":
+        import openai as sdk
+
+        with sdk.OpenAI(base_url=url, api_key="x", max_retries=1, timeout=timeout) as client:
+            client.chat.completions.create(**body)
+    elif how == "httpx":
+        import httpx
+
+        httpx.post(where, json=body, timeout=timeout)
+    elif how == "requests":
+        import requests
+
+        requests.post(where, json=body, timeout=timeout)
+    elif how == "urllib3":
+        import urllib3
+
+        with urllib3.PoolManager() as pool:
+            pool.request("POST", where, body=data, headers=kind, retries=False, timeout=timeout)
+    elif how == "urllib":
+        import urllib.request
+
+        urllib.request.urlopen(urllib.request.Request(where, data, kind), timeout=timeout)
+    else:
+        import aiohttp
+
+        async def ask() -> None:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(timeout)) as session:
+                await session.post(where, json=body)
+
+        asyncio.run(ask())
+
+
+@pytest.mark.ids("D11", "ACC:Z2")
+@pytest.mark.parametrize("how", ["httpx", "requests", "urllib3", "aiohttp", "openai"])
+def test_after_a_timeout_all_that_was_held_is_booked(how: str, agent: Agent, simulator: Simulator) -> None:
+    """The bytes have left, and the provider may bill them: nobody knows. A further attempt asks anew."""
+    gate(cap(100 * CENT))
+    simulator.set_default(first_delay_ms=3000)
+    body = {"model": GPT, "messages": HI, "max_tokens": 50}
+    with pytest.raises(Exception) as caught:
+        _post(how, simulator.base_url("openai"), body, timeout=0.5)
+    assert not isinstance(caught.value, BudgetExceeded)
+    del caught
+    after = standing()
+    attempts = 2 if how == "openai" else 1
+    assert after.estimated == attempts
+    assert after.reserved == 0
+    assert after.spent >= attempts * 50 * 10_000, "output at the price of gpt-4o, and its input"
+    simulator.set_default()
+
+
+@pytest.mark.ids("D11", "B10", "A7")
+@pytest.mark.parametrize("end", ["closed", "dropped", "broken"])
+def test_a_stream_that_is_left_is_booked_whole(end: str, agent: Agent, clients: Clients, simulator: Simulator) -> None:
+    gate(cap(100 * CENT))
+    if end == "broken":
+        simulator.set_default(reset_after=500)
+    stream = clients["openai"].chat.completions.create(model=GPT, messages=HI, max_tokens=50, stream=True)
+    events = iter(stream)
+    next(events)
+    if end == "closed":
+        stream.close()
+    elif end == "broken":
+        with pytest.raises(Exception) as caught:
+            list(events)
+        assert not isinstance(caught.value, BudgetExceeded)
+        del caught
+    del stream, events
+    gc.collect()
+    after = standing()
+    assert (after.reserved, after.estimated) == (0, 1)
+    assert after.spent >= 50 * 10_000
+
+
+@pytest.mark.ids("A7", "D11")
+def test_a_cancelled_call_keeps_nothing(agent: Agent, clients: Clients, simulator: Simulator) -> None:
+    gate(cap(100 * CENT))
+    simulator.set_default(first_delay_ms=3000)
+
+    async def run() -> None:
+        create = clients["openai async"].chat.completions.create
+        task = asyncio.ensure_future(create(model=GPT, messages=HI, max_tokens=50))
+        while standing(0.0).reserved == 0:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clients.run(run())
+    after = standing()
+    assert (after.reserved, after.estimated) == (0, 1)
+    simulator.set_default()
+
+
+@pytest.mark.ids("B3", "ACC:Z2", "D11")
+def test_a_background_response_is_held_until_it_is_fetched(agent: Agent, clients: Clients) -> None:
+    gate(cap(100 * CENT))
+    begun = clients["openai"].responses.create(model=GPT, input="hi", max_output_tokens=50, background=True)
+    held = standing(0.0)
+    assert held.spent == 0 and held.reserved > 0
+    for _ in range(5):
+        done = clients["openai"].responses.retrieve(begun.id)
+    assert done.status == "completed"
+    after = standing()
+    assert (after.reserved, after.estimated) == (0, 0)
+    assert 0 < after.spent < held.reserved
+    assert after.spent == billed(clients.simulator)
+
+
+@pytest.mark.ids("D1", "ACC:Z2", "ACC:A10", "ACC:B38")
+@pytest.mark.parametrize("threads", [16, 64])
+def test_threads_never_pass_the_cap(threads: int, agent: Agent, simulator: Simulator) -> None:
+    gate(cap(CENT // 2))
+    simulator.set_default(first_delay_ms=5)
+    refused: List[int] = []
+    barrier = threading.Barrier(threads)
+
+    def work(client: Any, number: int) -> None:
+        barrier.wait(60)
+        for _ in range(4):
+            try:
+                if number % 3:
+                    client.chat.completions.create(model=GPT, messages=HI, max_tokens=100)
+                else:
+                    list(client.chat.completions.create(
+                        model=GPT, messages=HI, max_tokens=100, stream=True, stream_options={"include_usage": True}
+                    ))  # fmt: skip
+            except BudgetExceeded:
+                refused.append(number)
+
+    with openai(simulator) as client, ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [client] * threads, range(threads)))
+    after = standing()
+    assert after.reserved == 0
+    assert after.spent == billed(simulator) <= CENT // 2
+    assert refused and simulator.billed()
+    # What is left would not have been enough for one call more.
+    assert after.remaining < 2_000_000
+
+
+@pytest.mark.ids("D1", "ACC:Z2", "A7")
+def test_tasks_never_pass_the_cap(agent: Agent, clients: Clients, simulator: Simulator) -> None:
+    """200 at once: some plain, some streamed, some cancelled, some failing."""
+    gate(cap(4 * CENT))
+    simulator.set_default(first_delay_ms=20)
+
+    async def one(number: int) -> str:
+        create = clients["openai async"].chat.completions.create
+        given: Any = {"model": GPT, "messages": HI, "max_tokens": 100}
+        if number % 4 == 1:
+            given["extra_headers"] = {"x-sim": '{"status": 500}'}
+        try:
+            if number % 4 == 2:
+                usage = {"include_usage": True}
+                async for _ in await create(**given, stream=True, stream_options=usage):
+                    pass
+            elif number % 4 == 3:
+                await asyncio.wait_for(create(**given), 0.01)
+            else:
+                await create(**given)
+            return "done"
+        except BudgetExceeded:
+            return "refused"
+        except Exception as error:
+            return type(error).__name__
+
+    async def run() -> List[str]:
+        return await asyncio.gather(*map(one, range(200)))
+
+    seen = clients.run(run())
+    after = standing()
+    assert after.reserved == 0
+    assert {"done", "refused"} <= set(seen)
+    assert billed(simulator) <= after.spent <= 4 * CENT
+    simulator.set_default()
+
+
+@pytest.mark.ids("ACC:B05", "ACC:B11", "D4")
+def test_a_refusal_names_its_rule_and_figures(agent: Agent, clients: Clients, simulator: Simulator) -> None:
+    gate(
+        Budget("team day", CENT, match={"team": "search"}, per=("user",), period="day"),
+        Budget("all", 1000 * CENT),
+    )
+    with labels(team="search", user="ann"), pytest.raises(BudgetExceeded) as caught:
+        for _ in range(100):
+            ASKS["openai"](clients)
+    error = caught.value
+    assert error.budget == "team day"
+    assert error.scope == {"team": "search", "user": "ann"} or error.scope == {"user": "ann"}
+    assert error.limit == CENT and error.spent <= CENT < error.spent + (error.estimate or 0)
+    assert error.resets_at is not None
+    with labels(team="search", user="bob"):  # has a budget of his own
+        ASKS["openai"](clients)
+    with labels(team="ads"):
+        ASKS["openai"](clients)
+    assert simulator.billed()
+
+
+@pytest.mark.ids("ACC:B12", "ACC:B13")
+def test_what_only_warns_lets_the_call_through(
+    agent: Agent, clients: Clients, simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate(cap(1, on_exceed="warn"))
+    for _ in range(3):
+        ASKS["openai"](clients)
+    assert len(simulator.billed()) == 3
+    assert "exceed" in caplog.text
+
+
+@pytest.mark.ids("ACC:B33", "D8")
+def test_a_loop_is_stopped_before_the_provider(agent: Agent, clients: Clients, simulator: Simulator) -> None:
+    gate(cap(1000 * CENT), loop_action="block", loop_threshold=5)
+    with pytest.raises(LoopDetected, match=r"[Ll]oop"):
+        for _ in range(10):
+            ASKS["openai"](clients)
+    assert len(simulator.billed()) == 4
+    for number in range(16):  # different content is no loop
+        clients["openai"].chat.completions.create(
+            model=GPT, messages=[{"role": "user", "content": "number %d" % number}], max_tokens=50
+        )
+
+
+@pytest.mark.ids("ACC:Z2", "D6", "ACC:X1")
+def test_unknown_bounds_and_unpriced_models(agent: Agent, clients: Clients, simulator: Simulator) -> None:
+    create = clients["openai"].chat.completions.create
+    gate(cap(100 * CENT), on_unknown_bound="refuse")
+    with pytest.raises(BudgetExceeded):
+        create(model=GPT, messages=HI)
+    gate(cap(100 * CENT), on_unpriced="block")
+    with pytest.raises(BudgetExceeded, match="nobody-knows-it"):
+        create(model="nobody-knows-it", messages=HI, max_tokens=5)
+    assert simulator.exchanges == []
+    gate(cap(100 * CENT))
+    create(model="nobody-knows-it", messages=HI, max_tokens=5)
+    assert standing().unpriced == 1
+
+
+@pytest.mark.ids("A8", "A22", "ACC:Z2")
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_a_store_that_fails_is_decided_by_the_policy(
+    mode: str, agent: Agent, clients: Clients, simulator: Simulator, as_in_production: None
+) -> None:
+    made = gate(cap(100 * CENT), on_store_failure=mode)
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("disk")
+
+    made.guard._store.reserve = broken  # type: ignore[method-assign]
+    if mode == "closed":
+        with pytest.raises(BudgetExceeded):
+            ASKS["openai"](clients)
+        assert simulator.exchanges == []
+    else:
+        ASKS["openai"](clients)
+        assert len(simulator.billed()) == 1
+    from aicostguard.health import health
+
+    assert health.notes["guard_store_failures"] >= 1
+    health.reset()
+
+
+@pytest.mark.ids("A8", "A22")
+@pytest.mark.parametrize("mode", ["open", "closed"])
+@pytest.mark.parametrize(
+    "name", [name for name in ("openai", "openai stream", "openai async", "google") if name in ASKS]
+)
+@pytest.mark.parametrize("where", ["_facts", "_reserved", "_spent", "_tell", "guard.settle"])
+def test_a_fault_of_the_gate_reaches_nobody(
+    where: str, name: str, mode: str, agent: Agent, clients: Clients, simulator: Simulator, as_in_production: None
+) -> None:
+    made: Any = gate(cap(100 * CENT), on_store_failure=mode)
+
+    def planted(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("planted")
+
+    owner: Any = made.guard if where.startswith("guard.") else made
+    setattr(owner, where.rpartition(".")[2], planted)
+    from aicostguard.health import health
+
+    if mode == "closed" and where in ("_facts", "_reserved"):
+        with pytest.raises(BudgetExceeded, match="on_store_failure is closed"):
+            ASKS[name](clients)
+        assert simulator.exchanges == []
+    else:
+        ASKS[name](clients)
+        assert len(simulator.billed()) == 1
+    assert health.counters["faults"] >= 1
+    health.reset()
+
+
+@pytest.mark.ids("D11")
+def test_whatever_is_dropped_answers_for_itself(agent: Agent) -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.told: List[str] = []
+
+        def release(self, ticket: Any) -> None:
+            self.told.append("release")
+
+        def lost(self, ticket: Any) -> None:
+            self.told.append("lost")
+
+    told: Any = Told()
+    permit.Hold(told, "ticket")
+    gc.collect()
+    free = permit.Hold(told, "ticket")
+    free.free = True
+    del free
+    answered = permit.Hold(told, "ticket")
+    answered.release()
+    answered.lost()
+    del answered
+    gc.collect()
+    assert told.told == ["lost", "release", "release"]
+
+
+@pytest.mark.ids("D4")
+def test_exceptions_that_say_nothing_was_sent() -> None:
+    import requests
+    import urllib3
+
+    pool: Any = None
+    refused = urllib3.exceptions.NewConnectionError(pool, "refused")
+    wrapped = requests.ConnectionError(urllib3.exceptions.MaxRetryError(pool, "/", refused))
+    assert permit.unsent(refused) and permit.unsent(wrapped) and permit.unsent(ConnectionRefusedError())
+    for other in (ConnectionResetError(), requests.ReadTimeout(), requests.ConnectionError("reset"), None):
+        assert not permit.unsent(other)
