@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from aicostguard.guard.costs import CostConfig
     from aicostguard.guard.enforcing import Source
     from aicostguard.guard.policy import Policy
+    from aicostguard.guard.remote import Enforced
 
 #: seconds that a flush may wait for estimates when it is not told
 FLUSH_SECONDS = 10.0
 
 _settings: Optional[config.Settings] = None
 _delivery: Optional[Delivery] = None
+_enforced: Optional[Enforced] = None
 _ending = False
 _lock = threading.RLock()  # reentrant: a finaliser may deliver while the sender is made
 
@@ -67,9 +69,32 @@ def _enforce(rules: Policy, settings: config.Settings) -> None:
     """Hook the AI libraries, whether receipts go anywhere or not, and set the gate."""
     from aicostguard.guard import enforcing
 
-    enforcing.start(rules, settings)
+    if settings.enforce is None or not _with_ledger(rules, settings):
+        enforcing.start(rules, settings)
     if not activate(settings):
         _hook(settings)
+
+
+def _with_ledger(rules: Policy, settings: config.Settings) -> bool:
+    """`AICG_ENFORCE=ledger`: the ledger's budgets beside the program's own. False, and it is said, without a ledger."""
+    global _enforced
+    if not settings.active or settings.sqlite_path is not None:
+        health.warn("enforce", "aicostguard: AICG_ENFORCE=ledger needs the AICG_URL of a running ledger, and AICG_KEY")
+        return False
+    from aicostguard.guard import remote
+
+    if _enforced is not None:
+        _enforced.stop()
+    _enforced = remote.start(settings, rules, _epoch)
+    return True
+
+
+def _epoch() -> str:
+    """The name of this process on its receipts."""
+    if _delivery is None:
+        _build()
+    assert _delivery is not None
+    return _delivery.epoch
 
 
 def _hook(settings: config.Settings) -> None:
@@ -98,6 +123,8 @@ def uninstrument() -> None:
     hooks.uninstall()
     from aicostguard.capture.state import state
 
+    if _enforced is not None:
+        _enforced.stop()
     if state.gate is not None:
         from aicostguard.guard import enforcing
 
@@ -171,6 +198,8 @@ def _end() -> None:
         state.estimates.close()
     if _delivery is not None:
         _delivery.leave()
+    if _enforced is not None:
+        _enforced.leave()
 
 
 def _tell() -> None:
@@ -205,6 +234,10 @@ def _start() -> None:
         activate(settings)
         if settings.policy is not None:
             _from_file(settings.policy, settings)
+        elif settings.enforce is not None:
+            from aicostguard.guard.policy import Policy
+
+            _enforce(Policy(), settings)
     except Exception as error:
         health.fault("auto", error)
 

@@ -42,6 +42,8 @@ class Settings(NamedTuple):
     stream_usage: Optional[str] = None
     #: a policy file, whose budgets are enforced
     policy: Optional[str] = None
+    #: `ledger`: its budgets are enforced, too
+    enforce: Optional[str] = None
     watchdog: bool = False
     auto_labels: bool = True
     disabled: bool = False
@@ -164,12 +166,11 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
     "AICG_STATE_DIR": ("state_dir", _text),
     "AICG_DATA_DIR": ("data_dir", _text),
     "AICG_POLICY": ("policy", _text),
+    "AICG_ENFORCE": ("enforce", _one_of("ledger")),
     "AICG_AUTO_LABELS": ("auto_labels", _flag),
     "AICG_DISABLED": ("disabled", _flag),
     "AICG_DEBUG": ("debug", _flag),
 }
-#: names of the design that this release does not act on: said, never ignored in silence
-_LATER = ("AICG_ENFORCE",)
 #: names read by tests, scripts and the launcher, and where an audit trail is written
 _OURS = ("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID", "AICG_AUDIT_KEY")
 
@@ -189,9 +190,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     for name, raw in environ.items():
         if not name.startswith("AICG_") or not raw.strip():
             continue
-        if name in _LATER:
-            problems.append("%s is not supported by this release and has no effect" % name)
-        elif name in _ROWS:
+        if name in _ROWS:
             attribute, parse = _ROWS[name]
             try:
                 values[attribute] = parse(raw.strip())

@@ -82,6 +82,13 @@ class Delivery:
         #: invocations that keep receipts of ours until their handlers return
         self.holding: Set[Held] = set()
 
+    @property
+    def epoch(self) -> str:
+        """The name of this process on its receipts."""
+        if self._pid != os.getpid():
+            _forked()
+        return self._epoch
+
     def submit(self, receipt: Receipt) -> None:
         """Take a receipt: never raises, never blocks in background mode; in inline mode it POSTs before it returns."""
         try:

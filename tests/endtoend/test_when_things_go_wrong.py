@@ -250,7 +250,7 @@ def test_a_corrupt_ledger_file_is_not_overwritten(providers: Simulator, tmp_path
         ("AICG_HOSTS", "http://x/y", "AICG_HOSTS='http://x/y': use host[:port][=provider]"),
         ("AICG_FEATUER_DEFAULT", "x", "AICG_FEATUER_DEFAULT is not a setting; did you mean AICG_FEATURE_DEFAULT?"),
         ("AICG_URL", "localhost:8090", "AICG_URL: use http(s)://host[:port] or sqlite:///path"),
-        ("AICG_ENFORCE", "ledger", "AICG_ENFORCE is not supported by this release and has no effect"),
+        ("AICG_ENFORCE", "ledger", "AICG_ENFORCE=ledger needs the AICG_URL of a running ledger, and AICG_KEY"),
     ],
 )
 def test_a_bad_variable_is_said_once(

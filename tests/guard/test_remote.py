@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from aicostguard import pricing
 from aicostguard.guard import stated
 from aicostguard.guard.policy import BadPolicy, Policy
 from aicostguard.guard.tighten import Remote, join, read
+from aicostguard.simulator import Simulator
 
 ledger_here = pytest.mark.skipif(sys.version_info < (3, 11), reason="the ledger needs Python 3.11")
 
@@ -115,6 +118,87 @@ def test_four_programs_share_one_budget_while_the_ledger_and_one_of_them_are_kil
         for program in programs:
             program.kill()
             program.communicate()
+
+
+# The one line, an SDK, and a variable.
+
+SDK_PROGRAM = """
+import aicostguard.auto
+import json, logging, sys
+import openai
+from aicostguard.guard.errors import BudgetExceeded
+client = openai.OpenAI(api_key="sk-test", base_url=sys.argv[1], max_retries=2)
+made = 0
+while made < int(sys.argv[2]):
+    try:
+        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}], max_tokens=50)
+        made += 1
+    except BudgetExceeded as error:
+        print(json.dumps({"made": made, "budget": error.budget, "limit": error.limit, "text": str(error)}))
+        break
+else:
+    print(json.dumps({"made": made}))
+"""
+SDK_CAP = 8_000_000
+
+
+def _cost(simulator: Simulator) -> int:
+    """What the provider billed, by the price book."""
+    costs = [
+        pricing.price(
+            {"provider": row.provider, "model": row.model, **_counts(row.usage)}, 1_796_000_000_000
+        ).cost_nanousd
+        for row in simulator.billed()
+    ]
+    assert None not in costs
+    return sum(cost or 0 for cost in costs)
+
+
+def _counts(usage: Any) -> Any:
+    return {name: value for name, value in usage._asdict().items() if value is not None}
+
+
+@ledger_here
+@pytest.mark.ids("Z2", "D3", "D12", "ACC:B11")
+def test_the_ledgers_budget_holds_for_programs_that_say_one_line_and_for_one_that_starts_without_it(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    from tests.ledger.support import KEY, command, environment, served
+
+    def start(port: int, host: str, most: int = 200) -> subprocess.Popen[str]:
+        env = environment(
+            AICG_URL=f"http://127.0.0.1:{port}",
+            AICG_KEY=KEY,
+            AICG_ENFORCE="ledger",
+            AICG_HOSTS=simulator.hosts_setting(),
+            AICG_STATE_DIR=str(tmp_path / host),
+        )
+        arguments = [simulator.base_url("openai"), str(most)]
+        return subprocess.Popen(
+            [sys.executable, "-c", SDK_PROGRAM, *arguments], env=env, stdout=subprocess.PIPE, text=True
+        )
+
+    (tmp_path / "ledger.key").write_text(KEY)
+    os.chmod(tmp_path / "ledger.key", 0o600)
+    add = ["budgets", "add", "all of us", "--usd", "0.008", "--db", str(tmp_path / "ledger.db")]
+    subprocess.run(command(*add), env=environment(), check=True, timeout=60, stdout=subprocess.DEVNULL)
+    with served(tmp_path) as (_, server):
+        programs = [start(server.port, "a"), start(server.port, "b")]
+        told = [json.loads(program.communicate(timeout=120)[0]) for program in programs]
+        budget = server.get("/v1/budgets").body["budgets"][0]
+        port = server.port
+    assert [row["budget"] for row in told] == ["all of us"] * 2
+    assert told[0]["limit"] == SDK_CAP
+    billed = _cost(simulator)
+    assert 0.5 * SDK_CAP < billed <= SDK_CAP, "together"
+    assert float(budget["spent_usd"]) * 1e9 == pytest.approx(billed), "and the ledger has all of it"
+    assert float(budget["reserved_usd"]) == 0, "what was not used was given back at the end"
+    simulator.reset()
+    alone = json.loads(start(port, "a").communicate(timeout=120)[0])
+    assert alone["budget"] == "all of us", "nobody answers, and the copy is enforced"
+    assert 0 < _cost(simulator) <= SDK_CAP
+    without = json.loads(start(port, "c", 5).communicate(timeout=120)[0])
+    assert without == {"made": 5}, "without a copy the program goes on"
 
 
 # What the ledger may say, and what it may not.

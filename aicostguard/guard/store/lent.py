@@ -69,8 +69,11 @@ class LentStore:
         holder: Callable[[], str],
         beside: Optional[Store] = None,
         clock: Callable[[], float] = time.monotonic,
+        in_child: Optional[Callable[[], None]] = None,
     ) -> None:
+        """`in_child` is called when a forked child first asks."""
         self._ask = ask
+        self._in_child = in_child
         self._holder = holder
         self.beside: Store = MemoryStore() if beside is None else beside
         self._clock = clock
@@ -197,6 +200,8 @@ class LentStore:
         """The places of counters of the ledger's, and of the others."""
         if self._pid != os.getpid():
             self._fresh()
+            if self._in_child is not None:
+                self._in_child()
         lent: List[int] = []
         rest: List[int] = []
         for at, key in enumerate(keys):
@@ -383,6 +388,10 @@ class LentStore:
                 found = self._slices[key]
                 asked.append(self._question(found, exactly=max(0, spent + reserved - found.base)))
             self._exchange(asked, keys, seconds)
+
+    def answers(self) -> bool:
+        """Has the ledger answered lately?"""
+        return not self.alone and self._clock() < self._valid_until
 
     def borrowed(self) -> Set[str]:
         """The ledger's budgets of which this process holds anything."""
