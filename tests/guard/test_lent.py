@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, Dict, List, Tuple
 
@@ -265,6 +266,29 @@ def test_threads_give_back_and_take_without_passing_the_limit():
     for at in stores:
         used = sum(found.reserved for found in at.store.read("default", NOW))
         assert used <= sum(granted for key, granted in ledger.granted.items() if key[0] == at.store._holder())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_borrowed_nothing():
+    ledger, told = Ledger(1000), []
+    at = At(ledger)
+    at.store._in_child = lambda: told.append(os.getpid())
+    at.take(100)
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            at.store._holder = lambda: "child"
+            held = at.take(50)
+            granted = ledger.granted.get(("child", "[]", 0), 0)
+            os.write(write_end, b"%d %d %d" % (isinstance(held, Held), granted >= 50, len(told)))
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(write_end)
+    with os.fdopen(read_end) as end:
+        assert end.read() == "1 1 1"
+    assert told == []
 
 
 def test_through_the_engine_a_refusal_has_the_ledgers_figures():
