@@ -19,7 +19,7 @@ from aicostguard.config import Settings
 from aicostguard.delivery import files
 from aicostguard.delivery.folder import destination_of
 from aicostguard.delivery.threads import Flag, start_thread
-from aicostguard.guard import enforcing
+from aicostguard.guard import aside, enforcing
 from aicostguard.guard.link import Link, Unreachable
 from aicostguard.guard.plan import Rule
 from aicostguard.guard.policy import BadPolicy, Policy
@@ -53,6 +53,8 @@ class Enforced:
         self._words = ""
         self._closed = False
         self.ready = Flag()
+        #: the first look is over, whatever came of it
+        self.looked = False
         self._pid = 0
         self._next = 0.0
         #: when the policy was last known to be the ledger's, Unix seconds
@@ -61,11 +63,13 @@ class Enforced:
     def start(self) -> None:
         """Put in force what is known; the rest comes from the thread. Never raises for a ledger that is away."""
         copied = self._copied()
-        if copied is None or not self._put(copied):
-            if self.own.budgets:
-                self._apply(self.own, self.store)
+        known = copied is not None and self._put(copied)
+        if not known and self.own.budgets:
+            self._apply(self.own, self.store)
+        if not known or self._settings.inline:
             state.gate = Pending(self, state.gate)
-        self.tend()
+        if not self._settings.inline:
+            self.tend()
 
     def stop(self) -> None:
         """Nothing more is fetched. What was borrowed goes back when its lease ends."""
@@ -90,7 +94,7 @@ class Enforced:
         if forked:
             self._link.forked()
         if self._settings.inline:
-            self.turn()
+            self.turn(FIRST)
             return
         try:
             start_thread(self._run)
@@ -107,34 +111,35 @@ class Enforced:
             wake = Flag()
             wake.wait(EVERY)
 
-    def turn(self) -> None:
+    def turn(self, seconds: float = SECONDS) -> None:
         """One look at the policy, one word to the ledger about what is borrowed. Never raises."""
         self._next = time.monotonic() + EVERY
         try:
-            self._fetch()
+            self._fetch(seconds)
         except Exception as error:
             health.fault("guard.remote.fetch", error)
         finally:
+            self.looked = True
             self.ready.set()
         try:
-            self.store.renew(_now(), SECONDS)
+            self.store.renew(_now(), seconds)
         except Exception as error:
             health.fault("guard.remote.renew", error)
 
-    def _fetch(self) -> None:
+    def _fetch(self, seconds: float) -> None:
         try:
-            found, self._etag = self._link.policy(self._etag, SECONDS)
+            found, self._etag = self._link.policy(self._etag, seconds)
         except Unreachable as error:
             health.note("guard_policy_unreachable")
             if error.status in (401, 403):
                 health.warn("guard-policy-key", "The ledger does not give its policy to this key (%s)" % error.status)
-            elif isinstance(state.gate, Pending):
+            elif isinstance(state.gate, Pending) and not self._words:
                 health.warn(
                     "guard-policy-none",
                     "The ledger's policy could not be fetched (%s), and there is no copy of it: only the program's own "
                     "budgets are enforced until it answers" % error,
                 )
-                self._put_own()
+            self._put_own()
             return
         self.fetched = time.time()
         if found is None:
@@ -145,7 +150,8 @@ class Enforced:
     def _put_own(self) -> None:
         """The program's own rules alone, until the ledger's are known."""
         pending = state.gate
-        state.gate = pending.before if isinstance(pending, Pending) else pending
+        if isinstance(pending, Pending) and not self._settings.inline:
+            state.gate = pending.before
 
     def _put(self, found: Mapping[str, Any]) -> bool:
         """Put a policy in force; False, and it is said, when it cannot be."""
@@ -167,6 +173,8 @@ class Enforced:
         self.store.serve(named, joined.policy.on_store_failure == "closed")
         self._apply(joined.policy, self.store)
         self._words = words
+        if self._settings.inline:  # no thread looks again: the calls do
+            state.gate = Pending(self, state.gate)
 
     # -- the copy
 
@@ -209,13 +217,15 @@ class Pending:
         self.before = before
 
     def _now(self) -> Any:
-        """The gate that is set by now; the program's own when the policy does not come."""
+        """The gate that is set by now; the one before when no policy comes."""
         gate = state.gate
-        return self.before if gate is self else gate
+        while isinstance(gate, Pending):
+            gate = gate.before
+        return gate
 
     def ask(self, call: Any) -> Any:
         self._enforced.tend()
-        if self._enforced.ready.wait(FIRST):
+        if not self._enforced.looked and self._enforced.ready.wait(FIRST):
             self._enforced.ready.set()  # for whoever waits besides
         gate = self._now()
         return None if gate is None else gate.ask(call)
@@ -223,9 +233,9 @@ class Pending:
     async def aask(self, call: Any) -> Any:
         import asyncio
 
-        self._enforced.tend()
+        await aside.run(self._enforced.tend, (), at_once=False)
         until = time.monotonic() + FIRST
-        while state.gate is self and time.monotonic() < until:  # noqa: ASYNC110  # set by a thread that knows no loop
+        while state.gate is self and not self._enforced.looked and time.monotonic() < until:  # noqa: ASYNC110  # set by a thread that knows no loop
             await asyncio.sleep(0.01)
         gate = self._now()
         return None if gate is None else await gate.aask(call)
