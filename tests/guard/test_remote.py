@@ -72,7 +72,7 @@ while not delivery.flush(5) and time.monotonic() < until:
 store.give_back(time.time_ns() // 1_000_000, 20.0)
 delivery.shutdown(20)
 """
-CAP = 200_000_000
+CAP = 100_000_000
 
 
 def _billed(folder: Path) -> int:
@@ -92,7 +92,7 @@ def test_four_programs_share_one_budget_while_the_ledger_and_one_of_them_are_kil
 
     (tmp_path / "ledger.key").write_text(KEY)
     os.chmod(tmp_path / "ledger.key", 0o600)
-    add = ["budgets", "add", "a", "--usd", "0.2", "--match", "team=a", "--db", str(tmp_path / "ledger.db")]
+    add = ["budgets", "add", "a", "--usd", "0.1", "--match", "team=a", "--db", str(tmp_path / "ledger.db")]
     subprocess.run(command(*add), env=environment(), check=True, timeout=60, stdout=subprocess.DEVNULL)
     programs = []
     try:
@@ -139,7 +139,7 @@ while made < int(sys.argv[2]):
 else:
     print(json.dumps({"made": made}))
 """
-SDK_CAP = 8_000_000
+SDK_CAP = 4_000_000
 
 
 def _cost(simulator: Simulator) -> int:
@@ -180,7 +180,7 @@ def test_the_ledgers_budget_holds_for_programs_that_say_one_line_and_for_one_tha
 
     (tmp_path / "ledger.key").write_text(KEY)
     os.chmod(tmp_path / "ledger.key", 0o600)
-    add = ["budgets", "add", "all of us", "--usd", "0.008", "--db", str(tmp_path / "ledger.db")]
+    add = ["budgets", "add", "all of us", "--usd", "0.004", "--db", str(tmp_path / "ledger.db")]
     subprocess.run(command(*add), env=environment(), check=True, timeout=60, stdout=subprocess.DEVNULL)
     with served(tmp_path) as (_, server):
         programs = [start(server.port, "a"), start(server.port, "b")]
