@@ -137,6 +137,29 @@ def test_idle_room_goes_back_and_what_is_under_way_does_not():
     assert sum(ledger.granted.values()) == 120
 
 
+def test_nobody_counts_on_what_is_being_given_back():
+    from aicostguard.guard.store import Busy
+
+    ledger = Ledger(1000)
+    at = At(ledger)
+    at.take(100)
+    at.store.settle("t0", ["default/2026-11-29/"], [70], False, NOW)
+    at.store.renew(NOW)
+    plain, met = ledger.ask, []
+
+    def ask(*args: Any) -> Any:
+        answer = plain(*args)
+        with pytest.raises(Busy):  # a call at the moment at which the ledger has it back, and its answer is on its way
+            at.take(5, wait=False)
+        met.append(answer)
+        return answer
+
+    at.store._ask = ask
+    assert at.store.renew(NOW)
+    assert len(met) == 1
+    assert sum(ledger.granted.values()) == 70
+
+
 def test_a_lease_that_the_ledger_forgot_is_begun_anew():
     ledger = Ledger(1000)
     at = At(ledger)
