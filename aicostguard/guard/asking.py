@@ -1,16 +1,16 @@
 """What a call is to hold, before any store is asked.
 
-Owns what follows from the rules and the call alone: limits on single calls, `on_unpriced`, `on_unknown_bound`, loops,
-and the errors that refuse. Pure but for the log line of a rule that is passed and does not block.
+Owns what follows from the rules and the call alone: limits on single calls, `on_unpriced`, `on_unknown_bound`, and the
+errors that refuse. Pure but for the log line of a rule that is passed and does not block.
 """
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, NamedTuple, NoReturn, Optional, Protocol, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from aicostguard import health
 from aicostguard.guard import words
-from aicostguard.guard.errors import BudgetExceeded, LoopDetected
+from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.observed import Observed
 from aicostguard.guard.plan import Plan, Planner, Rule
 from aicostguard.guard.policy import Policy
@@ -18,13 +18,6 @@ from aicostguard.guard.store import MOST, REST
 from aicostguard.guard.values import Facts, Spent
 
 NANOUSD, TOKENS = 0, 1
-
-
-class Seen(Protocol):
-    """Who counts equal calls (`loops.Loops`)."""
-
-    def see(self, key: Any, now: float) -> int:
-        """This call, at this Unix time; how many equal ones the window has now, with it."""
 
 
 class Want(NamedTuple):
@@ -40,18 +33,15 @@ class Want(NamedTuple):
 class Asking:
     """The rules of one policy, applied to one call at a time."""
 
-    def __init__(self, policy: Policy, planner: Planner, loops: Optional[Seen]) -> None:
+    def __init__(self, policy: Policy, planner: Planner) -> None:
         self._policy = policy
         self._planner = planner
-        self._loops = loops if policy.loop_action != "off" else None
         self._observed = Observed() if policy.on_unknown_bound == "observed" else None
 
     def want(self, facts: Facts) -> Want:
-        """Raises BudgetExceeded, or LoopDetected."""
+        """Raises BudgetExceeded."""
         now = facts.at_ms
         reasons: Tuple[str, ...] = ()
-        if self._loops is not None and facts.fingerprint is not None:
-            reasons = self._looping(facts, self._loops)
         plan = self._planner.plan(facts.labels, now)
         kind: Tuple[str, ...] = ()
         if self._observed is not None:
@@ -72,25 +62,6 @@ class Asking:
         """What a call has used tells of later ones whose most is not known."""
         if self._observed is not None and kind:
             self._observed.learn(kind, spent)
-
-    def _looping(self, facts: Facts, loops: Seen) -> Tuple[str, ...]:
-        get, policy = facts.labels.get, self._policy
-        agent, model = get("agent") or "", get("model") or ""
-        count = loops.see((agent, facts.action, model, facts.fingerprint), facts.at_ms / 1000)
-        if count < policy.loop_threshold:
-            return ()
-        text = words.loop(agent, facts.action, model, count, policy.loop_window)
-        if policy.loop_action == "block":
-            raise LoopDetected(
-                text,
-                agent=agent or None,
-                action=facts.action or None,
-                model=model or None,
-                count=count,
-                window=policy.loop_window,
-            )
-        _log("warn", text)
-        return (text,)
 
     def _guess(self, facts: Facts, plan: Plan, kind: Tuple[str, ...]) -> Tuple[Tuple[int, int, int], Tuple[str, ...]]:
         """What to hold when some of the bound is not known, and what to say about it."""

@@ -61,10 +61,18 @@ def start(policy: Policy, settings: Settings, store: Optional[Store] = None) -> 
             raise BadPolicy("prices: %s" % error) from None
     kept = store if store is not None else open_store(policy.store, policy.name, settings.state_dir)
     loops = Loops(policy.loop_window, policy.loop_threshold) if policy.loop_action != "off" else None
-    gate = CallGate(Guard(policy, kept, tell=_tell), book, _labels(settings), kept.waits, loops)
+    gate = CallGate(_guard(policy, kept), book, _labels(settings), kept.waits, loops)
     stop()
     state.gate = gate
     return gate
+
+
+def _guard(policy: Policy, store: Store) -> Guard:
+    if policy.audit is None:
+        return Guard(policy, store, tell=_tell)
+    from aicostguard.guard import audit
+
+    return audit.guard(policy, store, _tell)
 
 
 def stop() -> None:

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Optio
 from aicostguard import health
 from aicostguard.guard import aside, standing, words
 from aicostguard.guard.alerts import Alerts
-from aicostguard.guard.asking import Asking, Seen, Want, passed
+from aicostguard.guard.asking import Asking, Want, passed
 from aicostguard.guard.owed import Owed
 from aicostguard.guard.plan import Entry, Planner
 from aicostguard.guard.policy import Policy
@@ -51,7 +51,6 @@ class Guard:
         *,
         clock: Callable[[], int] = _now,
         tell: Optional[Callable[[Alert], None]] = None,
-        loops: Optional[Seen] = None,
         lease_ms: int = LEASE_MS,
     ) -> None:
         self.policy = policy
@@ -59,7 +58,7 @@ class Guard:
         self._clock = clock
         self._lease = lease_ms
         self._planner = Planner(policy)
-        self._asking = Asking(policy, self._planner, loops)
+        self._asking = Asking(policy, self._planner)
         self._owed = Owed(store)
         self._alerts = Alerts(self._planner, store, tell)
         #: what streams were given beyond their reservation, for limits on one call
@@ -72,7 +71,7 @@ class Guard:
     # -- before a call
 
     def ask(self, facts: Facts) -> Ticket:
-        """Let a call through, or raise BudgetExceeded (or LoopDetected)."""
+        """Let a call through, or raise BudgetExceeded."""
         want = self._asking.want(facts)
         ident = self._id(want.now)
         if not want.amounts:

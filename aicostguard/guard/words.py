@@ -109,16 +109,3 @@ def alert(scope: Mapping[str, str], used: int, limit: int, threshold: int) -> st
     share, line = percent(used, limit, threshold)
     verb = "exceeds" if used * 1000 > limit * threshold else "reaches"
     return "Budget%s utilization %s %s alert threshold %s" % (_where(scope), share, verb, line)
-
-
-def loop(agent: str, action: str, model: str, count: int, window: float) -> str:
-    """The same call again and again."""
-    who = "agent %s " % agent if agent else ""
-    what = " %s" % action if action else ""
-    return "Possible loop: %smade the same call%s to %s %d times within %g seconds" % (
-        who,
-        what,
-        model or "a model",
-        count,
-        window,
-    )

@@ -13,7 +13,7 @@ import pytest
 from aicostguard import health
 from aicostguard.guard.costs import CostConfig
 from aicostguard.guard.engine import Guard
-from aicostguard.guard.errors import BudgetExceeded, LoopDetected
+from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.policy import BadPolicy, Budget, Policy
 from aicostguard.guard.store import StoreFailed
 from aicostguard.guard.store.memory import MemoryStore
@@ -43,9 +43,9 @@ def facts(cents=None, tokens=10, at=START, priced=True, unknown=None, fingerprin
     return Facts(known, Bound(money, tokens, 0, unknown), at, priced, "chat", fingerprint)
 
 
-def guard(*budgets, clock, store=None, tell=None, loops=None, **words) -> Guard:
+def guard(*budgets, clock, store=None, tell=None, **words) -> Guard:
     policy = Policy(budgets=budgets, **words)
-    return Guard(policy, store or MemoryStore(), clock=clock, tell=tell, loops=loops)
+    return Guard(policy, store or MemoryStore(), clock=clock, tell=tell)
 
 
 def cents(amount, **more) -> Spent:
@@ -296,30 +296,6 @@ def test_a_stream_grows_as_long_as_there_is_room(clock) -> None:
     budgets.settle(other, Spent(45, 2))
     assert not budgets.grow(other, 0, 0)
     assert (budgets.status()[0].spent, budgets.status()[0].reserved) == (100, 0)
-
-
-class Loops:
-    def __init__(self) -> None:
-        self.calls = []
-
-    def see(self, key, now) -> int:
-        self.calls.append(key)
-        return self.calls.count(key)
-
-
-@pytest.mark.ids("X7")
-def test_loops_warn_or_block_and_the_text_says_loop(clock) -> None:
-    budgets = guard(clock=clock, loops=Loops())
-    found = [budgets.ask(facts(1, fingerprint=b"x", agent="planner")).reasons for _ in range(5)]
-    assert found[:4] == [()] * 4 and "loop" in found[4][0]
-    blocking = guard(clock=clock, loops=Loops(), loop_action="block", loop_threshold=3)
-    for _ in range(2):
-        blocking.ask(facts(1, fingerprint=b"x"))
-    with pytest.raises(LoopDetected, match="loop") as loop:
-        blocking.ask(facts(1, fingerprint=b"x"))
-    assert loop.value.count == 3 and loop.value.model == "gpt-4o"
-    silent = guard(clock=clock, loops=Loops(), loop_action="off", loop_threshold=1)
-    assert silent.ask(facts(1, fingerprint=b"x")).reasons == ()
 
 
 class Broken(MemoryStore):

@@ -10,6 +10,7 @@ call is over, or when the call is collected.
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from types import ModuleType
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -249,19 +250,17 @@ def _started(original: Callable[..., Any], hook: Hook, streamed: bool) -> Callab
 def _watch(tap: Tap, rendezvous: Any) -> None:
     """End with the call. The reference back is weak: a call that is dropped has to be collected, and so cancelled."""
     try:
-        seen = weakref.ref(rendezvous)
-
-        def over() -> None:
-            _over(tap, seen())
-
+        # Nothing of ours stands between gRPC and what cannot raise: an exception would end the channel's own thread.
+        over = partial(_over, tap, weakref.ref(rendezvous))
         if not rendezvous.add_callback(over):
             over()
     except Exception as error:
         tap.call.lost("watch", error)
 
 
-def _over(tap: Tap, rendezvous: Any) -> None:
+def _over(tap: Tap, seen: Any) -> None:
     try:
+        rendezvous = seen()
         # Over already, so asking for the code does not wait.
         tap.end(rendezvous is not None and rendezvous.code().name == "OK")
     except Exception as error:
