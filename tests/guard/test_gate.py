@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib.util
+import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
@@ -469,3 +471,19 @@ def test_exceptions_that_say_nothing_was_sent() -> None:
     assert permit.unsent(refused) and permit.unsent(wrapped) and permit.unsent(ConnectionRefusedError())
     for other in (ConnectionResetError(), requests.ReadTimeout(), requests.ConnectionError("reset"), None):
         assert not permit.unsent(other)
+
+
+@pytest.mark.ids("ACC:B41")
+def test_what_is_decided_about_calls_is_in_the_audit_trail(
+    agent: Agent, clients: Clients, simulator: Simulator, tmp_path: Path
+) -> None:
+    trail = tmp_path / "trail.jsonl"
+    gate(cap(1000 * CENT), audit=str(trail))
+    ASKS["openai"](clients)
+    gate(cap(0), audit=str(trail))
+    with pytest.raises(BudgetExceeded):
+        ASKS["openai"](clients)
+    entries = [json.loads(line) for line in trail.read_text(encoding="utf-8").splitlines()]
+    assert [entry["event"] for entry in entries][:2] == ["allowed", "settled"]
+    assert entries[-1]["event"] == "blocked" and entries[-1]["model"] == GPT
+    assert entries[1]["nanousd"] == billed(simulator)
