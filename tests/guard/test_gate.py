@@ -218,6 +218,17 @@ def test_a_stream_that_is_left_is_booked_whole(end: str, agent: Agent, clients: 
     assert after.spent >= 50 * 10_000
 
 
+@pytest.mark.ids("D11", "B10")
+def test_a_beginning_of_usage_is_not_taken_for_the_whole(agent: Agent, clients: Clients) -> None:
+    """Anthropic's first event tells the input, and an output that is only a beginning."""
+    gate(cap(100 * CENT))
+    with clients["anthropic"].messages.create(model=CLAUDE, messages=HI, max_tokens=50, stream=True) as stream:
+        next(iter(stream))
+    after = standing()
+    assert (after.reserved, after.estimated) == (0, 1)
+    assert after.spent >= 50 * 15_000, "output at the price of Claude Sonnet"
+
+
 @pytest.mark.ids("A7", "D11")
 def test_a_cancelled_call_keeps_nothing(agent: Agent, clients: Clients, simulator: Simulator) -> None:
     gate(cap(100 * CENT))
@@ -432,6 +443,29 @@ def test_a_fault_of_the_gate_reaches_nobody(
         assert len(simulator.billed()) == 1
     assert health.counters["faults"] >= 1
     health.reset()
+
+
+@pytest.mark.ids("A8", "A22")
+@pytest.mark.parametrize("name", [name for name in ("openai", "openai stream", "openai async") if name in ASKS])
+def test_a_fault_in_asking_reaches_nobody(
+    name: str, agent: Agent, clients: Clients, simulator: Simulator, as_in_production: None
+) -> None:
+    """Each function of capture's that a call with a budget runs and one without does not, in turn."""
+    from aicostguard.health import health
+    from tests.safety import inject
+
+    gate(cap(100 * CENT))
+    ASKS[name](clients)
+    _, codes = inject.reached(lambda: ASKS[name](clients))
+    turns = [c for c in codes if inject.name_of(c).startswith("capture/permit.py") and not inject.guards(c)]
+    turns = [c for c in turns if c.co_name != "__del__"]  # what a finaliser raises reaches nobody
+    assert turns
+    functions = inject.functions()
+    for code in turns:
+        with inject.planted(code, functions):
+            ASKS[name](clients)
+        assert health.counters["faults"] or health.counters["unmetered"], inject.name_of(code)
+        health.reset()
 
 
 @pytest.mark.ids("D11")

@@ -99,6 +99,16 @@ def test_an_sdk_does_not_retry_a_refusal(wall: Wall, simulator: Simulator, retri
 
 
 @pytest.mark.ids("D12")
+def test_anthropic_which_retries_whatever_is_raised_does_not_retry_a_refusal(wall: Wall, simulator: Simulator) -> None:
+    import anthropic
+
+    with anthropic.Anthropic(base_url=simulator.urls["anthropic"], api_key="x", max_retries=2) as client:
+        with pytest.raises(BudgetExceeded):
+            client.messages.create(model="claude-sonnet-4-6", max_tokens=5, messages=HI)  # type: ignore[arg-type]
+    assert len(wall.asked) == 1
+
+
+@pytest.mark.ids("D12")
 def test_a_refusal_reaches_who_waits_for_another_thread(wall: Wall, clients: Clients) -> None:
     """Pools, bare threads and `to_thread`, around an SDK and around a plain HTTP client."""
     asks = [CALLS["openai_plain"], CALLS["httpx_plain"]]
