@@ -12,6 +12,7 @@ from typing import Any, Callable
 import pytest
 
 from aicostguard.capture.state import state
+from aicostguard.delivery import keeper
 from scripts.benchmarks.counted import Count, count
 from scripts.benchmarks.traffic import ask, in_memory, plain_body, stream_events, streamed
 from tests.delivery.fake_ledger import FakeLedger
@@ -25,9 +26,10 @@ FEW, MANY = 12, 112
 
 
 @pytest.fixture
-def client(wired: Wire) -> Any:
+def client(wired: Wire, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The current openai SDK over a transport in memory; the agent without extras, as it is installed."""
     openai, httpx2 = pytest.importorskip("openai"), pytest.importorskip("httpx2")
+    monkeypatch.setattr(keeper, "SLOW", 60.0)  # a busy machine's disk is not given a rest: a call is to write
     with FakeLedger() as ledger:
         wired(ledger.url)
         transport = in_memory(plain_body(), {chunks: stream_events(chunks) for chunks in (FEW, MANY)})
