@@ -161,7 +161,7 @@ def test_a_worker_killed_in_the_middle_of_an_exchange_loses_nothing(deliver: Del
             time.sleep(0.005)
         assert not sender.alive
         delivery.submit(receipt("b"))
-        assert delivery.flush(5)
+        assert delivery.flush(30)
         assert ledger.models() == ["a", "b"]
 
 
