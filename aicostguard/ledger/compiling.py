@@ -14,15 +14,19 @@ from datetime import UTC, date, datetime, time
 from importlib.metadata import version
 from typing import Any, Iterator
 
-from genai_prices import types as source
-from genai_prices.data_snapshot import get_snapshot
-
 from aicostguard.pricing.book import SCHEMA
 from aicostguard.pricing.names import GEOGRAPHIES
 
 
 class NotUnderstood(Exception):
     """The source holds something that this release does not know; the text says what to do."""
+
+
+def source() -> Any:
+    """The source's types. No extra of ours brings them: ImportError where genai-prices is not installed."""
+    from genai_prices import types
+
+    return types
 
 
 #: the source's price keys → ours. A key that is not here stops the compilation: it has to be understood first.
@@ -159,9 +163,9 @@ def names_of(provider: Any) -> dict[str, str]:
 def when(constraint: Any) -> str | None:
     if constraint is None:
         return None
-    if isinstance(constraint, source.StartDateConstraint):
-        return constraint.start_date.isoformat()
-    if isinstance(constraint, source.TimeOfDateConstraint):
+    if isinstance(constraint, source().StartDateConstraint):
+        return str(constraint.start_date.isoformat())
+    if isinstance(constraint, source().TimeOfDateConstraint):
         return "%s-%s" % (clock(constraint.start_time), clock(constraint.end_time))
     raise NotUnderstood("unknown condition %r" % constraint)
 
@@ -186,7 +190,7 @@ def prices(row: Any) -> dict[str, Any]:
             continue
         if key not in KEYS:
             raise NotUnderstood("unknown price key %s; add it to KEYS once it is understood" % key)
-        if isinstance(value, source.TieredPrices):
+        if isinstance(value, source().TieredPrices):
             result[KEYS[key]] = [number(value.base), *([tier.start, number(tier.price)] for tier in value.tiers)]
         else:
             result[KEYS[key]] = number(value)
@@ -194,7 +198,7 @@ def prices(row: Any) -> dict[str, Any]:
 
 
 def model_data(provider: Any, model: Any, names: dict[str, str]) -> dict[str, Any] | None:
-    rows = model.prices if isinstance(model.prices, list) else [source.ConditionalPrice(prices=model.prices)]
+    rows = model.prices if isinstance(model.prices, list) else [source().ConditionalPrice(prices=model.prices)]
     data: dict[str, Any] = {"prices": [[when(row.constraint), prices(row.prices)] for row in rows]}
     variants = [[dict(v.when), when(v.constraint), prices(v.prices)] for v in model.price_variants or ()]
     free = model.id.endswith(":free") or (provider.id, model.id) in FREE
@@ -216,6 +220,9 @@ def installed() -> str:
 
 
 def compile_books() -> dict[str, Any]:
+    """The table. Raises NotUnderstood, and ImportError where genai-prices is not installed or too old."""
+    from genai_prices.data_snapshot import get_snapshot
+
     books: dict[str, Any] = {}
     for provider in sorted(get_snapshot().providers, key=lambda p: p.id):
         names = names_of(provider)

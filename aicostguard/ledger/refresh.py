@@ -40,15 +40,15 @@ class Refreshed(NamedTuple):
 
 def from_source(today: str) -> str:
     """The table that the installed genai-prices gives. Raises `BadPrices`."""
+    from aicostguard.ledger import compiling
+
     try:
-        from aicostguard.ledger import compiling
+        return compiling.render(compiling.compile_books(), today)
     except ImportError as error:
         raise BadPrices(
             f"genai-prices is not installed or too old ({error}): pip install -U genai-prices, "
             "or name a compiled table with --from"
         ) from None
-    try:
-        return compiling.render(compiling.compile_books(), today)
     except compiling.NotUnderstood as error:
         raise BadPrices(
             f"genai-prices {compiling.installed()}: {error}; a newer aicostguard may understand it"

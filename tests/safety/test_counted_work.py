@@ -57,7 +57,9 @@ def least(work: Callable[[], Any]) -> Count:
 @pytest.mark.ids("G19", "E12")
 def test_a_plain_call(client: Any) -> None:
     found = least(lambda: ask(client))
-    assert found.entered["delivery.segment.Segment.write"] == 1, "written down before the call returned"
+    # Before CPython 3.11 code does not know the class it stands in.
+    writes = found.entered["delivery.segment.Segment.write"] + found.entered["delivery.segment.write"]
+    assert writes == 1, "written down before the call returned"
     assert found.functions <= PLAIN_FUNCTIONS, found.entered.most_common(20)
     assert 0 < found.steps <= PLAIN_STEPS * SLACK, found.by_function.most_common(20)
 
