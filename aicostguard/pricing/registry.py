@@ -12,6 +12,7 @@ book never stand for longer ones: `gpt-4o` is not `gpt-4o-audio-preview`.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
@@ -24,6 +25,8 @@ Dollars = Union[int, float, str]
 
 #: what may follow a registered name in a longer one
 _BORDERS = "-.:@/_"
+#: one for all, so that a `ModelPricing` can still be copied
+_registering = threading.Lock()
 
 
 class Term(NamedTuple):
@@ -87,10 +90,11 @@ class ModelPricing:
         if cached_per_million is not None:
             prices["cache_read"] = decimal(cached_per_million)
         check_prices(prices, name, set())
-        own = self._book.own or Own(source="registered")
-        self._book = self._book.with_own(own.plus(OwnPrice(Scope(model=name), prices)))
-        self._registered = tuple(sorted({*self._registered, name}, key=len, reverse=True))
-        self._known = {}
+        with _registering:  # two at once would each go on from the same book, and one be lost
+            own = self._book.own or Own(source="registered")
+            self._book = self._book.with_own(own.plus(OwnPrice(Scope(model=name), prices)))
+            self._registered = tuple(sorted({*self._registered, name}, key=len, reverse=True))
+            self._known = {}
 
     def price(
         self,
@@ -111,11 +115,12 @@ class ModelPricing:
     def resolve(self, model: str, provider: Optional[str] = None) -> Tuple[str, str]:
         """`(provider, model)` under which a name is priced; `("", model)` when no provider can be told."""
         key = (provider, model)
-        found = self._known.get(key)
+        known = self._known  # of one state of the book: what is registered meanwhile begins another
+        found = known.get(key)
         if found is None:
-            if len(self._known) > 4096:
-                self._known = {}
-            found = self._known[key] = self._resolve(model, provider)
+            if len(known) > 4096:
+                known.clear()
+            found = known[key] = self._resolve(model, provider)
         return found
 
     def unpriced(self, model: str, price: Price, provider: Optional[str] = None) -> NoPricing:

@@ -188,10 +188,15 @@ def test_threads_may_register_and_price_at_once() -> None:
                 wrong.append(got)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns in the middle of a registration
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert wrong == []
     for number in range(1, 9):
         got = pricing.price("model-%d" % number, {"input_tokens": 1000, "output_tokens": 0}, at_ms=NOW)
