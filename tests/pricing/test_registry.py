@@ -180,8 +180,8 @@ def test_threads_may_register_and_price_at_once() -> None:
     wrong = []
 
     def work(number: int) -> None:
-        name = "model-%d" % number
-        for _ in range(50):
+        for turn in range(20):
+            name = "model-%d-%d" % (number, turn)
             pricing.register(name, input_per_million=number, output_per_million=0)
             got = pricing.price("gpt-4o-mini", {"input_tokens": 1000, "output_tokens": 0}, at_ms=NOW).cost_nanousd
             if got != 150_000:
@@ -199,8 +199,10 @@ def test_threads_may_register_and_price_at_once() -> None:
         sys.setswitchinterval(interval)
     assert wrong == []
     for number in range(1, 9):
-        got = pricing.price("model-%d" % number, {"input_tokens": 1000, "output_tokens": 0}, at_ms=NOW)
-        assert got.cost_nanousd == number * 1_000_000
+        for turn in range(20):
+            name = "model-%d-%d" % (number, turn)
+            got = pricing.price(name, {"input_tokens": 1000, "output_tokens": 0}, at_ms=NOW)
+            assert got.cost_nanousd == number * 1_000_000
 
 
 def test_the_names_are_public_and_come_with_their_first_use() -> None:
