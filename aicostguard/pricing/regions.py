@@ -45,8 +45,8 @@ PREMIUMS = (
         (11, 10),
         "*1.1",
     ),
-    # Gemini 3 and later, non-global endpoints, as litellm's table has it (regional_endpoint_uplift_multiplier); the page
-    # that decides is https://cloud.google.com/vertex-ai/generative-ai/pricing
+    # Gemini 3 and later, non-global endpoints, as litellm's table has it (regional_endpoint_uplift_multiplier); the
+    # page that decides is https://cloud.google.com/vertex-ai/generative-ai/pricing
     Premium("vertex", re.compile(r"gemini-[3-9].*"), "*", (11, 10), "*1.1", "2026-07-01"),
     # https://developers.openai.com/api/docs/guides/data-residency: eligible models released on or after 5 March 2026,
     # on the endpoints of a region
