@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any, Dict, List, Mapping
 
-from aicostguard.guard import policyfile
+from aicostguard.guard import audit, policyfile
 from aicostguard.guard.policy import BadPolicy, Budget, Policy
 
 _PERIODS = {
@@ -69,6 +69,7 @@ def lines(policy: Policy) -> List[str]:
     seen = "%d same calls in %g seconds" % (policy.loop_threshold, policy.loop_window)
     found.append("loops: %s" % ("off" if policy.loop_action == "off" else "%s: %s" % (seen, policy.loop_action)))
     found += ["%s: %s" % (name, getattr(policy, name)) for name in ("prices", "audit") if getattr(policy, name)]
+    found.append("rules %s" % audit.rules_of(policy))
     return found
 
 

@@ -22,8 +22,9 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from aicostguard import health
 from aicostguard.guard.engine import Guard
-from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
+from aicostguard.guard.errors import BudgetExhausted, LoopDetected
 from aicostguard.guard.policy import Policy
+from aicostguard.guard.rules import MOST as MOST_LIMIT
 from aicostguard.guard.store import Store
 from aicostguard.guard.values import LABELS, Alert, Facts, Spent, Ticket
 
@@ -36,7 +37,7 @@ KEY = "AICG_AUDIT_KEY"
 #: everything that an entry may hold, in order
 KEYS = (
     "seq", "at_ms", "event", "id", *LABELS, "action", "dimension", "budget", "unit", "limit", "spent", "reserved",
-    "estimate", "nanousd", "tokens", "requests", "estimated", "priced", "reasons", "prev", "hash",
+    "estimate", "nanousd", "tokens", "requests", "estimated", "priced", "unheld", "rules", "reasons", "prev", "hash",
 )  # fmt: skip
 
 
@@ -246,6 +247,7 @@ class AuditedGuard(Guard):
     def __init__(self, policy: Policy, store: Store, trail: Trail, tell: Optional[Callable[[Alert], None]]) -> None:
         super().__init__(policy, store, tell=tell)
         self._trail = trail
+        self._named = 0
 
     def ask(self, facts: Facts) -> Ticket:
         """As `Guard.ask`."""
@@ -285,7 +287,7 @@ class AuditedGuard(Guard):
     def release(self, ticket: Ticket) -> None:
         """As `Guard.release`."""
         super().release(ticket)
-        self._trail.add("released", id=ticket.id)
+        self._add("released", id=ticket.id)
 
     async def arelease(self, ticket: Ticket) -> None:
         """As `Guard.arelease`."""
@@ -293,28 +295,41 @@ class AuditedGuard(Guard):
             self.release(ticket)
             return
         await super().arelease(ticket)
-        self._trail.add("released", id=ticket.id)
+        self._add("released", id=ticket.id)
 
     def close(self) -> None:
         """As `Guard.close`."""
         super().close()
         self._trail.close()
 
+    def decided(self, facts: Facts, error: BudgetExhausted, blocked: bool) -> None:
+        """As `Guard.decided`."""
+        self._said("blocked" if blocked else "warned", facts, error)
+
+    def cut(self, ticket: Ticket, error: BudgetExhausted) -> None:
+        """As `Guard.cut`."""
+        self._add("cut", id=ticket.id, reasons=[str(error)], **_figures(error))
+
+    def _add(self, event: str, **values: Any) -> None:
+        """An entry; the first one of a process comes after one that names the rules in force."""
+        if self._named != os.getpid():
+            self._named = os.getpid()
+            self._trail.add("rules", rules=rules_of(self.policy))
+        self._trail.add(event, **values)
+
     def _allowed(self, facts: Facts, ticket: Ticket) -> None:
         event = "warned" if ticket.reasons else "allowed"
-        self._trail.add(event, id=ticket.id, reasons=list(ticket.reasons), **_facts(facts))
+        unheld = bool(ticket.keys and not ticket.held) or None
+        self._add(event, id=ticket.id, reasons=list(ticket.reasons), unheld=unheld, **_facts(facts))
 
     def _blocked(self, facts: Facts, error: BudgetExhausted) -> None:
-        more: Dict[str, Any] = {}
-        if isinstance(error, BudgetExceeded):
-            names = ("budget", "dimension", "unit", "limit", "spent", "reserved", "estimate")
-            more = {name: getattr(error, name) for name in names}
-        elif isinstance(error, LoopDetected):
-            more = {"dimension": "loop", "limit": error.count, "unit": "requests"}
-        self._trail.add("blocked", reasons=[str(error)], **{**_facts(facts), **more})
+        self._said("blocked", facts, error)
+
+    def _said(self, event: str, facts: Facts, error: BudgetExhausted) -> None:
+        self._add(event, reasons=[str(error)], **{**_facts(facts), **_figures(error)})
 
     def _settled(self, ticket: Ticket, spent: Spent) -> None:
-        self._trail.add(
+        self._add(
             "settled",
             id=ticket.id,
             nanousd=spent.nanousd,
@@ -333,6 +348,21 @@ def _facts(facts: Facts) -> Dict[str, Any]:
         "tokens": facts.bound.tokens,
         "priced": None if facts.priced else False,
     }
+
+
+def _figures(error: BudgetExhausted) -> Dict[str, Any]:
+    if isinstance(error, LoopDetected):
+        return {"dimension": "loop", "limit": error.count, "unit": "requests"}
+    names = ("budget", "dimension", "unit", "limit", "spent", "reserved", "estimate")
+    return {name: getattr(error, name, None) for name in names}
+
+
+def rules_of(policy: Policy) -> str:
+    """A name for the rules of a policy, whatever its file is called: SHA-256 over all that decides about calls."""
+    kept = {name: value for name, value in policy._asdict().items() if name not in ("name", "store", "prices", "audit")}
+    # What an enforcer counts for its report limits nothing: it is no rule.
+    kept["budgets"] = [budget._asdict() for budget in policy.budgets if budget.limit < MOST_LIMIT]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def guard(policy: Policy, store: Store, tell: Optional[Callable[[Alert], None]] = None) -> Guard:

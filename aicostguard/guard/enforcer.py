@@ -104,7 +104,7 @@ class CostPolicyEnforcer:
         reasons: List[str] = []
         dimension: Optional[str] = None
         try:
-            if self._looping(usage, agent_id, action_type, reasons):
+            if self._looping(facts, usage, reasons):
                 dimension = "loop"
             ticket = self._guard.ask(facts)
         except BudgetExhausted as error:
@@ -119,15 +119,18 @@ class CostPolicyEnforcer:
             dimension = self._dimension(ticket.reasons) or (found[0].dimension if found else None)
         return CostDecision(True, "; ".join(reasons), _usd(cost), self._add(usage, cost, agent_id), dimension)
 
-    def _looping(self, usage: TokenUsage, agent: Optional[str], action: Optional[str], reasons: List[str]) -> bool:
+    def _looping(self, facts: Facts, usage: TokenUsage, reasons: List[str]) -> bool:
         """Whether the call is a loop that is only warned of; raises LoopDetected when loops are blocked."""
+        agent, action = facts.labels.get("agent"), facts.action
         if self._policy.loop_action == "off" or not (agent or action):
             return False
         content = (usage.input_tokens, usage.output_tokens)
-        found = self._loops.seen(agent, action, usage.model, content)
+        found = self._loops.seen(agent, action or None, usage.model, content)
         if found is None:
             return False
-        if self._policy.loop_action == "block":
+        block = self._policy.loop_action == "block"
+        self._guard.decided(facts, found.error, block)
+        if block:
             raise found.error
         if found.new:
             _log.warning("%s", found.error)

@@ -20,6 +20,7 @@ from aicostguard import health
 from aicostguard.guard import aside, standing, words
 from aicostguard.guard.alerts import Alerts
 from aicostguard.guard.asking import Asking, Want, passed
+from aicostguard.guard.errors import BudgetExhausted
 from aicostguard.guard.owed import Owed
 from aicostguard.guard.plan import Entry, Planner
 from aicostguard.guard.policy import Policy
@@ -263,6 +264,14 @@ class Guard:
         """Its counters, to book on whatever their limit."""
         entries = [self._planner.entry(key, now) for key in ticket.keys]
         return tuple([_counter(key, entry)._replace(hard=False) for key, entry in zip(ticket.keys, entries)])
+
+    # -- what others decide, for who keeps a record of it
+
+    def decided(self, facts: Facts, error: BudgetExhausted, blocked: bool) -> None:
+        """A loop was found in a call that is about to be asked for: it is refused, or only told of."""
+
+    def cut(self, ticket: Ticket, error: BudgetExhausted) -> None:
+        """The stream of a call that was let through is ended, because nothing more could be held for it."""
 
     # -- while a stream runs
 

@@ -130,7 +130,10 @@ class CallGate:
     def _looping(self, facts: Facts, loops: Loops) -> None:
         found = loops.look(facts)
         if found is not None:
-            if self.guard.policy.loop_action == "block":
+            block = self.guard.policy.loop_action == "block"
+            with _Inside(self):
+                self.guard.decided(facts, found.error, block)
+            if block:
                 raise found.error
             if found.new:
                 import logging
@@ -265,6 +268,7 @@ class CallGate:
             return None
         if error is not None:
             held.watch = False
+            self._tell(self.guard.cut, held.ticket, error)
         return error
 
     def _failed(self, where: str, error: Exception) -> Reservation:

@@ -14,6 +14,7 @@ import pytest
 
 from aicostguard import BudgetExceeded, CostConfig, CostPolicyEnforcer, ModelPricing, TokenUsage, cli, config
 from aicostguard.guard import audit
+from aicostguard.guard.store import StoreFailed
 from aicostguard.guard.store.memory import MemoryStore
 from aicostguard.guard.values import LABELS, Bound, Facts, Spent
 
@@ -44,8 +45,9 @@ def test_every_decision_leaves_an_entry(path):
     asked.check_and_record(TokenUsage("nobodys", 200))
     asked._guard.close()
     entries = list(audit.entries(path))
-    assert [entry["event"] for entry in entries] == ["allowed", "settled", "blocked", "warned", "settled"]
-    first, settled, blocked, warned, _ = entries
+    assert [entry["event"] for entry in entries] == ["rules", "allowed", "settled", "blocked", "warned", "settled"]
+    rules, first, settled, blocked, warned, _ = entries
+    assert rules["rules"] == audit.rules_of(config.policy())
     assert (first["agent"], first["session"], first["model"], first["estimate"]) == ("writer", "run-42", "m", 4 * 10**8)
     assert (settled["id"], settled["nanousd"], settled["tokens"]) == (first["id"], 4 * 10**8, 400)
     assert blocked["reasons"] == ["Session spend $0.60 would exceed per-session limit $0.50"]
@@ -228,10 +230,53 @@ def test_awaited_answers_are_logged_once(path):
         guard.lost(guard.ask(Facts({}, Bound(1, 1, 1), 0)))
         guard.close()
 
-    events = ["allowed", "settled", "allowed", "released", "blocked", "allowed", "settled"]
+    events = ["rules", "allowed", "settled", "allowed", "released", "blocked", "allowed", "settled"]
     for number, store in enumerate((MemoryStore(), Waiting()), 1):
         asyncio.run(work(store))
         assert [entry["event"] for entry in audit.entries(path)] == events * number
+
+
+@pytest.mark.ids("B41", "B33")
+@pytest.mark.parametrize("action", ["warn", "block"])
+def test_a_loop_is_a_decision_too(path, action):
+    config = CostConfig(loop_action=action, loop_threshold=2, audit=path)
+    asked = CostPolicyEnforcer(config, pricing=PRICING)
+    for _ in range(2):
+        asked.check_and_record(TokenUsage("m", 1), agent_id="writer")
+    asked._guard.close()
+    after = [entry for entry in audit.entries(path) if entry["event"] != "rules"][2:]
+    event = {"warn": "warned", "block": "blocked"}[action]
+    assert (after[0]["event"], after[0]["dimension"], after[0]["agent"]) == (event, "loop", "writer")
+    assert after[0]["reasons"][0].startswith("Loop detected: agent writer made the same call")
+    assert len(after) == {"warn": 3, "block": 1}[action]
+
+
+@pytest.mark.ids("B41", "A8")
+def test_a_call_that_was_let_through_unheld_says_so(path):
+    class Away(MemoryStore):
+        def reserve(self, *args, **more):
+            raise StoreFailed("away")
+
+    guard = audit.guard(CostConfig(budget_usd=1, audit=path).policy(), Away())
+    guard.ask(Facts({}, Bound(1, 1, 1), 0))
+    held = audit.guard(CostConfig(budget_usd=1, audit=path).policy(), MemoryStore())
+    held.ask(Facts({}, Bound(1, 1, 1), 0))
+    assert [entry.get("unheld") for entry in audit.entries(path) if entry["event"] == "allowed"] == [True, None]
+
+
+@pytest.mark.ids("B41")
+def test_the_rules_in_force_are_named_once_and_again_when_they_change(path):
+    def ask(**limits):
+        guard = audit.guard(CostConfig(audit=path, **limits).policy(), MemoryStore())
+        for _ in range(2):
+            guard.ask(Facts({}, Bound(1, 1, 1), 0))
+        guard.close()
+
+    ask(budget_usd=1)
+    ask(budget_usd=1)
+    ask(budget_usd=2)
+    named = [entry["rules"] for entry in audit.entries(path) if entry["event"] == "rules"]
+    assert len(named) == 3 and named[0] == named[1] != named[2]
 
 
 @pytest.mark.ids("B41")

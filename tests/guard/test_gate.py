@@ -518,6 +518,12 @@ def test_what_is_decided_about_calls_is_in_the_audit_trail(
     with pytest.raises(BudgetExceeded):
         ASKS["openai"](clients)
     entries = [json.loads(line) for line in trail.read_text(encoding="utf-8").splitlines()]
-    assert [entry["event"] for entry in entries][:2] == ["allowed", "settled"]
+    assert [entry["event"] for entry in entries][:3] == ["rules", "allowed", "settled"]
     assert entries[-1]["event"] == "blocked" and entries[-1]["model"] == GPT
-    assert entries[1]["nanousd"] == billed(simulator)
+    assert entries[2]["nanousd"] == billed(simulator)
+    gate(cap(1000 * CENT), audit=str(trail), loop_action="block", loop_threshold=2)
+    ASKS["openai"](clients)
+    with pytest.raises(LoopDetected):
+        ASKS["openai"](clients)
+    last = json.loads(trail.read_text(encoding="utf-8").splitlines()[-1])
+    assert (last["event"], last["dimension"], last["model"]) == ("blocked", "loop", GPT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
@@ -132,6 +133,25 @@ def test_a_stream_without_a_bound_is_cut_at_the_socket(
     assert receipt["partial"] is True and receipt["estimated"] is True
     assert [row.complete for row in simulator.billed()] == [False], "the rest was never sent"
     simulator.set_default()
+
+
+@pytest.mark.ids("ACC:Z3", "ACC:B41")
+def test_the_audit_trail_says_that_a_stream_was_cut(
+    agent: Agent, clients: Clients, simulator: Simulator, tmp_path: Path
+) -> None:
+    trail = tmp_path / "trail.jsonl"
+    made = gate(cap(CENT), audit=str(trail))
+    simulator.set_default(text=TEXT, chunks=CHUNKS, delay_ms=2)
+    made.guard.ask(made._facts(_known(agent, simulator))[0])
+    with pytest.raises(BudgetExceeded, match="Stream cut"):
+        by_httpx(clients, [])
+    simulator.set_default()
+    agent.settled(1)
+    entries = [json.loads(line) for line in trail.read_text(encoding="utf-8").splitlines()]
+    (cut,) = [entry for entry in entries if entry["event"] == "cut"]
+    (allowed,) = [entry for entry in entries if entry["event"] != "cut" and entry.get("id") == cut["id"]][:1]
+    assert allowed["event"] == "allowed" and cut["reasons"][0].startswith("Stream cut: what has come of it is about $")
+    assert (cut["dimension"], cut["unit"]) == ("stream", "nanousd") and cut["estimate"] > cut["limit"]
 
 
 def _known(agent: Agent, simulator: Simulator) -> Any:

@@ -16,7 +16,7 @@ from aicostguard.ledger.budgets import book, counters, rule
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Busy, LedgerError
 from aicostguard.ledger.repricing import Report, Scope
-from aicostguard.ledger.sqlite import SqliteStore, contents, file
+from aicostguard.ledger.sqlite import SqliteStore, contents, file, salvage
 from aicostguard.pricing import Price
 from tests.ledger.support import NOW, aicg, costs, envelope, epoch, price, receipt, take, totals
 
@@ -33,6 +33,12 @@ def dearer(asked: Mapping[str, Any], at_ms: int) -> Price:
     if "input_tokens" not in asked:
         return Price(None, None, "usage missing")
     return Price(5 * (asked["input_tokens"] + asked.get("output_tokens", 0)), "new@2026-11-29", None)
+
+
+def cheaper(asked: Mapping[str, Any], at_ms: int) -> Price:
+    """One nano-dollar for each call that counts tokens."""
+    found = dearer(asked, at_ms)
+    return found if found.cost_nanousd is None else found._replace(cost_nanousd=1, row="cheap@2026-11-29")
 
 
 def scope(store: SqliteStore, **more: Any) -> Scope:
@@ -252,3 +258,45 @@ def test_budgets_count_what_receipts_cost_now(filled: SqliteStore) -> None:
     assert spent() == 330
     reprice(filled, scope(filled))
     assert spent() == 330 + 1650
+
+
+def recorded(store: SqliteStore) -> list[tuple[Any, ...]]:
+    """Each change, with what its act was called."""
+    return store.look(
+        lambda connection: connection.execute(
+            "SELECT source, epoch, seq, cost_before, row_before, reason_before, cost_after, row_after FROM repriced "
+            "JOIN repricings ON id = repricing_id ORDER BY 1, 2, 3"
+        ).fetchall()
+    )
+
+
+@pytest.mark.ids("C8", "C6", "D1")
+def test_salvage_brings_the_record_of_repricings_along(filled: SqliteStore, tmp_path: Path) -> None:
+    reprice(filled, scope(filled))
+    repricing.reprice(filled, scope(filled), dearer, "again", NOW + 1, apply=True)
+    repricing.reprice(filled, scope(filled, unpriced_only=False), cheaper, "later", NOW + 2, apply=True)
+    acts, changes = filled.repricings(filled.default_project()), recorded(filled)
+    assert [act["source"] for act in acts] == ["later", "again", "test"] and len(changes) == 3 + 4
+    new = ledger.open_ledger(str(tmp_path / "new.db"))
+    for _ in range(2):  # twice is once
+        salvage.salvage(filled.path, new)
+        assert new.repricings(new.default_project()) == acts
+        assert (recorded(new), stored(new), totals(new)) == (changes, stored(filled), totals(filled))
+    assert reprice(new, scope(new, unpriced_only=False)).changed, "a later act goes on, under a number of its own"
+    assert agree(new)
+    new.close()
+
+
+@pytest.mark.ids("C8", "C6")
+def test_a_record_is_not_taken_over_for_what_costs_something_else_here(filled: SqliteStore, tmp_path: Path) -> None:
+    new = ledger.open_ledger(str(tmp_path / "new.db"))
+    salvage.salvage(filled.path, new)  # as a backup is: before the act
+    repricing.reprice(new, scope(new), cheaper, "other", NOW + 5, apply=True)
+    reprice(filled, scope(filled))
+    before = stored(new)
+    salvage.salvage(filled.path, new)
+    assert stored(new) == before
+    assert {row[0] for row in recorded(new)} == {"other"}
+    acts = new.repricings(new.default_project())
+    assert [(act["source"], act["id"]) for act in acts] == [("other", 1), ("test", 2)], "of both it is known"
+    new.close()

@@ -105,11 +105,46 @@ def apply(connection: sqlite3.Connection, number: int, project_id: int, changes:
     )
 
 
+def adopt(connection: sqlite3.Connection, act: dict[str, Any]) -> int:
+    """An act of another file, unless it is known here; its number here, which is its own where that is free."""
+    same = ("project_id", "at_ms", "source", "scope")
+    known = connection.execute(
+        "SELECT id FROM repricings WHERE project_id = ? AND at_ms = ? AND source = ? AND scope = ?",
+        [act[name] for name in same],
+    ).fetchone()
+    if known:
+        return int(known[0])
+    taken = connection.execute("SELECT 1 FROM repricings WHERE id = ?", (act["id"],)).fetchone()
+    added = connection.execute(
+        "INSERT INTO repricings (id, project_id, at_ms, source, scope, changed, before_nanousd, after_nanousd) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (None if taken else act["id"], *(act[name] for name in same), act["changed"], act["before_nanousd"],
+         act["after_nanousd"]),
+    )  # fmt: skip
+    return int(added.lastrowid or 0)
+
+
+def remember_changes(connection: sqlite3.Connection, chains: Sequence[Sequence[dict[str, Any]]]) -> None:
+    """What acts of another file have changed, receipt by receipt, where the receipt costs here what it did after it."""
+    for rows in chains:
+        last = max(rows, key=lambda row: row["repricing_id"])
+        costs = connection.execute(
+            "SELECT 1 FROM receipts WHERE project_id = ? AND epoch = ? AND seq = ? "
+            "AND cost_nanousd = ? AND price_row = ?",
+            [last[name] for name in ("project_id", "epoch", "seq", "cost_after", "row_after")],
+        ).fetchone()
+        for row in rows if costs else ():
+            connection.execute(
+                f"INSERT OR IGNORE INTO repriced ({quoted(list(row))}) VALUES ({', '.join('?' * len(row))})",
+                list(row.values()),
+            )
+
+
 def history(connection: sqlite3.Connection, project_id: int) -> list[dict[str, Any]]:
     """The acts there were, the latest first."""
     names = ("id", "at_ms", "source", "scope", "changed", "before_nanousd", "after_nanousd")
     found = connection.execute(
-        f"SELECT {', '.join(names)} FROM repricings WHERE project_id = ? ORDER BY id DESC", (project_id,)
+        f"SELECT {', '.join(names)} FROM repricings WHERE project_id = ? ORDER BY at_ms DESC, id DESC", (project_id,)
     ).fetchall()
     return [{**dict(zip(names, row)), "scope": json.loads(row[3])} for row in found]
 

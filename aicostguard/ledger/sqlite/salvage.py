@@ -2,12 +2,13 @@
 
 Owns the way around damaged pages. Reads a damaged file, or one that a restore put aside, and never writes to it;
 receipts go the way of any others, so that what the other ledger has already is not counted again. Stored costs are
-kept. If this fails half-way, it may be run again.
+kept, with the record of what they were before they were repriced. If this fails half-way, it may be run again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ from aicostguard.health import COUNTERS
 from aicostguard.ledger import ingest
 from aicostguard.ledger.errors import NotWritable
 from aicostguard.ledger.model import OF_ENVELOPE, Batch, Refusal, Row
-from aicostguard.ledger.sqlite import SqliteStore, file, write
+from aicostguard.ledger.sqlite import SqliteStore, file, repriced, write
 from aicostguard.receipt import FIELDS, check
 
 #: rows read by one statement, and taken over by one transaction
@@ -81,6 +82,7 @@ class _Salvage:
         for _, rows in itertools.groupby(self._receipts(), key=_from_one_envelope):
             for chunk in _cut(list(rows)):
                 self._take(chunk)
+        self._repricings()
         for row in self._rows("inbox"):
             self._leave(row)
         return Salvaged(self._taken, self._known, self._spoiled, tuple(self._damage))
@@ -111,6 +113,18 @@ class _Salvage:
                     )
 
             self._store.change(insert)
+
+    def _repricings(self) -> None:
+        """The record of what costs were before: of receipts that cost here what the last of its acts made of them."""
+        numbers = {}
+        for act in self._rows("repricings"):
+            numbers[act["id"]] = self._store.change(functools.partial(repriced.adopt, act=act))
+        known = (row for row in self._rows("repriced") if row["repricing_id"] in numbers)
+        receipts = (list(rows) for _, rows in itertools.groupby(known, key=_receipt_of))
+        while chains := list(itertools.islice(receipts, _CHUNK)):
+            for row in itertools.chain.from_iterable(chains):
+                row["repricing_id"] = numbers[row["repricing_id"]]
+            self._store.change(functools.partial(repriced.remember_changes, chains=chains))
 
     def _leave(self, row: dict[str, Any]) -> None:
         values = (row["received_ms"], row["envelope"])
@@ -204,6 +218,10 @@ def _keys(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]]:
 
 def _from_one_envelope(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["project_id"], row["epoch"], row["received_ms"], *(row.get(name) for name in OF_ENVELOPE))
+
+
+def _receipt_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["project_id"], row["epoch"], row["seq"]
 
 
 def _cut(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
