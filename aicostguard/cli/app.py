@@ -12,8 +12,7 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import CORE, VERBS, ask, budgets, core, follow, keep, options, price, table
-from aicostguard.ledger import keys as ledger_keys
+from aicostguard.cli import CORE, VERBS, access, ask, budgets, core, follow, keep, options, price, table
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import DIMENSIONS, TIMES
@@ -125,60 +124,8 @@ _group.add_command(price.price)
 _group.add_command(price.reprice)
 
 
-@_group.group(short_help=VERBS["keys"])
-def keys() -> None:
-    """Create, list and revoke the ledger's keys. A key is shown once, when it is made."""
-
-
-@keys.command("create", short_help="make a key and print it once")
-@click.option("--name", default="", help="What it is for.")
-@click.option(
-    "--scope", "scopes", multiple=True, type=click.Choice(list(ledger_keys.SCOPES)), help="Repeatable. Default: ingest."
-)
-@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
-def create_key(name: str, scopes: tuple[str, ...], path: str | None) -> int:
-    """Make a key and print it, once.
-
-    A program that only sends receipts needs no more than the scope ingest.
-    """
-    with ask.opened(path, create=True) as store:
-        key = ledger_keys.make()
-        store.add_key(key, name, scopes or ("ingest",), store.default_project(), ledger.now_ms())
-    click.echo(key)
-    if sys.stdout.isatty():
-        click.echo("Keep it now: the ledger holds only its hash.", err=True)
-    return 0
-
-
-@keys.command("list", short_help="which keys there are")
-@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
-def list_keys(path: str | None) -> int:
-    """Which keys there are, what they may do, and whether they still may."""
-    with ask.opened(path) as store:
-        found = store.keys(store.default_project())
-    sys.stdout.write(table.keys(found))
-    return 0
-
-
-@keys.command("revoke", short_help="end a key")
-@click.argument("key")
-@click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
-def revoke_key(key: str, path: str | None) -> int:
-    """End KEY, given by its first nine characters as `aicg keys list` shows them. It cannot be undone."""
-    if len(key.rstrip("•")) < 9:
-        raise click.BadParameter("give at least the first nine characters, aicg_ and four more", param_hint="KEY")
-    with ask.opened(path) as store:
-        project = store.default_project()
-        alike = [item for item in store.keys(project) if item.revoked_ms is None and item.shown[:9] == key[:9]]
-        if len(key.rstrip("•")) == 9 and len(alike) > 1:
-            raise LedgerError(f"{len(alike)} keys begin with {key[:9]}; give the whole key")
-        revoked = store.revoke_key(key, project, ledger.now_ms())
-    if not revoked:
-        raise LedgerError(f"no key in force begins with {key[:9]}; `aicg keys list` shows them")
-    click.echo(f"revoked {revoked[0].shown}")
-    return 0
-
-
+_group.add_command(access.keys)
+_group.add_command(access.projects)
 _group.add_command(keep.backup)
 _group.add_command(keep.restore)
 _group.add_command(keep.salvage)

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import sys
-from datetime import datetime, timezone
 from typing import Any, Callable, Mapping, Sequence
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aicostguard.cli.ask import Answer
-from aicostguard.ledger.model import MEASURES, Key
+from aicostguard.ledger.model import MEASURES
 
 #: column → its heading; what a table shows of the many sums
 _COLUMNS = {
@@ -142,20 +141,3 @@ def _plain(value: Any) -> Any:
 
 
 FORMS: Mapping[str, Callable[[Answer], str]] = {"table": show, "json": as_json, "csv": as_csv}
-
-
-def keys(found: Sequence[Key]) -> str:
-    if not found:
-        return "No keys yet: `aicg serve` makes the first, `aicg keys create` another.\n"
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("key", "name", "scopes", "created", "state"):
-        table.add_column(heading)
-    for key in found:
-        state = "in force" if key.revoked_ms is None else f"revoked {_when(key.revoked_ms)}"
-        cells = (key.shown[:9] + "•" * 4, key.name, " ".join(key.scopes), _when(key.created_ms), state)
-        table.add_row(*(Text(cell) for cell in cells))
-    return drawn(table)
-
-
-def _when(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")

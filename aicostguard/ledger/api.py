@@ -21,12 +21,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aicostguard.ledger import apidoc, body, deliveries, drain, ingest, keys, now_ms, open_ledger, query
+from aicostguard.ledger import apidoc, body, deliveries, drain, ingest, now_ms, open_ledger, query
+from aicostguard.ledger.access import routes as access
+from aicostguard.ledger.access.door import Door, authorise
+from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.budgets import routes
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Crowded, LedgerError, Refused
 from aicostguard.ledger.gate import Gate
-from aicostguard.ledger.model import Key
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
 
@@ -73,7 +75,11 @@ class Headers:
 
 
 def create_app(
-    path: str | None = None, *, store: SqliteStore | None = None, price: ingest.Pricer | None = None
+    path: str | None = None,
+    *,
+    store: SqliteStore | None = None,
+    price: ingest.Pricer | None = None,
+    per_minute: int | None = None,
 ) -> FastAPI:
     """The application over the ledger at `path`, opened and closed with it, or over an open `store`.
 
@@ -87,7 +93,9 @@ def create_app(
     else:
         owned = None
     desk = Desk(store, now_ms)
-    app = FastAPI(lifespan=_lifespan(store, owned, desk), **apidoc.ABOUT)
+    door = Door(store, now_ms, per_minute)
+    app = FastAPI(lifespan=_lifespan(store, owned, desk, door), **apidoc.ABOUT)
+    app.state.door = door
     app.add_middleware(Headers)
     app.add_exception_handler(LedgerError, _refuse)
     app.add_exception_handler(HTTPException, _http)
@@ -96,35 +104,39 @@ def create_app(
     app.add_exception_handler(Exception, _broken)
     _routes(app, store, price or (store.book.cost if store.book is not None else None))
     routes.add(app, store, desk, now_ms)
+    access.add(app, door)
     apidoc.mount(app)
     return app
 
 
 def _lifespan(
-    store: SqliteStore, owned: SqliteStore | None, desk: Desk
+    store: SqliteStore, owned: SqliteStore | None, desk: Desk, door: Door
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_drain_now_and_then(store, desk))
+        task = asyncio.create_task(_drain_now_and_then(store, desk, door))
         try:
             yield
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+            with contextlib.suppress(LedgerError):  # a full disk: when keys were last used is not worth more
+                await run_in_threadpool(door.write, at_once=True)
             if owned is not None:
                 await run_in_threadpool(owned.close)
 
     return lifespan
 
 
-async def _drain_now_and_then(store: Store, desk: Desk) -> None:
+async def _drain_now_and_then(store: Store, desk: Desk, door: Door) -> None:
     said = ""
     while True:
         await asyncio.sleep(DRAIN_EVERY_S)
         try:
             await run_in_threadpool(drain, store)
             await run_in_threadpool(desk.catch_up)
+            await run_in_threadpool(door.write)
             said = ""
         except LedgerError as error:
             if str(error) != said:  # a full disk is said once, not every second
@@ -137,18 +149,18 @@ async def _drain_now_and_then(store: Store, desk: Desk) -> None:
 def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
     gate = Gate()
 
-    def authorised(request: Request, scope: str, job: Callable[[Key], T], *or_else: str) -> T:
-        return job(keys.authorise(store, request.headers.get("authorization"), scope, *or_else))
+    def authorised(request: Request, scope: str, job: Callable[[Principal], T], *or_else: str) -> T:
+        return job(authorise(request, scope, *or_else))
 
     @app.post("/v1/receipts", **apidoc.POST_RECEIPTS)
     async def post_receipts(request: Request) -> Response:
         received_ms = now_ms()
         # Before the body: of one whose sender may not send, nothing is kept.
-        key = await run_in_threadpool(authorised, request, "ingest", lambda key: key)
+        key = await run_in_threadpool(authorise, request, "ingest")
         encoding = request.headers.get("content-encoding")
         idempotency_key = request.headers.get("idempotency-key")
         with gate.visit() as visit:
-            sent = await body.read(visit.parts(request.stream()))
+            sent = await body.read(visit.parts(request.stream()), key.max_bytes)
 
             def take() -> dict[str, Any]:
                 parsed = ingest.parse(body.plain(sent, encoding))
@@ -160,7 +172,7 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
 
     @app.get("/v1/costs", **apidoc.GET_COSTS)
     def get_costs(request: Request) -> Response:
-        def answer(key: Key) -> dict[str, Any]:
+        def answer(key: Principal) -> dict[str, Any]:
             asked = query.parse(_parameters(request), key.project_id, now_ms())
             drain(store)
             return query.run(store, asked)
@@ -169,7 +181,7 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
 
     @app.get("/v1/receipts", **apidoc.GET_RECEIPTS)
     def get_receipts(request: Request) -> Response:
-        def answer(key: Key) -> dict[str, Any]:
+        def answer(key: Principal) -> dict[str, Any]:
             drain(store)
             return query.receipts(store, _parameters(request), key.project_id, now_ms())
 
@@ -177,7 +189,7 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
 
     @app.get("/v1/arrivals", **apidoc.GET_ARRIVALS)
     def get_arrivals(request: Request) -> Response:
-        def answer(key: Key) -> dict[str, Any]:
+        def answer(key: Principal) -> dict[str, Any]:
             drain(store)
             return query.arrivals(store, _parameters(request), key.project_id)
 
@@ -187,7 +199,7 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
     def get_deliveries(request: Request) -> Response:
         parameters = _parameters(request)
 
-        def answer(key: Key) -> dict[str, Any]:
+        def answer(key: Principal) -> dict[str, Any]:
             asked = deliveries.parse(parameters, key.project_id, now_ms())
             drain(store)
             return deliveries.run(store, asked, now_ms())
@@ -200,7 +212,7 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
     def get_sources(request: Request) -> Response:
         _parameterless(request)
 
-        def answer(key: Key) -> dict[str, Any]:
+        def answer(key: Principal) -> dict[str, Any]:
             return {"sources": [source._asdict() for source in store.sources(key.project_id)]}
 
         return Json(authorised(request, "read", answer))

@@ -124,9 +124,12 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "Not JSON, not gzip, or a version this ledger does not read.",
         401: "No key, an unknown one, or a revoked one.",
         403: "The key lacks the scope.",
+        404: "There is no such thing, or none that you see.",
+        409: "It does not fit what there is now: a name is taken, or something is archived or revoked.",
         413: "More than 5 MB as sent, 32 MB inflated, or 5,000 receipts: split it.",
         415: "A Content-Encoding other than gzip.",
         422: "A key, value or parameter that does not fit; `field` names it.",
+        429: "This key asks more often than it may. Try again after `Retry-After` seconds.",
         503: "The ledger cannot write or read now. Try again after `Retry-After` seconds; nothing was stored.",
     }
     return {status: _json(says[status], _ERROR) for status in statuses}

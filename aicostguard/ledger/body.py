@@ -6,8 +6,9 @@ client states, or a compressed size.
 
 from __future__ import annotations
 
+import json
 import zlib
-from typing import AsyncIterator
+from typing import Any, AsyncIterator
 
 from aicostguard.ledger.errors import Refused
 
@@ -20,25 +21,55 @@ MAX_MEMBERS = 16
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-async def read(stream: AsyncIterator[bytes]) -> bytes:
-    """The body as sent. Raises `Refused` (413) beyond `MAX_BODY`.
+async def read(stream: AsyncIterator[bytes], most: int | None = None) -> bytes:
+    """The body as sent. Raises `Refused` (413) beyond `MAX_BODY`, or `most`, if that is less.
 
     Even then it is read on, up to a point, and nothing of it is kept: a sender that is still writing when the
     connection closes sees a reset instead of the reply, and would send the same again for ever.
     """
+    bound = min(MAX_BODY, most or MAX_BODY)
     parts: list[bytes] = []
     size = 0
     async for part in stream:
         size += len(part)
-        if size <= MAX_BODY:
+        if size <= bound:
             parts.append(part)
             continue
         parts.clear()
         if size > MAX_SKIPPED:
             break
-    if size > MAX_BODY:
-        raise Refused(413, f"the body is larger than {MAX_BODY >> 20} MB: split it")
+    if size > bound:
+        raise Refused(413, f"the body is larger than {_size(bound)}: split it")
     return b"".join(parts)
+
+
+def _size(number: int) -> str:
+    for unit, name in ((1 << 20, "MB"), (1 << 10, "KB")):
+        if number % unit == 0:
+            return f"{number // unit} {name}"
+    return f"{number} bytes, which is this key's limit"
+
+
+async def json_object(stream: AsyncIterator[bytes], encoding: str | None, most: int) -> dict[str, Any]:
+    """The JSON object that was sent, of a question that is small. Raises `Refused`: 413, 400."""
+    parts, size = [], 0
+    async for part in stream:
+        size += len(part)
+        if size > most:
+            raise Refused(413, f"the body is larger than {_size(most)}")
+        parts.append(part)
+    sent = plain(b"".join(parts), encoding)
+    try:
+        found = json.loads(sent, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise Refused(400, "the body must be a JSON object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
 
 
 def plain(body: bytes, encoding: str | None) -> bytes:

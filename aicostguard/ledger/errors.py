@@ -17,7 +17,7 @@ class LedgerError(Exception):
 
 
 class Refused(LedgerError):
-    """The request is at fault. `status` is 400, 401, 403, 413, 415 or 422; `field` names the offending key."""
+    """The request is at fault: `status` is 4xx. `field` names the offending key, parameter or header."""
 
     def __init__(self, status: int, error: str, field: str = "") -> None:
         super().__init__(error)
@@ -64,6 +64,16 @@ class Crowded(LedgerError):
     """More is sent than can be taken in at the moment: nothing of the request was stored."""
 
     status = 503
+
+    def __init__(self, error: str, retry_after: int) -> None:
+        super().__init__(error)
+        self.retry_after = retry_after
+
+
+class Limited(LedgerError):
+    """One sender asks more often than it may: nothing of the request was stored."""
+
+    status = 429
 
     def __init__(self, error: str, retry_after: int) -> None:
         super().__init__(error)

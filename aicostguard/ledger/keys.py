@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import string
+import time
 
+from aicostguard.ledger import secret
 from aicostguard.ledger.errors import NotWritable, Refused
 from aicostguard.ledger.model import Key
 from aicostguard.ledger.store import Store
@@ -19,15 +19,14 @@ from aicostguard.ledger.store import Store
 SCOPES = {
     "ingest": "send receipts and ask for room in budgets",
     "read": "ask for costs and receipts",
-    "manage": "set budgets",
+    "manage": "change budgets, keys and settings",
 }
-_ALPHABET = string.ascii_letters + string.digits
 _KEY = re.compile(r"aicg_[A-Za-z0-9]{32,64}\Z")
 
 
 def make() -> str:
     """A new key: `aicg_` and 40 letters and digits, 238 bits."""
-    return "aicg_" + "".join(secrets.choice(_ALPHABET) for _ in range(40))
+    return secret.make("aicg_")
 
 
 def authorise(store: Store, header: str | None, *scopes: str) -> Key:
@@ -35,6 +34,13 @@ def authorise(store: Store, header: str | None, *scopes: str) -> Key:
 
     Raises `Refused`: 401 for no valid key, 403 for one without the scope.
     """
+    found = known(store, header, time.time_ns() // 1_000_000)
+    allowed(found.scopes, scopes, found.archived, "this key")
+    return found
+
+
+def known(store: Store, header: str | None, now_ms: int) -> Key:
+    """The key of an `Authorization` header, if it is in force. Raises `Refused` (401)."""
     if not header:
         raise Refused(401, "a key is needed: send the header Authorization: Bearer aicg_…")
     kind, _, key = header.partition(" ")
@@ -44,10 +50,19 @@ def authorise(store: Store, header: str | None, *scopes: str) -> Key:
     if found is None:
         raise Refused(401, "this key is not known here; `aicg keys list` shows which are")
     if found.revoked_ms is not None:
-        raise Refused(401, "this key was revoked")
-    if not set(scopes) & set(found.scopes):
-        raise Refused(403, f"this key may not {SCOPES[scopes[0]]}; it lacks the scope {scopes[0]}")
+        raise Refused(401, "this key was revoked; ask for a new one, or make it with `aicg keys create`")
+    if found.expires_ms is not None and found.expires_ms <= now_ms:
+        raise Refused(401, "this key has expired; ask for a new one, or make it with `aicg keys create`")
     return found
+
+
+def allowed(has: tuple[str, ...], scopes: tuple[str, ...], archived: bool, who: str) -> None:
+    """Refuse (403) one that has none of `scopes`, or that would change what is archived."""
+    usable = set(scopes) & set(has)
+    if not usable:
+        raise Refused(403, f"{who} may not {SCOPES[scopes[0]]}; it lacks the scope {scopes[0]}")
+    if archived and "read" not in usable:
+        raise Refused(403, "this project is archived: it can be read, and takes nothing in; an admin can take it back")
 
 
 def first_key(store: Store, path: str, now_ms: int) -> tuple[str | None, bool]:

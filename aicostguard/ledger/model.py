@@ -175,6 +175,21 @@ class Key(NamedTuple):
     project_id: int
     created_ms: int
     revoked_ms: int | None
+    #: how it is named in requests: no secret
+    id: str = ""
+    expires_ms: int | None = None
+    #: to within a minute; None: never yet
+    last_used_ms: int | None = None
+    #: what the scopes hold for: the project, its organisation, or the ledger
+    reach: str = "project"
+    organisation_id: int = 1
+    #: requests in a minute, and bytes of a body; None: the ledger's own bounds
+    per_minute: int | None = None
+    max_bytes: int | None = None
+    #: the project, or its organisation, is archived
+    archived: bool = False
+    project: str = "default"
+    organisation: str = "default"
 
 
 class Source(NamedTuple):

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
+from aicostguard.ledger.access import places
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import KEY, NOW, Reply, Server, envelope, epoch, receipt
 
@@ -136,7 +138,7 @@ def test_what_a_key_may(server: Server, store: SqliteStore) -> None:
 
 
 def test_a_project_has_its_own_budgets(server: Server, store: SqliteStore) -> None:
-    store.change(lambda connection: connection.execute("INSERT INTO projects VALUES (2, 1, 'other', 0)"))
+    store.change(lambda connection: places.add_project(connection, 1, "other", Actor("test"), NOW))
     other = "aicg_" + "o" * 40
     store.add_key(other, "", ("ingest", "read", "manage"), 2, NOW)
     put(server, name="mine", limit_usd=1)

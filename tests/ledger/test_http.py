@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from aicostguard.ledger import body, keys
+from aicostguard.ledger.access import places
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.model import DIMENSIONS
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import KEY, NOW, Server, envelope, epoch, receipt, totals
@@ -63,9 +65,7 @@ def test_a_revoked_key_is_refused_at_once(server: Server, store: SqliteStore) ->
 def test_a_key_sees_its_own_project_only(server: Server, store: SqliteStore) -> None:
     server.post(envelope([receipt()]))
     other = "aicg_" + "o" * 40
-    store._writer.do(
-        lambda connection: connection.execute("INSERT INTO projects VALUES (2, 1, 'other', 0)")  # no API for it yet
-    )
+    store.change(lambda connection: places.add_project(connection, 1, "other", Actor("test"), NOW))
     store.add_key(other, "", tuple(keys.SCOPES), 2, NOW)
     assert server.get("/v1/costs?since=all", key=other).body["totals"]["calls"] == 0
     assert server.get("/v1/receipts?since=all", key=other).body["receipts"] == []

@@ -18,12 +18,13 @@ from starlette.responses import Response
 from aicostguard.guard import rules
 from aicostguard.guard.policy import BadPolicy, Budget
 from aicostguard.ledger import body as bodies
-from aicostguard.ledger import keys, period
+from aicostguard.ledger import period
+from aicostguard.ledger.access.door import authorise
+from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.budgets import ask, doc, rule, status
 from aicostguard.ledger.budgets.desk import BLOCKED, Desk, Exceeded
 from aicostguard.ledger.budgets.leases import LEASE_S
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import Key
 from aicostguard.ledger.query import usd
 from aicostguard.ledger.sqlite import SqliteStore
 
@@ -46,11 +47,6 @@ class Json(Response):
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
-def who(key: Key) -> str:
-    """How a key is called in a history: as it may be shown, and its name."""
-    return f"key {key.shown[:9]}" + (f" ({key.name})" if key.name else "")
-
-
 class Face:
     """What the routes have in common: who may, the body within bounds, the work in a thread."""
 
@@ -59,34 +55,38 @@ class Face:
         self.desk = desk
         self.now_ms = now_ms
 
-    async def answered(self, request: Request, scopes: str, job: Callable[[Key, dict[str, Any]], Response]) -> Response:
-        header = request.headers.get("authorization")
-        key = await run_in_threadpool(keys.authorise, self.store, header, *scopes.split())
-        body = await _body(request) if request.method in ("POST", "PUT") else {}
+    async def answered(
+        self, request: Request, scopes: str, job: Callable[[Principal, dict[str, Any]], Response]
+    ) -> Response:
+        key = await run_in_threadpool(authorise, request, *scopes.split())
+        body: dict[str, Any] = {}
+        if request.method in ("POST", "PUT"):
+            encoding = request.headers.get("content-encoding")
+            body = await bodies.json_object(request.stream(), encoding, min(MOST_BODY, key.max_bytes or MOST_BODY))
         return await run_in_threadpool(job, key, body)
 
-    def look(self, key: Key, job: Callable[..., dict[str, Any]], *more: Any) -> dict[str, Any]:
+    def look(self, key: Principal, job: Callable[..., dict[str, Any]], *more: Any) -> dict[str, Any]:
         """Ask counters that are up to date."""
         self.desk.catch_up()
         return self.store.look(lambda connection: job(connection, key.project_id, *more))
 
-    def put(self, key: Key, body: dict[str, Any], name: str | None) -> Response:
+    def put(self, key: Principal, body: dict[str, Any], name: str | None) -> Response:
         if name is not None and body.setdefault("name", name) != name:
             raise Refused(422, f"is {str(body['name'])[:64]!a} here and {name[:64]!a} in the path", "name")
         known = None
         if isinstance(body.get("name"), str):
             known = self.store.look(lambda connection: status.found(connection, key.project_id, body["name"]))
         stated, spent, adjust = read_put(body, known)
-        new = self.desk.put(key.project_id, stated, who(key), spent, adjust)
+        new = self.desk.put(key.project_id, stated, key.who, spent, adjust)
         return Json(self.look(key, status.detailed, stated.name, self.now_ms()), status_code=201 if new else 200)
 
-    def rebuild(self, key: Key, body: dict[str, Any]) -> Response:
+    def rebuild(self, key: Principal, body: dict[str, Any]) -> Response:
         names = body.get("budgets", [])
         if set(body) - {"budgets"} or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise Refused(422, "must be a list of names, or left out for all", "budgets")
-        return Json({"rebuilt": [kept.name for kept in self.desk.rebuild(key.project_id, names, who(key))]})
+        return Json({"rebuilt": [kept.name for kept in self.desk.rebuild(key.project_id, names, key.who)]})
 
-    def policy(self, key: Key, known: str) -> Response:
+    def policy(self, key: Principal, known: str) -> Response:
         answer = self.store.look(lambda connection: status.policy(connection, key.project_id))
         tag = status.etag(answer)
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
@@ -94,11 +94,11 @@ class Face:
             return Response(status_code=304, headers=headers)
         return Json(answer, headers=headers)
 
-    def set_policy(self, key: Key, body: dict[str, Any]) -> Response:
+    def set_policy(self, key: Principal, body: dict[str, Any]) -> Response:
         self.desk.set_policy(key.project_id, read_settings(body))
         return Json(self.store.look(lambda connection: status.policy(connection, key.project_id)))
 
-    def authorize(self, key: Key, body: dict[str, Any], idempotency_key: str | None) -> Response:
+    def authorize(self, key: Principal, body: dict[str, Any], idempotency_key: str | None) -> Response:
         if "holder" in body:
             return self._lend(key, body)
         if idempotency_key is not None and not _KEY.match(idempotency_key):
@@ -120,7 +120,7 @@ class Face:
             }
         )
 
-    def _lend(self, key: Key, body: dict[str, Any]) -> Response:
+    def _lend(self, key: Principal, body: dict[str, Any]) -> Response:
         holder, asked = ask.lend(body)
         answers = self.desk.lend(key.project_id, holder, asked)
         rows = [
@@ -129,7 +129,7 @@ class Face:
         ]
         return Json({"holder": holder, "lease_s": LEASE_S, "leases": rows})
 
-    def settle(self, key: Key, body: dict[str, Any]) -> Response:
+    def settle(self, key: Principal, body: dict[str, Any]) -> Response:
         number, used = ask.settle(body)
         ticket, news = self.desk.settle(key.project_id, number, used)
         cost = ticket.nanousd
@@ -173,8 +173,8 @@ def _rules(app: FastAPI, face: Face) -> None:
 
     @app.delete("/v1/budgets/{name:path}", **doc.DELETE_BUDGET)
     async def delete_budget(request: Request, name: str) -> Response:
-        def job(key: Key, _: dict[str, Any]) -> Response:
-            face.desk.remove(key.project_id, name, who(key))
+        def job(key: Principal, _: dict[str, Any]) -> Response:
+            face.desk.remove(key.project_id, name, key.who)
             return Json({"removed": name})
 
         return await face.answered(request, "manage", job)
@@ -221,28 +221,6 @@ def read_alerts(given: dict[str, str], now_ms: int) -> tuple[str | None, int, in
     if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= 10_000):
         raise Refused(422, "must be an integer from 1 to 10000", "limit")
     return budget, period.start(since, now_ms, _UTC, "since"), int(limit)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object that was sent. Raises `Refused`: 413, 400."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BODY:
-            raise Refused(413, f"the body is larger than {MOST_BODY >> 10} KB")
-        parts.append(part)
-    sent = bodies.plain(b"".join(parts), request.headers.get("content-encoding"))
-    try:
-        found = json.loads(sent, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Refused(400, "the body is not JSON") from None
-    if not isinstance(found, dict):
-        raise Refused(400, "the body must be a JSON object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)
 
 
 def read_put(body: Mapping[str, Any], known: Budget | None) -> tuple[Budget, int | None, bool]:

@@ -6,7 +6,6 @@ requests are refused with a reason and senders keep their receipts.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import queue
@@ -17,6 +16,7 @@ from aicostguard.config import mask
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
 from aicostguard.ledger.repricing import Change, Scope, Stored
+from aicostguard.ledger.secret import hash_key
 from aicostguard.ledger.sqlite import file, read, repriced, write
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
@@ -24,11 +24,6 @@ from aicostguard.ledger.store import Prepare
 from aicostguard.pricing import PriceBook
 
 T = TypeVar("T")
-
-
-def hash_key(key: str) -> str:
-    """What is stored of a key."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class SqliteStore:
@@ -163,19 +158,19 @@ class SqliteStore:
 
     def find_key(self, key: str) -> Key | None:
         hashed = hash_key(key)
-        for stored, found in self._read(lambda connection: read.key_rows(connection, "hash = ?", (hashed,))):
+        for stored, found in self._read(lambda connection: read.key_rows(connection, "keys.hash = ?", (hashed,))):
             if hmac.compare_digest(stored, hashed):
                 return found
         return None
 
     def keys(self, project_id: int) -> list[Key]:
-        rows = self._read(lambda connection: read.key_rows(connection, "project_id = ?", (project_id,)))
+        rows = self._read(lambda connection: read.key_rows(connection, "keys.project_id = ?", (project_id,)))
         return [key for _, key in rows]
 
     def revoke_key(self, shown: str, project_id: int, now_ms: int) -> list[Key]:
-        where, values = "project_id = ? AND revoked_ms IS NULL AND ", (project_id, shown.rstrip("•"))
+        where, values = "keys.project_id = ? AND revoked_ms IS NULL AND ", (project_id, shown.rstrip("•"))
         if len(values[1]) > 9:
-            where, values = where + "hash = ?", (project_id, hash_key(values[1]))
+            where, values = where + "keys.hash = ?", (project_id, hash_key(values[1]))
         else:
             where += "substr(shown, 1, 9) = ?"
 

@@ -16,7 +16,7 @@ import time
 from typing import Callable, Iterator, NamedTuple
 
 from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, NotWritable
-from aicostguard.ledger.sqlite import contents, file
+from aicostguard.ledger.sqlite import carried, contents, file
 from aicostguard.ledger.sqlite.contents import Contents
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.schema import VERSION
@@ -102,7 +102,7 @@ def restore(source: str, path: str, *, replace: bool = False, progress: Progress
             with _taken(path, kept) as old:
                 before = None if old is None else contents.read(old)
                 if old is not None:
-                    _take_over_keys(old, part)
+                    _take_over_access(old, part)
                 with contextlib.closing(_plain(part)) as connection:
                     found = contents.read(connection)
                 if not found.sums_agree and not replace:
@@ -245,16 +245,10 @@ def _taken(path: str, kept: str | None) -> Iterator[sqlite3.Connection | None]:
             connection.close()
 
 
-def _take_over_keys(old: sqlite3.Connection, part: str) -> None:
+def _take_over_access(old: sqlite3.Connection, part: str) -> None:
     """Keys made since the backup stay valid, and keys revoked since stay revoked."""
-    columns = "hash, project_id, shown, name, scopes, created_ms, revoked_ms"
-    rows = old.execute(f"SELECT {columns} FROM keys").fetchall()
     with file.explained(part), contextlib.closing(_plain(part)) as connection:
-        connection.executemany(
-            f"INSERT INTO keys ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (hash) DO UPDATE SET revoked_ms = coalesce(revoked_ms, excluded.revoked_ms)",
-            rows,
-        )
+        carried.over(old, connection)
 
 
 def _give(part: str, path: str) -> None:

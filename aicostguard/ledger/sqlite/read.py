@@ -272,10 +272,16 @@ def first_at(connection: sqlite3.Connection, project_id: int) -> int | None:
     return None if found is None else int(found)
 
 
-_KEY_COLUMNS = "hash, shown, name, scopes, project_id, created_ms, revoked_ms"
+_KEY_ROWS = """SELECT keys.hash, shown, keys.name, scopes, project_id, keys.created_ms, revoked_ms,
+substr(keys.hash, 1, 16), expires_ms, last_ms, reach, organisation_id, per_minute, max_bytes,
+projects.archived_ms IS NOT NULL OR organisations.archived_ms IS NOT NULL, projects.name, organisations.name
+FROM keys JOIN projects ON projects.id = project_id JOIN organisations ON organisations.id = organisation_id
+LEFT JOIN key_uses ON key_id = substr(keys.hash, 1, 16)"""
 
 
 def key_rows(connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> list[tuple[str, Key]]:
     """`(hash, key)` of the keys that match, in the order they were made."""
-    found = connection.execute(f"SELECT {_KEY_COLUMNS} FROM keys WHERE {where} ORDER BY created_ms, hash", values)
-    return [(row[0], Key(row[1], row[2], tuple(row[3].split()), row[4], row[5], row[6])) for row in found.fetchall()]
+    found = connection.execute(f"{_KEY_ROWS} WHERE {where} ORDER BY keys.created_ms, keys.hash", values)
+    return [
+        (row[0], Key._make((*row[1:3], tuple(row[3].split()), *row[4:14], bool(row[14]), *row[15:]))) for row in found
+    ]
