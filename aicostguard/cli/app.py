@@ -72,7 +72,24 @@ def _group() -> None:
 @click.option("--key-file", type=click.Path(dir_okay=False), help="The first key. Default: ledger.key beside the file.")
 @click.option("--prices", metavar="FILE", type=click.Path(dir_okay=False), help="Own prices; remembered. See below.")
 @click.option("--no-prices", is_flag=True, help="Forget the file that --prices named.")
-def serve(host: str, port: int, path: str | None, key_file: str | None, prices: str | None, no_prices: bool) -> int:
+@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr.")
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="warning",
+    show_default=True,
+    help="info: a line for each request, without its query.",
+)
+def serve(
+    host: str,
+    port: int,
+    path: str | None,
+    key_file: str | None,
+    prices: str | None,
+    no_prices: bool,
+    log_format: str,
+    log_level: str,
+) -> int:
     """Run the ledger until Ctrl-C or SIGTERM.
 
     The first start makes a key and writes it to a file that only you can read. Programs send receipts with
@@ -84,7 +101,8 @@ def serve(host: str, port: int, path: str | None, key_file: str | None, prices: 
 
     if prices and no_prices:
         raise click.UsageError("--prices names a file and --no-prices forgets it; give one")
-    return server.run(path or ledger.default_path(), host, port, key_file, "" if no_prices else prices)
+    own = "" if no_prices else prices
+    return server.run(path or ledger.default_path(), host, port, key_file, own, log_format, log_level)
 
 
 @_group.command(short_help=VERBS["costs"])

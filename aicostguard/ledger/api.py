@@ -21,7 +21,18 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aicostguard.ledger import apidoc, body, deliveries, drain, ingest, now_ms, open_ledger, query
+from aicostguard.ledger import (
+    apidoc,
+    body,
+    deliveries,
+    drain,
+    ingest,
+    now_ms,
+    open_ledger,
+    operating,
+    query,
+    supervised,
+)
 from aicostguard.ledger.access import routes as access
 from aicostguard.ledger.access.door import Door, authorise
 from aicostguard.ledger.access.principal import Principal
@@ -29,6 +40,8 @@ from aicostguard.ledger.budgets import routes
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Crowded, LedgerError, Refused
 from aicostguard.ledger.gate import Gate
+from aicostguard.ledger.metrics import Counted, Metrics
+from aicostguard.ledger.readiness import Readiness
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
 
@@ -94,15 +107,20 @@ def create_app(
         owned = None
     desk = Desk(store, now_ms)
     door = Door(store, now_ms, per_minute)
+    gate = Gate()
+    metrics = Metrics(store, gate)
     app = FastAPI(lifespan=_lifespan(store, owned, desk, door), **apidoc.ABOUT)
     app.state.door = door
+    app.state.readiness = Readiness(store)
     app.add_middleware(Headers)
+    app.add_middleware(Counted, metrics=metrics)
     app.add_exception_handler(LedgerError, _refuse)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _broken)
-    _routes(app, store, price or (store.book.cost if store.book is not None else None))
+    _routes(app, store, gate, metrics, price or (store.book.cost if store.book is not None else None))
+    operating.add(app, metrics, app.state.readiness, now_ms)
     routes.add(app, store, desk, now_ms)
     access.add(app, door)
     apidoc.mount(app)
@@ -133,6 +151,7 @@ async def _drain_now_and_then(store: Store, desk: Desk, door: Door) -> None:
     said = ""
     while True:
         await asyncio.sleep(DRAIN_EVERY_S)
+        supervised.tell(supervised.ALIVE)  # a writer that hangs holds this up, too
         try:
             await run_in_threadpool(drain, store)
             await run_in_threadpool(desk.catch_up)
@@ -146,9 +165,7 @@ async def _drain_now_and_then(store: Store, desk: Desk, door: Door) -> None:
             log.exception("the inbox could not be taken in")
 
 
-def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
-    gate = Gate()
-
+def _routes(app: FastAPI, store: Store, gate: Gate, metrics: Metrics, price: ingest.Pricer | None) -> None:
     def authorised(request: Request, scope: str, job: Callable[[Principal], T], *or_else: str) -> T:
         return job(authorise(request, scope, *or_else))
 
@@ -168,7 +185,9 @@ def _routes(app: FastAPI, store: Store, price: ingest.Pricer | None) -> None:
                     store, key.project_id, parsed, received_ms, idempotency_key=idempotency_key, price=price
                 )
 
-            return Json(await visit.run(take))
+            reply = await visit.run(take)
+            metrics.took(reply)
+            return Json(reply)
 
     @app.get("/v1/costs", **apidoc.GET_COSTS)
     def get_costs(request: Request) -> Response:

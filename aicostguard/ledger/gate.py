@@ -48,6 +48,11 @@ class Gate:
         self._left = 0.0
         self._said = -_SAY_EVERY_S
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn, or have it."""
+        return self._waiting
+
     @contextlib.contextmanager
     def visit(self) -> Iterator[Visit]:
         """Come in. Raises `Crowded` when the queue is too long."""

@@ -15,13 +15,14 @@ import signal
 import socket
 import stat
 import sys
-from typing import Any, TextIO
+from types import FrameType
+from typing import TextIO
 
 import uvicorn
 from fastapi import FastAPI
 
 from aicostguard.config import LOOPBACK, mask
-from aicostguard.ledger import keys, now_ms, open_ledger, prices
+from aicostguard.ledger import keys, logs, now_ms, open_ledger, prices, supervised
 from aicostguard.ledger.api import create_app
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.sqlite import SqliteStore
@@ -39,7 +40,6 @@ def serve(
 
     `own` is a prices file to use and remember, "" to forget the one that is remembered.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     listener = _listen(host, port)
     try:
         if own:
@@ -56,12 +56,21 @@ def serve(
         listener.close()
 
 
+class _Server(uvicorn.Server):
+    """uvicorn, which says at once that it was asked to stop: to probes and to its supervisor."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        supervised.tell(supervised.STOPPING)
+        self.config.app.state.readiness.stopping = True  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
+
+
 def server_for(app: FastAPI) -> uvicorn.Server:
     """uvicorn as the ledger runs it; it listens where `run(sockets=[…])` is told to."""
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
-            log_level="warning",
+            log_config=None,  # ours is set up already, or the program's around us
             # Query strings hold labels: they belong in nobody's log.
             access_log=False,
             server_header=False,
@@ -81,6 +90,7 @@ def _run(store: SqliteStore, listener: socket.socket) -> None:
     # uvicorn raises the signal once more after a clean stop; that must not turn it into a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    supervised.tell(supervised.READY)
     server.run(sockets=[listener])
 
 
@@ -118,6 +128,8 @@ def _greet(
     say = _Say(out)
     say(f"AI Cost Guard ledger at {url}  (API: {url}/docs)")
     say(f"  data  {store.path}")
+    if store.kept_as is not None:
+        say(f"        of an older release, now migrated; as it was, it is kept: {store.kept_as}")
     if not store.checked:
         say("        large file: not all of it was checked for damage; `aicg backup` does, while this runs")
     if not store.alone:
@@ -171,8 +183,17 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def run(path: str, host: str, port: int, key_file: str | None, own: str | None = None, **_: Any) -> int:
+def run(
+    path: str,
+    host: str,
+    port: int,
+    key_file: str | None,
+    own: str | None = None,
+    log_format: str = "text",
+    log_level: str = "warning",
+) -> int:
     """As `serve`, with failures said on stderr. Returns the exit code: 0, or 1 when it could not start."""
+    logs.configure(log_format, log_level)
     try:
         serve(path, host, port, key_file, own)
     except LedgerError as error:

@@ -10,6 +10,7 @@ import hmac
 import os
 import queue
 import sqlite3
+import time
 from typing import Any, Callable, Mapping, Sequence, TypeVar
 
 from aicostguard.config import mask
@@ -17,8 +18,9 @@ from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
 from aicostguard.ledger.repricing import Change, Scope, Stored
 from aicostguard.ledger.secret import hash_key
-from aicostguard.ledger.sqlite import file, read, repriced, write
+from aicostguard.ledger.sqlite import copying, file, read, repriced, write
 from aicostguard.ledger.sqlite.hold import Hold
+from aicostguard.ledger.sqlite.schema import VERSION
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
 from aicostguard.ledger.store import Prepare
 from aicostguard.pricing import PriceBook
@@ -37,6 +39,8 @@ class SqliteStore:
     def __init__(self, path: str, *, create: bool = True, check: bool = False) -> None:
         self.path = path
         self.checked = False
+        #: a file of an older release was copied to this place, verified, before it was migrated
+        self.kept_as: str | None = None
         #: the prices of what comes in; None: those of this release. `ledger.open_ledger` sets it.
         self.book: PriceBook | None = None
         if not create and not os.path.exists(path):
@@ -64,6 +68,7 @@ class SqliteStore:
                     if check:
                         self.checked = file.check(connection, path)
                     with lock.held():
+                        self.kept_as = _kept_before_migration(connection, path)
                         file.migrate(connection, path)
                 except BaseException:
                     connection.close()
@@ -201,6 +206,18 @@ class SqliteStore:
                 raise
             self._idle.put(connection)
             return answer
+
+
+def _kept_before_migration(connection: sqlite3.Connection, path: str) -> str | None:
+    """Copy a file of an older release beside itself, while nobody else of ours writes; where it is, None for any other.
+
+    Raises `Full` and the like: then nothing is migrated, and the older release still opens the file.
+    """
+    version = file.version(connection, path)
+    if version in (0, VERSION):
+        return None
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return copying.backup(path, f"{path}.before-version-{VERSION}-{moment}").path
 
 
 def _opened(path: str) -> sqlite3.Connection:
