@@ -50,7 +50,7 @@ def show(answer: Answer) -> str:
     if answer.empty:
         return _EMPTY
     if body["totals"]["calls"] == 0:
-        return _NOTHING.format(**body)
+        return _NOTHING.format(**body) + lacking(body)
     table = Table(show_footer=True, box=None, pad_edge=False, header_style="bold", footer_style="bold")
     groups = body["group_by"]
     for place, name in enumerate(groups):
@@ -63,13 +63,32 @@ def show(answer: Answer) -> str:
         table.add_row(*names, *_cells(row))
     other = body["other"]
     if other:
-        names = [Text(f"({other['groups']} more)"), *(Text("") for _ in groups[1:])]
+        names = [
+            Text(f"({other['groups']} more)" if other["groups"] else "(archived)"),
+            *(Text("") for _ in groups[1:]),
+        ]
         table.add_row(*names, *_cells(other), style="dim")
     lines = [drawn(table), _period(body)]
     for name, says in _NOTES.items():
         if totals[name]:
             lines.append("! " + says.format(n=_calls(totals[name])) + "\n")
-    return "".join(lines)
+    return "".join([*lines, lacking(body)])
+
+
+def lacking(body: Mapping[str, Any]) -> str:
+    """What an answer lacks because it is archived; empty for nothing."""
+    found = body.get("archived")
+    if not found:
+        return ""
+    days = (
+        found["first_day"]
+        if found["days"] == 1
+        else f"{found['days']} days, {found['first_day']} to {found['last_day']}"
+    )
+    return (
+        f"! Incomplete: up to {_calls(found['receipts'])} of {days} are archived, and only single receipts tell this. "
+        "By one of the dimensions alone and whole days it is complete; `aicg archive restore` brings receipts back.\n"
+    )
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,7 @@ from aicostguard.ledger.budgets import routes
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Crowded, LedgerError, Refused
 from aicostguard.ledger.gate import Gate
+from aicostguard.ledger.keeping.keeper import Keeper
 from aicostguard.ledger.metrics import Counted, Metrics
 from aicostguard.ledger.readiness import Readiness
 from aicostguard.ledger.sqlite import SqliteStore
@@ -133,9 +134,11 @@ def _lifespan(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         task = asyncio.create_task(_drain_now_and_then(store, desk, door))
+        keeper = Keeper(store, now_ms)
         try:
             yield
         finally:
+            await run_in_threadpool(keeper.close)
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task

@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, Response
 
 from aicostguard.ledger.deliveries import PARAMETERS as DELIVERIES
 from aicostguard.ledger.deliveries import STATES, SUMS
+from aicostguard.ledger.keeping.doc import ARCHIVED
 from aicostguard.ledger.model import DIMENSIONS, MEASURES
 from aicostguard.ledger.query import ARRIVALS, PARAMETERS
 from aicostguard.receipt import FIELDS, REQUIRED
@@ -222,6 +223,7 @@ GET_COSTS: dict[str, Any] = {
                     "rows": {"type": "array", "items": _ROW},
                     "other": {"oneOf": [_object({"groups": {"type": "integer"}, **_AMOUNTS}), {"type": "null"}]},
                     "totals": _object(_AMOUNTS),
+                    "archived": ARCHIVED,
                 }
             ),
         ),
@@ -234,7 +236,9 @@ GET_RECEIPTS: dict[str, Any] = {
     "description": "Single receipts of a period, newest first, each with its cost, its price row and its time.",
     "tags": ["receipts"],
     "responses": {
-        200: _json("The receipts.", _object({"receipts": {"type": "array", "items": {"type": "object"}}})),
+        200: _json(
+            "The receipts.", _object({"receipts": {"type": "array", "items": {"type": "object"}}, "archived": ARCHIVED})
+        ),
         **_errors(401, 403, 422, 503),
     },
     "openapi_extra": {**_KEY_NEEDED, "parameters": _parameters("since", "until", "tz", "limit")},

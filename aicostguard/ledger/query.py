@@ -99,7 +99,7 @@ def _order(text: str, group_by: tuple[str, ...]) -> tuple[str, bool]:
 
 
 def run(store: Store, query: Query) -> dict[str, Any]:
-    """Ask the store and shape the answer: `{since, until, tz, group_by, rows, other, totals}`.
+    """Ask the store and shape the answer: `{since, until, tz, group_by, rows, other, totals, archived}`.
 
     Each row holds its group's names and the sums of `MEASURES`, with `cost_usd` beside `cost_nanousd`. Both are
     null where not one call of the row has a price: unknown is never shown as zero.
@@ -117,8 +117,22 @@ def run(store: Store, query: Query) -> dict[str, Any]:
         "tz": query.tz,
         "group_by": list(query.group_by),
         "rows": [{**_names(query, values, tz), **amounts(sums)} for values, sums in found.rows],
-        "other": _other(found),
+        "other": _other(found) if query.group_by else None,
         "totals": amounts(found.totals),
+        "archived": archived(store, query),
+    }
+
+
+def archived(store: Store, query: Query, *, raw: bool = False) -> dict[str, Any] | None:
+    """What an answer lacks because only single receipts would tell it, and they are archived; None for nothing."""
+    days = store.missing(query, raw=raw)
+    if not days:
+        return None
+    return {
+        "receipts": sum(rows for _, rows in days),
+        "days": len(days),
+        "first_day": period.day(days[0][0]),
+        "last_day": period.day(days[-1][0]),
     }
 
 
@@ -129,7 +143,8 @@ def receipts(store: Store, parameters: Parameters, project_id: int, now_ms: int)
             raise Refused(422, "does not apply to receipts, which come newest first", name)
     asked = parse(parameters, project_id, now_ms)
     tz = period.zone(asked.tz)
-    return {"receipts": [_told(row, tz) for row in store.receipts(asked)]}
+    found = [_told(row, tz) for row in store.receipts(asked)]
+    return {"receipts": found, "archived": archived(store, asked, raw=True)}
 
 
 def arrivals(store: Store, parameters: Parameters, project_id: int) -> dict[str, Any]:
@@ -174,10 +189,10 @@ def _names(query: Query, values: tuple[Any, ...], tz: Any) -> dict[str, str | No
 
 
 def _other(found: Costs) -> dict[str, Any] | None:
-    """What the limit cut off, so that rows and other always add up to the totals."""
-    if found.groups <= len(found.rows):
-        return None
+    """What the limit cut off, so that rows and other always add up to the totals. Of no group: it is archived."""
     rest = {name: found.totals[name] - sum(sums[name] for _, sums in found.rows) for name in MEASURES}
+    if found.groups <= len(found.rows) and not rest["calls"]:
+        return None
     return {"groups": found.groups - len(found.rows), **amounts(rest)}
 
 

@@ -39,6 +39,9 @@ class Store(Protocol):
     def receipts(self, query: Query) -> list[dict[str, Any]]:
         """The newest `query.limit` receipts of the period that pass the filters, keys left out where absent."""
 
+    def missing(self, query: Query, *, raw: bool = False) -> list[tuple[int, int]]:
+        """`(start of a UTC day in ms, receipts)`: what `costs`, or `receipts` (`raw`), lack because it is archived."""
+
     def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]:
         """Every process that was heard at `since_ms` or later, the latest first; only `epochs`, if any are named."""
 
@@ -49,7 +52,7 @@ class Store(Protocol):
         """What was stored after the point `after` and passes the filters; None gives the present point alone."""
 
     def first_at(self, project_id: int) -> int | None:
-        """When the oldest receipt happened, or None while there is none."""
+        """The start of the UTC day of the oldest receipt, archived or not; None while there is none."""
 
     def default_project(self) -> int:
         """The project of the inbox and of the first key. Made when there is none."""

@@ -9,8 +9,9 @@ killed. `rebuild` makes counters anew from the receipts themselves, as often as 
 from __future__ import annotations
 
 import sqlite3
-from typing import Iterator, Mapping, NamedTuple
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
+from aicostguard.guard.policy import Budget
 from aicostguard.ledger.budgets import book, counters, gather, leases, rule, tickets
 from aicostguard.ledger.budgets.book import Kept
 from aicostguard.ledger.budgets.counters import Amount
@@ -86,9 +87,8 @@ def scan(connection: sqlite3.Connection, kept: Kept, now_ms: int) -> Snapshot:
 def _since(connection: sqlite3.Connection, kept: Kept, since: int) -> Iterator[Group]:
     """All receipts from `since` on in groups: from sums where they tell enough, else from the receipts."""
     names = rule.labels_of(kept.budget)
-    listed = [name for name in names if name in DIMENSIONS and DIMENSIONS[name].daily]
-    summed = len(listed) <= 1 and all(name in listed or name == "organisation" for name in names)
-    if not summed or kept.budget.period == "minute":
+    listed = _listed(names)
+    if reads_receipts(kept.budget):
         step = gather.SECOND_MS if kept.budget.period == "minute" else gather.STEP_MS
         where = "project_id = ? AND at_ms >= ?"
         yield from gather.groups(connection, names, step, where, [kept.project_id, since])
@@ -104,6 +104,18 @@ def _since(connection: sqlite3.Connection, kept: Kept, since: int) -> Iterator[G
         amounts = row[len(listed) :]
         if amounts[2]:
             yield Group({**labels, **shared}, since, *amounts)
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in DIMENSIONS and DIMENSIONS[name].daily]
+
+
+def reads_receipts(budget: Budget) -> bool:
+    """Has it to be made anew from the receipts, because sums tell too little?"""
+    names = rule.labels_of(budget)
+    listed = _listed(names)
+    summed = len(listed) <= 1 and all(name in listed or name == "organisation" for name in names)
+    return not summed or budget.period == "minute"
 
 
 def settle(connection: sqlite3.Connection, found: Snapshot, now_ms: int) -> bool:

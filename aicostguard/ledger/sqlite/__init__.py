@@ -129,6 +129,9 @@ class SqliteStore:
     def receipts(self, query: Query) -> list[dict[str, Any]]:
         return self._read(lambda connection: read.receipts(connection, query))
 
+    def missing(self, query: Query, *, raw: bool = False) -> list[tuple[int, int]]:
+        return self._read(lambda connection: read.missing(connection, query, raw=raw))
+
     def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]:
         return self._read(lambda connection: read.sources(connection, project_id, since_ms, epochs))
 

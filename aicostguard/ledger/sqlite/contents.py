@@ -6,6 +6,7 @@ it stands for and still be called whole.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from aicostguard.ledger.sqlite.read import MEASURED
 class Contents(NamedTuple):
     """`rows` of every table; `measures` summed over all receipts; the newest `at_ms` and `received_ms`, if any.
 
-    `sums_agree`: the daily sums, from which totals are answered, add up to the receipts themselves.
+    `sums_agree`: the daily sums, from which totals are answered, add up to the receipts, here and archived.
     """
 
     version: int
@@ -60,6 +61,12 @@ def read(connection: sqlite3.Connection) -> Contents:
     sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in measures)
     summed = connection.execute(f"SELECT {raw} FROM receipts").fetchone()
     daily = connection.execute(f"SELECT {sums} FROM daily WHERE dimension = ?", (SMALLEST,)).fetchone()
+    gone = dict.fromkeys(measures, 0)
+    if "archives" in rows:
+        for (said,) in connection.execute("SELECT gone FROM archives WHERE gone_rows > 0"):
+            for name, amount in json.loads(said).items():
+                gone[name] = gone.get(name, 0) + amount
+    whole = tuple(amount + gone[name] for name, amount in zip(measures, summed))
     last_at_ms, last_received_ms = connection.execute("SELECT max(at_ms), max(received_ms) FROM receipts").fetchone()
     return Contents(
         version=int(connection.execute("PRAGMA user_version").fetchone()[0]),
@@ -67,5 +74,5 @@ def read(connection: sqlite3.Connection) -> Contents:
         measures=dict(zip(measures, summed)),
         last_at_ms=last_at_ms,
         last_received_ms=last_received_ms,
-        sums_agree=tuple(summed) == tuple(daily),
+        sums_agree=whole == tuple(daily),
     )

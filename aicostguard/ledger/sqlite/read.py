@@ -28,6 +28,7 @@ from aicostguard.ledger.model import (
     Query,
     Source,
 )
+from aicostguard.ledger.sqlite import archived
 from aicostguard.ledger.sqlite.write import COLUMNS, quoted
 from aicostguard.receipt import FIELDS
 
@@ -169,6 +170,15 @@ def _totals(connection: sqlite3.Connection, query: Query) -> dict[str, int]:
     return {name: amount or 0 for name, amount in zip(MEASURES, row)}
 
 
+def missing(connection: sqlite3.Connection, query: Query, *, raw: bool) -> list[tuple[int, int]]:
+    """Days, and receipts of them, that a query (or the list of its receipts, `raw`) lacks: they are archived."""
+    spans = [(query.since_ms, query.until_ms)]
+    if not raw:
+        segments = _segments(query, _rolled_up(query))
+        spans = [(start, end) for table, start, end in segments if table == "receipts"]
+    return archived.missing(connection, query.project_id, spans)
+
+
 def receipts(connection: sqlite3.Connection, query: Query) -> list[dict[str, Any]]:
     wanted, values = passing(query.filters)
     found = connection.execute(
@@ -268,7 +278,10 @@ def passing(filters: Mapping[str, tuple[str, ...]]) -> tuple[str, list[str]]:
 
 
 def first_at(connection: sqlite3.Connection, project_id: int) -> int | None:
-    found = connection.execute("SELECT min(at_ms) FROM receipts WHERE project_id = ?", (project_id,)).fetchone()[0]
+    # Of the sums, which stay when receipts are archived: the start of the first day.
+    found = connection.execute(
+        "SELECT min(start_ms) FROM daily WHERE project_id = ? AND dimension = ?", (project_id, SMALLEST)
+    ).fetchone()[0]
     return None if found is None else int(found)
 
 

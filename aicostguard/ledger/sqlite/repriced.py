@@ -13,6 +13,7 @@ from typing import Any, Sequence
 from aicostguard.ledger.errors import Busy
 from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, OF_ENVELOPE
 from aicostguard.ledger.repricing import Change, Scope, Stored
+from aicostguard.ledger.sqlite import archived
 from aicostguard.ledger.sqlite.read import passing, receipt_of
 from aicostguard.ledger.sqlite.write import COLUMNS, add, quoted, steps
 from aicostguard.receipt import FIELDS
@@ -66,6 +67,9 @@ def begin(connection: sqlite3.Connection, scope: Scope, source: str, now_ms: int
 
 def apply(connection: sqlite3.Connection, number: int, project_id: int, changes: Sequence[Change]) -> None:
     """Change costs that are as they were read, with their sums and the record. Raises `Busy` when one is not."""
+    times = [change.stored.place[0] for change in changes]
+    if times and archived.being_archived(connection, project_id, min(times), max(times)):
+        raise Busy("some of these receipts are being archived or restored; `aicg archive list` says which: try again")
     sums: dict[str, dict[tuple[str, int, str], Sequence[int]]] = {"hourly": {}, "daily": {}}
     before = after = 0
     for change in changes:

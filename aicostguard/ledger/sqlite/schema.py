@@ -13,6 +13,8 @@ Nothing relies on rowids or their order.
 
 from __future__ import annotations
 
+from aicostguard.ledger.sqlite.sized import RETENTION
+
 #: shared verbatim with the agent's `sqlite:///` sink, which imports nothing from here
 INBOX = (
     "CREATE TABLE IF NOT EXISTS inbox (id INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL, envelope BLOB NOT NULL)"
@@ -407,7 +409,7 @@ BEGIN SELECT RAISE(ABORT, 'the audit log is added to and never changed'); END"""
 )
 
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING, _ACCESS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING, _ACCESS, RETENTION)
 VERSION = len(MIGRATIONS)
 
 #: the ledger's mark in the file's header (`PRAGMA application_id`): "AICG"

@@ -15,7 +15,7 @@ from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import MEASURES, OF_ENVELOPE, Added, Batch, Row
 from aicostguard.ledger.rollup import Sums, roll_up
-from aicostguard.ledger.sqlite import arrived
+from aicostguard.ledger.sqlite import archived, arrived
 from aicostguard.ledger.store import Prepare
 from aicostguard.receipt import FIELDS
 
@@ -152,7 +152,7 @@ def _known(connection: sqlite3.Connection, batch: Batch) -> set[int]:
                 (batch.project_id, batch.epoch, *chunk),
             )
         )
-    return known
+    return known | archived.known(connection, batch.project_id, batch.epoch, [seq for seq in seqs if seq not in known])
 
 
 def _table(batch: Batch, rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -182,7 +182,10 @@ def _cell(value: Any) -> Any:
 def _refuse(connection: sqlite3.Connection, batch: Batch) -> list[int]:
     """Remember what was refused, so that it is not taken for lost; returns the seqs that are new."""
     fresh: list[int] = []
+    stored = archived.known(connection, batch.project_id, batch.epoch, [item.seq for item in batch.refusals])
     for item in batch.refusals:
+        if item.seq in stored:  # it came before, and was taken
+            continue
         new = connection.execute(
             "INSERT INTO refusals (project_id, epoch, seq, received_ms, field, error) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",
