@@ -36,6 +36,8 @@ from aicostguard.ledger import (
 from aicostguard.ledger.access import routes as access
 from aicostguard.ledger.access.door import Door, authorise
 from aicostguard.ledger.access.principal import Principal
+from aicostguard.ledger.alerts import routes as alert_routes
+from aicostguard.ledger.alerts.watch import Settings, Watch
 from aicostguard.ledger.budgets import routes
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Crowded, LedgerError, Refused
@@ -94,6 +96,7 @@ def create_app(
     store: SqliteStore | None = None,
     price: ingest.Pricer | None = None,
     per_minute: int | None = None,
+    alerts: Settings | None = None,
 ) -> FastAPI:
     """The application over the ledger at `path`, opened and closed with it, or over an open `store`.
 
@@ -110,7 +113,8 @@ def create_app(
     door = Door(store, now_ms, per_minute)
     gate = Gate()
     metrics = Metrics(store, gate)
-    app = FastAPI(lifespan=_lifespan(store, owned, desk, door), **apidoc.ABOUT)
+    watch = Watch(store, now_ms, alerts, desk.catch_up)
+    app = FastAPI(lifespan=_lifespan(store, owned, desk, door, watch), **apidoc.ABOUT)
     app.state.door = door
     app.state.readiness = Readiness(store)
     app.add_middleware(Headers)
@@ -124,24 +128,34 @@ def create_app(
     operating.add(app, metrics, app.state.readiness, now_ms)
     routes.add(app, store, desk, now_ms)
     access.add(app, door)
+    alert_routes.add(app, watch, now_ms)
     apidoc.mount(app)
     return app
 
 
 def _lifespan(
-    store: SqliteStore, owned: SqliteStore | None, desk: Desk, door: Door
+    store: SqliteStore, owned: SqliteStore | None, desk: Desk, door: Door, watch: Watch
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_drain_now_and_then(store, desk, door))
+        # Three by themselves: neither a slow rule nor a receiver that stalls keeps receipts from being seen.
+        tasks = [
+            asyncio.create_task(_now_and_then(job, says))
+            for job, says in (
+                (_taking_in(store, desk, door), "the inbox could not be taken in"),
+                (watch.tick, "alert rules could not be looked at"),
+                (watch.deliver, "alerts could not be sent"),
+            )
+        ]
         keeper = Keeper(store, now_ms)
         try:
             yield
         finally:
+            watch.stop()
             await run_in_threadpool(keeper.close)
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(LedgerError):  # a full disk: when keys were last used is not worth more
                 await run_in_threadpool(door.write, at_once=True)
             if owned is not None:
@@ -150,22 +164,29 @@ def _lifespan(
     return lifespan
 
 
-async def _drain_now_and_then(store: Store, desk: Desk, door: Door) -> None:
+def _taking_in(store: Store, desk: Desk, door: Door) -> Callable[[], None]:
+    def take_in() -> None:
+        supervised.tell(supervised.ALIVE)  # a writer that hangs holds this up, too
+        drain(store)
+        desk.catch_up()
+        door.write()
+
+    return take_in
+
+
+async def _now_and_then(job: Callable[[], object], says: str) -> None:
     said = ""
     while True:
         await asyncio.sleep(DRAIN_EVERY_S)
-        supervised.tell(supervised.ALIVE)  # a writer that hangs holds this up, too
         try:
-            await run_in_threadpool(drain, store)
-            await run_in_threadpool(desk.catch_up)
-            await run_in_threadpool(door.write)
+            await run_in_threadpool(job)
             said = ""
         except LedgerError as error:
             if str(error) != said:  # a full disk is said once, not every second
                 said = str(error)
-                log.error("the inbox could not be taken in: %s", error)
+                log.error("%s: %s", says, error)
         except Exception:
-            log.exception("the inbox could not be taken in")
+            log.exception("%s", says)
 
 
 def _routes(app: FastAPI, store: Store, gate: Gate, metrics: Metrics, price: ingest.Pricer | None) -> None:

@@ -248,7 +248,7 @@ def test_a_rule_that_warns_lets_the_call_through_and_says_so(server: Server) -> 
 def test_each_threshold_is_told_once_for_a_period_and_a_scope(server: Server) -> None:
     put(server, name="team", limit_requests=100, per=["team"], period="month")
     server.post(envelope([receipt(team="a")] * 74, name=epoch()))
-    assert ask(server, "GET", "/v1/alerts").body == {"alerts": []}
+    assert ask(server, "GET", "/v1/alerts").body == {"alerts": [], "cursor": None}
     for count in (1, 6, 10, 20):  # 75, 81, 91, 111
         server.post(envelope([receipt(team="a")] * count, name=epoch()))
         ask(server, "GET", "/v1/budgets")
@@ -268,7 +268,7 @@ def test_each_threshold_is_told_once_for_a_period_and_a_scope(server: Server) ->
     assert ask(server, "GET", "/v1/alerts").body["alerts"] == told, "95 of 96 are no threshold more"
     put(server, name="team", limit_requests=95, per=["team"], period="month")
     assert [row["scope"]["team"] for row in ask(server, "GET", "/v1/alerts").body["alerts"]][:1] == ["b"]
-    assert ask(server, "GET", "/v1/alerts?budget=none").body == {"alerts": []}
+    assert ask(server, "GET", "/v1/alerts?budget=none").body == {"alerts": [], "cursor": None}
     assert ask(server, "GET", "/v1/alerts?limit=0").status == 422
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aicostguard.ledger.apidoc import _KEY_NEEDED, _errors, _json, _object, _texts
+from aicostguard.ledger.apidoc import _KEY_NEEDED, _errors, _json, _object
 
 _RULE: dict[str, Any] = {
     "name": {"type": "string", "description": "1 to 128 letters, digits, blanks or any of _ . : / @ -"},
@@ -130,17 +130,6 @@ PUT_POLICY = _route(
     "on_unpriced, on_unknown_bound, on_store_failure, loop_window, loop_threshold, loop_action; null takes one back.",
     {200: _json("The policy.", _object({})), **_errors(400, 401, 403, 422, 503)},
     _body(_object({}), strict={"on_unpriced": "block"}),
-)
-GET_ALERTS = _route(
-    "Alerts of budgets",
-    "Each threshold once for a period and a scope, the newest first.",
-    {200: _json("The alerts.", _object({"alerts": {"type": "array"}})), **_errors(401, 403, 422, 503)},
-    {
-        **_KEY_NEEDED,
-        "parameters": _texts(
-            {"since": "24h, 7d, today, a date; default all.", "budget": "Only of this one.", "limit": "At most."}
-        ),
-    },
 )
 POST_AUTHORIZE = _route(
     "May this call be made?",

@@ -1,4 +1,4 @@
-"""Budgets over HTTP: `/v1/budgets`, `/v1/policy`, `/v1/alerts`, `/v1/authorize`, `/v1/settle`.
+"""Budgets over HTTP: `/v1/budgets`, `/v1/policy`, `/v1/authorize`, `/v1/settle`.
 
 Owns these routes and the shape of a refusal for lack of room (402). Thin: what is decided is decided by the desk.
 """
@@ -194,13 +194,6 @@ def _policy(app: FastAPI, face: Face) -> None:
     async def put_policy(request: Request) -> Response:
         return await face.answered(request, "manage", face.set_policy)
 
-    @app.get("/v1/alerts", **doc.GET_ALERTS)
-    async def get_alerts(request: Request) -> Response:
-        budget, since_ms, limit = read_alerts(dict(request.query_params), face.now_ms())
-        return await face.answered(
-            request, "read", lambda key, _: Json(face.look(key, status.alerts, budget, since_ms, limit))
-        )
-
 
 def _calls(app: FastAPI, face: Face) -> None:
     @app.post("/v1/authorize", **doc.POST_AUTHORIZE)
@@ -211,16 +204,6 @@ def _calls(app: FastAPI, face: Face) -> None:
     @app.post("/v1/settle", **doc.POST_SETTLE)
     async def post_settle(request: Request) -> Response:
         return await face.answered(request, "ingest", face.settle)
-
-
-def read_alerts(given: dict[str, str], now_ms: int) -> tuple[str | None, int, int]:
-    """`(budget, since in ms, limit)` of a question for alerts. Raises `Refused` (422)."""
-    budget, since, limit = given.pop("budget", None), given.pop("since", "all"), given.pop("limit", "100")
-    for name in given:
-        raise Refused(422, "is not a parameter; known are since, budget, limit", ascii(name[:64])[1:-1])
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= 10_000):
-        raise Refused(422, "must be an integer from 1 to 10000", "limit")
-    return budget, period.start(since, now_ms, _UTC, "since"), int(limit)
 
 
 def read_put(body: Mapping[str, Any], known: Budget | None) -> tuple[Budget, int | None, bool]:

@@ -13,6 +13,7 @@ Nothing relies on rowids or their order.
 
 from __future__ import annotations
 
+from aicostguard.ledger.sqlite.schema_alerts import ALERTS
 from aicostguard.ledger.sqlite.sized import RETENTION
 
 #: shared verbatim with the agent's `sqlite:///` sink, which imports nothing from here
@@ -409,7 +410,7 @@ BEGIN SELECT RAISE(ABORT, 'the audit log is added to and never changed'); END"""
 )
 
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING, _ACCESS, RETENTION)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING, _ACCESS, RETENTION, ALERTS)
 VERSION = len(MIGRATIONS)
 
 #: the ledger's mark in the file's header (`PRAGMA application_id`): "AICG"

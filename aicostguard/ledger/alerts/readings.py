@@ -1,0 +1,325 @@
+"""What each kind of rule sees in the ledger: a reading for each group.
+
+Owns the questions that rules ask. All but `query` with several labels are answered from hourly, daily and minute sums,
+whose number does not grow with that of receipts. Each kind is one function in `READERS`; one that fails is that rule's
+fault alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Callable, Mapping
+from zoneinfo import ZoneInfo
+
+from aicostguard.ledger import deliveries, period, query
+from aicostguard.ledger.alerts import baseline, minutes, words
+from aicostguard.ledger.alerts.incident import Reading
+from aicostguard.ledger.alerts.rule import PART, Rule
+from aicostguard.ledger.budgets import book as budgets
+from aicostguard.ledger.budgets import counters
+from aicostguard.ledger.budgets import rule as of_budget
+from aicostguard.ledger.model import DAY_MS, HOUR_MS, Query
+from aicostguard.ledger.sqlite import SqliteStore
+
+#: groups of a rule that are looked at, the dearest first
+MOST_GROUPS = 100
+#: so long after the end of a period, what still comes in for it is looked at
+GRACE_MS = 300_000
+#: receipts looked at to say why calls became dearer
+SAMPLE = 20_000
+_HIGHEST = 2**62
+_UTC = ZoneInfo("UTC")
+
+
+class Sight:
+    """The ledger as one rule sees it now."""
+
+    def __init__(self, store: SqliteStore, project_id: int, now_ms: int, usual: dict[Any, baseline.Usual]) -> None:
+        self.store = store
+        self.project_id = project_id
+        self.now_ms = now_ms
+        self._usual = usual
+
+    def usual(self, zone: str) -> baseline.Usual:
+        """What is usual in this hour; looked up once an hour."""
+        key = (self.project_id, zone, self.now_ms // HOUR_MS)
+        if key not in self._usual:
+            if len(self._usual) > 1000:
+                self._usual.clear()
+            self._usual[key] = self.store.look(
+                lambda connection: baseline.usual(connection, self.project_id, self.now_ms, period.zone(zone))
+            )
+        return self._usual[key]
+
+    def sums(self, since_ms: int, until_ms: int, by: str = "", **more: Any) -> list[tuple[str, dict[str, int]]]:
+        """`(group, sums)`; one without a group when `by` is empty."""
+        found = self.store.costs(
+            Query(self.project_id, since_ms, until_ms, (by,) if by else (), limit=MOST_GROUPS, **more)
+        )
+        return [(values[0], sums) for values, sums in found.rows] if by else [("", found.totals)]
+
+
+def _shown(since_ms: int, until_ms: int, by: str = "model", **filters: Any) -> dict[str, Any]:
+    """The parameters of a look at a period."""
+    return {"since": period.iso(since_ms, _UTC), "until": period.iso(until_ms, _UTC), "group_by": by, **filters}
+
+
+def _periods(rule: Rule, now_ms: int) -> list[tuple[int, int]]:
+    """The present period, and the one before while it may still grow."""
+    since, until = of_budget.bounds(rule.once_per, rule.timezone, now_ms)
+    out = [(since, until or now_ms)]
+    if now_ms - since < GRACE_MS:
+        out.append((of_budget.bounds(rule.once_per, rule.timezone, since - 1)[0], since))
+    return out
+
+
+def _spend(rule: Rule, sight: Sight) -> list[Reading]:
+    found: dict[str, Reading] = {}
+    for since, until in _periods(rule, sight.now_ms):
+        for value, sums in sight.sums(since, until, rule.per, filters=rule.match):
+            nano = sums["cost_nanousd"]
+            group = {rule.per: value or None} if rule.per else {}
+            scope = words.scope(group)
+            # The earlier period counts only where nothing is to be said of the present one.
+            if scope in found and (found[scope].value > rule.threshold or nano <= rule.threshold):
+                continue
+            filters = {**rule.match, **({rule.per: value} if rule.per else {})}
+            others = {name: wanted[0] if len(wanted) == 1 else list(wanted) for name, wanted in rule.match.items()}
+            found[scope] = Reading(
+                scope,
+                nano,
+                rule.threshold,
+                words.spend(rule, nano, {**{k: words.name(v) for k, v in others.items()}, **group}),
+                _shown(since, until, "model", **filters),
+                {"group": group, "unpriced_calls": sums["unpriced_calls"]},
+                since,
+            )
+    return list(found.values())
+
+
+def _single_request(rule: Rule, sight: Sight) -> list[Reading]:
+    for since, _ in _periods(rule, sight.now_ms):
+        dearest = sight.store.look(lambda connection: minutes.dearest(connection, sight.project_id, since))  # noqa: B023
+        if dearest is not None and dearest.cost_nanousd > rule.threshold:
+            filters = {"model": dearest.model, **({"feature": dearest.feature} if dearest.feature else {})}
+            return [
+                Reading(
+                    words.scope({}),
+                    dearest.cost_nanousd,
+                    rule.threshold,
+                    words.single(dearest.cost_nanousd, dearest.model, dearest.feature),
+                    _shown(dearest.at_ms, dearest.at_ms + 1, "model", **filters),
+                    {"group": {}, "model": dearest.model, "feature": dearest.feature},
+                    since,
+                )
+            ]
+    return []
+
+
+def _rate_spike(rule: Rule, sight: Sight) -> list[Reading]:
+    until = sight.now_ms - sight.now_ms % minutes.MINUTE_MS + minutes.MINUTE_MS
+    length = rule.window_minutes * minutes.MINUTE_MS
+    found = sight.store.look(lambda connection: minutes.window(connection, sight.project_id, until - length, until))
+    usual = sight.usual(rule.timezone)
+    line = max(rule.min_usd, usual.line(rule.threshold, length))
+    return [
+        Reading(
+            words.scope({}),
+            found.cost_nanousd,
+            line,
+            words.spike(found.cost_nanousd, usual, rule.window_minutes),
+            _shown(until - length, until, "feature,model"),
+            {"group": {}, "usual_says": usual.says, "unpriced_calls": found.unpriced_calls},
+        )
+    ]
+
+
+def measured(rule: Rule, row: Mapping[str, Any]) -> int | None:
+    """What a row of an answer says of the rule's measure; None where it says nothing."""
+    cost, priced = row["cost_nanousd"] or 0, row["calls"] - row["unpriced_calls"]
+    if rule.measure == "cost_usd":
+        return int(cost)
+    if rule.measure == "cost_per_call_usd":
+        return int(cost // priced) if priced else None
+    if rule.measure == "tokens":
+        return min(_HIGHEST, int(row["input_tokens"] + row["output_tokens"]) * PART)
+    if rule.measure == "unpriced_share":
+        return int(row["unpriced_calls"] * PART // row["calls"]) if row["calls"] else None
+    return min(_HIGHEST, int(row[rule.measure]) * PART)
+
+
+def _query(rule: Rule, sight: Sight) -> list[Reading]:
+    asked = query.parse(rule.query, sight.project_id, sight.now_ms)
+    answer = query.run(sight.store, asked._replace(limit=min(asked.limit, MOST_GROUPS)))
+    out = []
+    for row in answer["rows"] if asked.group_by else [answer["totals"]]:
+        value = measured(rule, row)
+        if value is None:
+            continue
+        group = {name: row[name] for name in asked.group_by}
+        filters = {**rule.query, **{name: value or "" for name, value in group.items() if name not in ("hour", "day")}}
+        view = {**filters, "since": answer["since"], "until": answer["until"]}
+        out.append(
+            Reading(words.scope(group), value, rule.threshold, words.asked(rule, value, group), view, {"group": group})
+        )
+    return out
+
+
+def _budget(rule: Rule, sight: Sight) -> list[Reading]:
+    return sight.store.look(lambda connection: list(_thresholds(connection, rule, sight)))
+
+
+def _thresholds(connection: sqlite3.Connection, rule: Rule, sight: Sight) -> list[Reading]:
+    """The thresholds of budgets that are passed in a period that goes on or was told of just now."""
+    out = []
+    for kept in budgets.of_project(connection, sight.project_id):
+        its = kept.budget
+        if rule.budgets and its.name not in rule.budgets:
+            continue
+        start = 0 if its.period == "minute" else of_budget.start(its, sight.now_ms)
+        since = min(start, sight.now_ms - GRACE_MS)
+        # Whatever was found in the present period was found after it began.
+        for row in connection.execute(
+            'SELECT scope, start_ms, threshold, at_ms, spent, "limit", text FROM budget_alerts WHERE project_id = ? '
+            "AND at_ms >= ? AND budget = ? AND threshold >= ? ORDER BY at_ms DESC, threshold DESC LIMIT ?",
+            (sight.project_id, since, its.name, rule.threshold // 1000, MOST_GROUPS),
+        ):
+            scope, of_period, threshold, at_ms = row[:4]
+            if of_period == start:
+                spent = counters.balance(connection, kept, scope, sight.now_ms).spent
+                holds = counters.utilization(spent, its.limit) >= threshold  # the limit may have been raised
+            else:
+                holds = at_ms >= sight.now_ms - GRACE_MS
+            if holds:
+                out.append(_threshold(its, sight.now_ms, *row))
+    return sorted(out, key=lambda reading: (reading.more["at"], reading.value))
+
+
+def _threshold(
+    its: Any, now_ms: int, scope: str, start_ms: int, threshold: int, at_ms: int, spent: int, limit: int, text: str
+) -> Reading:
+    named = of_budget.named(its, scope)
+    group = {"budget": its.name, "scope": scope, "threshold": str(threshold), "since": str(start_ms)}
+    more = {
+        "group": named,
+        "budget": its.name,
+        "scope": named,
+        "threshold": threshold / 1000,
+        "at": period.iso(at_ms, _UTC),
+        "period_since": period.iso(start_ms, _UTC) if start_ms else None,
+        of_budget.keyed(its, "spent"): of_budget.told(its, spent),
+        of_budget.LIMITS[its.unit]: of_budget.told(its, limit),
+        "subject": f"{words.name(its.name)}{words.of(named)}",
+    }
+    labels = {**its.match, **named}
+    view = _shown(
+        start_ms or now_ms - 30 * DAY_MS, now_ms, "model", **{k: v for k, v in labels.items() if "." not in k}
+    )
+    return Reading(words.scope(group), threshold * 1000, 0, text, view, more)
+
+
+def _unpriced(rule: Rule, sight: Sight) -> list[Reading]:
+    since, until = _last_day(sight.now_ms)
+    out = []
+    for model, sums in sight.sums(since, until, "model", order="unpriced_calls"):
+        calls = sums["unpriced_calls"]
+        if calls:
+            text, view = words.unpriced(model, calls), _shown(since, until, "feature", model=model)
+            group = {"model": model}
+            out.append(Reading(words.scope(group), calls * PART, rule.threshold, text, view, {"group": group}))
+    return out
+
+
+def _last_day(now_ms: int) -> tuple[int, int]:
+    """Whole hours, so that sums by the hour have the answer."""
+    until = now_ms - now_ms % HOUR_MS + HOUR_MS
+    return until - DAY_MS, until
+
+
+def _deliveries(rule: Rule, sight: Sight) -> list[Reading]:
+    asked = deliveries.parse({"since": ["24h"], "limit": [str(MOST_GROUPS)]}, sight.project_id, sight.now_ms)
+    out = []
+    for row in deliveries.run(sight.store, asked, sight.now_ms)["rows"]:
+        lost = row["lost"] + row["known_lost"]
+        if lost:
+            group = {name: row[name] for name in asked.group_by}
+            view = {"since": "24h", "group_by": ",".join(asked.group_by), "of": "deliveries"}
+            text = words.gap(lost, group)
+            out.append(Reading(words.scope(group), lost * PART, rule.threshold, text, view, {"group": group}))
+    return out
+
+
+def _cost_per_call(rule: Rule, sight: Sight) -> list[Reading]:
+    since, until = _last_day(sight.now_ms)
+    before = {value: _per_call(sums) for value, sums in sight.sums(since - 7 * DAY_MS, since, "feature")}
+    out = []
+    for feature, sums in sight.sums(since, until, "feature"):
+        (cost, calls), (was, were) = _per_call(sums), before.get(feature, (0, 0))
+        if min(calls, were) < rule.min_calls or not was:
+            continue
+        ratio = cost * PART // was
+        why = "" if ratio <= rule.threshold else _why(sight, feature, since)
+        group = {"feature": feature or None}
+        out.append(
+            Reading(
+                words.scope(group),
+                min(_HIGHEST, ratio),
+                rule.threshold,
+                words.dearer(feature, was, cost, why),
+                _shown(since - 7 * DAY_MS, until, "day,model", feature=feature),
+                {"group": group},
+            )
+        )
+    return out
+
+
+def _per_call(sums: Mapping[str, int]) -> tuple[int, int]:
+    """What a call costs, and how many there were that have a price."""
+    calls = sums["calls"] - sums["unpriced_calls"]
+    return (sums["cost_nanousd"] // calls if calls else 0), calls
+
+
+def _why(sight: Sight, feature: str, since_ms: int) -> str:
+    """Which model or release most calls of a feature have now and had not before, from a sample of bounded size."""
+    mixes = sight.store.look(
+        lambda connection: [
+            _mix(connection, sight.project_id, feature, *span)
+            for span in ((since_ms - 7 * DAY_MS, since_ms), (since_ms, sight.now_ms))
+        ]
+    )
+    for place, what in ((0, "model"), (1, "release")):
+        was, now = (_most(mix, place) for mix in mixes)
+        if now and now != was:
+            instead = f" instead of {words.name(was)}" if was else ""
+            return f"most calls now have {what} {words.name(now)}{instead}"
+    return "neither model nor release changed for most calls"
+
+
+def _mix(
+    connection: sqlite3.Connection, project_id: int, feature: str, since_ms: int, until_ms: int
+) -> list[tuple[str, str, int]]:
+    return connection.execute(
+        'SELECT model, COALESCE("release", \'\'), COUNT(*) FROM (SELECT model, "release", feature FROM receipts WHERE '
+        "project_id = ? AND at_ms >= ? AND at_ms < ? ORDER BY at_ms DESC LIMIT ?) WHERE COALESCE(feature, '') = ? "
+        "GROUP BY 1, 2",
+        (project_id, since_ms, until_ms, SAMPLE, feature),
+    ).fetchall()
+
+
+def _most(mix: list[tuple[str, str, int]], place: int) -> str:
+    counts: dict[str, int] = {}
+    for row in mix:
+        counts[str(row[place])] = counts.get(str(row[place]), 0) + row[2]
+    return max(counts, key=lambda value: counts[value]) if counts else ""
+
+
+READERS: Mapping[str, Callable[[Rule, Sight], list[Reading]]] = {
+    "spend": _spend,
+    "single_request": _single_request,
+    "rate_spike": _rate_spike,
+    "query": _query,
+    "budget": _budget,
+    "unpriced": _unpriced,
+    "deliveries": _deliveries,
+    "cost_per_call": _cost_per_call,
+}

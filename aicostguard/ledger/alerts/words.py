@@ -1,0 +1,127 @@
+"""What people are told: the sentences of the rules, and where to look.
+
+Owns texts, how amounts are rounded in them, and the link to a view. Names of models, teams and users come from
+receipts, so they are made fit for one line. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Mapping, Sequence
+from urllib.parse import urlencode
+
+from aicostguard.ledger.alerts.baseline import Usual
+from aicostguard.ledger.alerts.rule import PART, Rule
+from aicostguard.ledger.query import usd
+
+#: period of a spend rule → how its sentence begins
+_SPEND = {"hour": "Hourly", "day": "Daily", "week": "Weekly", "month": "Monthly"}
+#: alerts of one message that are told one by one
+MOST_LINES = 10
+
+
+def name(value: object) -> str:
+    """A name of somebody else's making, on one line and not long."""
+    text = "".join(char if char.isprintable() else "�" for char in str(value))
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def cents(nano: int) -> str:
+    """Dollars to the cent, half up; more decimals for what would else look like nothing."""
+    if 0 < nano < 10**7:
+        return f"${nano / 10**9:.3g}" if nano >= 10**5 else "under $0.0001"
+    whole, part = divmod((nano + 5 * 10**6) // 10**7, 100)
+    return f"${whole:,}.{part:02d}"
+
+
+def amount(rule: Rule, value: int) -> str:
+    if rule.unit == "usd":
+        return cents(value)
+    whole, part = divmod(value, PART)
+    return f"{whole:,}" + (f".{part:06d}".rstrip("0") if part else "")
+
+
+def of(group: Mapping[str, str | None]) -> str:
+    """A group behind a sentence: ` (team=search)`."""
+    said = ", ".join(f"{key}={name(value) if value else '(none)'}" for key, value in group.items())
+    return f" ({said})" if said else ""
+
+
+def spend(rule: Rule, nano: int, group: Mapping[str, str | None]) -> str:
+    whole, part = divmod((nano + 5 * 10**6) // 10**7, 100)
+    return f"{_SPEND[rule.period]} spend ${whole}.{part:02d} exceeds threshold{of(group)}"
+
+
+def single(nano: int, model: str, feature: str | None) -> str:
+    by = f", {name(feature)}" if feature else ""
+    return f"Single request {cents(nano)} exceeds threshold ({name(model)}{by})"
+
+
+def spike(nano: int, usual: Usual, minutes: int) -> str:
+    spent = f"{cents(nano)} in {minutes} minutes" if minutes != 1 else f"{cents(nano)} in one minute"
+    if not usual.says:
+        return f"Spend rate: {spent}; there is no history yet to compare it with"
+    normal = usual.median * minutes // 60
+    if not normal:
+        return f"Spend rate: {spent}, when usually nothing is spent (median of {usual.says})"
+    times = nano / normal
+    return f"Spend rate is {times:,.1f}× normal: {spent}, usually {cents(normal)} (median of {usual.says})"
+
+
+def asked(rule: Rule, value: int, group: Mapping[str, str | None]) -> str:
+    line = amount(rule, rule.threshold)
+    return f"{name(rule.name)}: {rule.measure} {amount(rule, value)} is {rule.comparison} {line}{of(group)}"
+
+
+def unpriced(model: str, calls: int) -> str:
+    verb = "is" if calls == 1 else "are"
+    return f"Model {name(model)} has no price: {counted(calls, 'call')} of the last day {verb} in no sum"
+
+
+def gap(lost: int, group: Mapping[str, str | None]) -> str:
+    return f"{counted(lost, 'receipt')} of the last day {'is' if lost == 1 else 'are'} lost{of(group)}"
+
+
+def dearer(feature: str, before: int, now: int, why: str) -> str:
+    more = (now - before) * 100 / before if before else 0
+    who = name(feature) if feature else "(no feature)"
+    return f"Cost per call of {who} rose by {more:,.0f} %: {cents(before)} to {cents(now)}; {why}"
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def for_slack(alert: Mapping[str, Any]) -> str:
+    """The line of an alert in a chat. Of a day's spend: how much, and how much was thought enough."""
+    if alert["kind"] == "spend" and alert["period"] == "day" and not alert["group"] and alert["event"] == "firing":
+        return daily(int(alert["value_nano"]), plain(int(alert["line_nano"])))
+    return str(alert["line"])
+
+
+def daily(nano: int, limit: str) -> str:
+    whole, part = divmod((nano + 5 * 10**6) // 10**7, 100)
+    return f"⚠️ Daily AI spend: ${whole}.{part:02d} exceeds ${limit} limit"
+
+
+def plain(nano: int) -> str:
+    return usd(nano)
+
+
+def link(public_url: str, view: Mapping[str, Any]) -> str:
+    """The address of a view: the same parameters as `GET /v1/costs`. Empty when nobody has said where the page is."""
+    if not public_url:
+        return ""
+    flat = {key: list(item) if isinstance(item, (list, tuple)) else item for key, item in view.items()}
+    return f"{public_url.rstrip('/')}/?{urlencode(flat, doseq=True)}"
+
+
+def scope(group: Mapping[str, str | None]) -> str:
+    """A group as it is kept."""
+    return json.dumps(group, sort_keys=True, separators=(",", ":"))
+
+
+def title(event: str, lines: Sequence[str]) -> str:
+    first = lines[0] if lines else ""
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return ("Resolved: " if event == "resolved" else "") + first + more
