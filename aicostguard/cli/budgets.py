@@ -10,13 +10,16 @@ import json
 import os
 import sys
 from typing import Any, Callable, Mapping, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
 from aicostguard import ledger
 from aicostguard.cli import VERBS, ask, bars, options
 from aicostguard.guard.policy import ON_EXCEED, PERIODS
+from aicostguard.ledger.access.audit import Actor
+from aicostguard.ledger.alerts.office import Office
+from aicostguard.ledger.alerts.watch import Watch
 from aicostguard.ledger.budgets import routes, status
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Refused
@@ -82,7 +85,14 @@ class Ledger:
         return self.get("budgets/" + quote(name, safe=""), status.detailed, name, ledger.now_ms())
 
     def alerts(self, limit: int) -> dict[str, Any]:
-        return self.get(f"alerts?limit={limit}", status.alerts, None, 0, limit)
+        given = {"kind": "budget", "limit": str(limit)}
+        if self._at.url is not None:
+            found = ask.exchange(self._at, "GET", f"alerts?{urlencode(given)}")
+        else:
+            with ask.opened(self._at.path) as store:
+                watch = Watch(store, ledger.now_ms, before=Desk(store, ledger.now_ms).catch_up)
+                found = Office(watch, store.default_project(), Actor(_who()), ledger.now_ms).alerts(given)
+        return {"alerts": found["alerts"]}
 
 
 def _who() -> str:
