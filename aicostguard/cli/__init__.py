@@ -21,6 +21,7 @@ VERBS = {
     "reprice": "price stored receipts again: an explicit, recorded act",
     "keys": "create, list, limit, rotate and revoke keys",
     "projects": "projects and organisations; the audit log",
+    "people": "accounts of people, and what each may",
     "backup": "copy the ledger while it is served, and verify the copy",
     "restore": "put a backup in place as the ledger",
     "salvage": "take over what can be read of a damaged ledger",
@@ -39,7 +40,7 @@ CORE = {
     "audit": ("aicostguard.cli.audit", "main"),
 }
 #: third-party modules behind the extra, the first missing one decides
-_NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline")
+_NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline", "argon2")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

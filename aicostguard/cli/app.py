@@ -12,7 +12,7 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import CORE, VERBS, access, ask, budgets, core, follow, keep, options, price, size, table
+from aicostguard.cli import CORE, VERBS, access, ask, budgets, core, follow, keep, options, people, price, size, table
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import DIMENSIONS, TIMES
@@ -144,6 +144,7 @@ _group.add_command(price.reprice)
 
 _group.add_command(access.keys)
 _group.add_command(access.projects)
+_group.add_command(people.people)
 _group.add_command(keep.backup)
 _group.add_command(keep.restore)
 _group.add_command(keep.salvage)

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import time
-from typing import Any, AsyncIterator, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -33,6 +33,7 @@ from aicostguard.ledger import (
     query,
     supervised,
 )
+from aicostguard.ledger.access import oidc_routes, people_routes
 from aicostguard.ledger.access import routes as access
 from aicostguard.ledger.access.door import Door, authorise
 from aicostguard.ledger.access.principal import Principal
@@ -44,9 +45,13 @@ from aicostguard.ledger.errors import Crowded, LedgerError, Refused
 from aicostguard.ledger.gate import Gate
 from aicostguard.ledger.keeping.keeper import Keeper
 from aicostguard.ledger.metrics import Counted, Metrics
+from aicostguard.ledger.problem import Problem
 from aicostguard.ledger.readiness import Readiness
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
+
+if TYPE_CHECKING:
+    from aicostguard.ledger.access.oidc import Provider
 
 T = TypeVar("T")
 log = logging.getLogger("aicostguard.ledger")
@@ -97,6 +102,7 @@ def create_app(
     price: ingest.Pricer | None = None,
     per_minute: int | None = None,
     alerts: Settings | None = None,
+    provider: Provider | None = None,
 ) -> FastAPI:
     """The application over the ledger at `path`, opened and closed with it, or over an open `store`.
 
@@ -129,6 +135,8 @@ def create_app(
     routes.add(app, store, desk, now_ms)
     access.add(app, door)
     alert_routes.add(app, watch, now_ms)
+    people_routes.add(app, door)
+    oidc_routes.add(app, door, provider)
     apidoc.mount(app)
     return app
 
@@ -281,10 +289,6 @@ def _parameterless(request: Request) -> None:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, LedgerError)
-    content = {"error": str(error)}
-    field = getattr(error, "field", "")
-    if field:
-        content["field"] = field
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -295,7 +299,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
     if error.status in (408, 413):
         # Some of the body may be unread: the connection cannot serve another request.
         headers["Connection"] = "close"
-    return Json(content, status_code=error.status, headers=headers)
+    return Problem(error.status, str(error), getattr(error, "field", ""), headers)
 
 
 _complaints: dict[str, float] = {}
@@ -313,18 +317,18 @@ def _complaint(text: str) -> None:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Json({"error": str(error.detail)}, status_code=error.status_code, headers=error.headers)
+    return Problem(error.status_code, str(error.detail), headers=error.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    return Json({"error": "the request does not fit"}, status_code=422)
+    return Problem(422, "the request does not fit")
 
 
 async def _left(_: Request, error: Exception) -> Response:
     # Nobody is there to read it; without this each one that goes would be a traceback in the log.
-    return Json({"error": "the body did not arrive whole"}, status_code=400)
+    return Problem(400, "the body did not arrive whole")
 
 
 async def _broken(_: Request, error: Exception) -> Response:
     # The text of an unforeseen error may quote a value: only its type goes out. The server's log has the rest.
-    return Json({"error": f"the ledger failed ({type(error).__name__}); its log says where"}, status_code=500)
+    return Problem(500, f"the ledger failed ({type(error).__name__}); its log says where")

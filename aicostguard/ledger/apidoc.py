@@ -17,6 +17,7 @@ from aicostguard.ledger.deliveries import PARAMETERS as DELIVERIES
 from aicostguard.ledger.deliveries import STATES, SUMS
 from aicostguard.ledger.keeping.doc import ARCHIVED
 from aicostguard.ledger.model import DIMENSIONS, MEASURES
+from aicostguard.ledger.problem import MEDIA_TYPE
 from aicostguard.ledger.query import ARRIVALS, PARAMETERS
 from aicostguard.receipt import FIELDS, REQUIRED
 
@@ -106,10 +107,14 @@ _ENVELOPE = _object(
 )
 _ERROR = _object(
     {
-        "error": {"type": "string", "description": "What is wrong, and the way out."},
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, where, and the way out."},
+        "error": {"type": "string", "description": "What is wrong."},
         "field": {"type": "string", "description": "The key or parameter at fault."},
     },
-    ("error",),
+    ("type", "title", "status", "detail", "error"),
 )
 
 
@@ -133,7 +138,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         429: "This key asks more often than it may. Try again after `Retry-After` seconds.",
         503: "The ledger cannot write or read now. Try again after `Retry-After` seconds; nothing was stored.",
     }
-    return {status: _json(says[status], _ERROR) for status in statuses}
+    return {status: {"description": says[status], "content": {MEDIA_TYPE: {"schema": _ERROR}}} for status in statuses}
 
 
 def _texts(parameters: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -396,7 +401,8 @@ def mount(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         schema = plain()
         schema.setdefault("components", {})["securitySchemes"] = {
-            "key": {"type": "http", "scheme": "bearer", "description": "A ledger key: aicg_…"}
+            "key": {"type": "http", "scheme": "bearer", "description": "A ledger key: aicg_…"},
+            "session": {"type": "apiKey", "in": "cookie", "name": "aicg_session", "description": "From POST /v1/login"},
         }
         return schema
 

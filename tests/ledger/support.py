@@ -106,7 +106,8 @@ class Server:
         try:
             connection.request(method, path, body, sent)
             reply = connection.getresponse()
-            return Reply(reply.status, {n.lower(): v for n, v in reply.getheaders()}, reply.read())
+            names = {name.lower() for name, _ in reply.getheaders()}
+            return Reply(reply.status, {name: reply.getheader(name, "") for name in names}, reply.read())
         finally:
             connection.close()
 

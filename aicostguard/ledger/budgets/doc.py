@@ -61,9 +61,7 @@ def _route(summary: str, description: str, responses: dict[int | str, Any], extr
     }
 
 
-_NOT_FOUND: dict[int | str, Any] = {
-    404: _json("No such budget.", _object({"error": {"type": "string"}, "field": {"type": "string"}}))
-}
+_NOT_FOUND = _errors(404)
 
 GET_BUDGETS = _route(
     "Budgets, and what stands in them",

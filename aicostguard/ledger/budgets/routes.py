@@ -25,6 +25,7 @@ from aicostguard.ledger.budgets import ask, doc, rule, status
 from aicostguard.ledger.budgets.desk import BLOCKED, Desk, Exceeded
 from aicostguard.ledger.budgets.leases import LEASE_S
 from aicostguard.ledger.errors import Refused
+from aicostguard.ledger.problem import Problem
 from aicostguard.ledger.query import usd
 from aicostguard.ledger.sqlite import SqliteStore
 
@@ -266,4 +267,4 @@ def _refused(found: Exceeded, now_ms: int) -> Response:
         **{rule.keyed(budget, name): rule.told(budget, amount) for name, amount in amounts.items()},
         "resets_at": None if found.resets_ms is None else period.iso(found.resets_ms, zone),
     }
-    return Json(content, status_code=402, headers=headers)
+    return Problem(402, found.reason(), headers=headers, more=content)

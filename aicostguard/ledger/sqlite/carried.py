@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """How one table is carried. `of`: a row of the later ledger replaces all rows of the backup with the same value."""
+    """How one table is carried: what the later ledger says of an `of` replaces all that the backup says of it.
+
+    `by` is where the later ledger lists every `of` it knows, if not in the table itself.
+    """
 
     name: str
     of: str
+    by: str = ""
 
 
 #: in order: what others refer to first
@@ -24,7 +28,11 @@ TABLES = (
     Table("projects", "id"),
     Table("keys", "hash"),
     Table("key_uses", "key_id"),
+    Table("people", "id"),
+    Table("person_roles", "person_id", "SELECT id FROM people"),
 )
+#: emptied: everybody logs in again, for who was logged in then may have been logged out since
+GONE = ("sessions", "codes", "devices", "logins")
 #: history: lines that the backup lacks are added
 HISTORY = ("audit",)
 
@@ -38,8 +46,12 @@ def over(later: sqlite3.Connection, into: sqlite3.Connection) -> None:
             continue
         rows = later.execute(f"SELECT {_list(columns)} FROM {table.name}").fetchall()
         place = columns.index(table.of)
-        into.executemany(f"DELETE FROM {table.name} WHERE {table.of} = ?", {(row[place],) for row in rows})
+        known = set(later.execute(table.by)) if table.by else {(row[place],) for row in rows}
+        into.executemany(f"DELETE FROM {table.name} WHERE {table.of} = ?", known)
         _insert(into, table.name, columns, rows)
+    for name in GONE:
+        if _shared(into, into, name):
+            into.execute(f"DELETE FROM {name}")
     for name in HISTORY:
         columns = [column for column in _shared(later, into, name) if column != "id"]
         if columns:

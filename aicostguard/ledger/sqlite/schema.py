@@ -13,6 +13,7 @@ Nothing relies on rowids or their order.
 
 from __future__ import annotations
 
+from aicostguard.ledger.access.tables import ACCESS, PEOPLE
 from aicostguard.ledger.sqlite.schema_alerts import ALERTS
 from aicostguard.ledger.sqlite.sized import RETENTION
 
@@ -381,36 +382,8 @@ WHEN NOT EXISTS (
 BEGIN SELECT RAISE(ABORT, 'a stored cost changes only by a recorded repricing'); END""",
 )
 
-# Who may do what, and who did. `key_uses` stands beside `keys`, so that a use never touches the row that decides.
-_ACCESS = (
-    "ALTER TABLE organisations ADD COLUMN archived_ms INTEGER",
-    "ALTER TABLE projects ADD COLUMN archived_ms INTEGER",
-    "ALTER TABLE keys ADD COLUMN reach TEXT NOT NULL DEFAULT 'project'",
-    *(f"ALTER TABLE keys ADD COLUMN {name} INTEGER" for name in ("expires_ms", "per_minute", "max_bytes")),
-    "CREATE TABLE key_uses (key_id TEXT PRIMARY KEY, last_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    """CREATE TABLE audit (
-    id INTEGER PRIMARY KEY,
-    at_ms INTEGER NOT NULL,
-    organisation_id INTEGER,
-    project_id INTEGER,
-    who TEXT NOT NULL,
-    address TEXT NOT NULL,
-    what TEXT NOT NULL,
-    target TEXT NOT NULL,
-    before TEXT,
-    after TEXT
-) STRICT""",
-    "CREATE INDEX audit_by_project ON audit (project_id, id)",
-    "CREATE INDEX audit_by_organisation ON audit (organisation_id, id)",
-    *(
-        f"""CREATE TRIGGER audit_is_not_{past} BEFORE {act} ON audit
-BEGIN SELECT RAISE(ABORT, 'the audit log is added to and never changed'); END"""
-        for act, past in (("UPDATE", "changed"), ("DELETE", "cut"))
-    ),
-)
-
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING, _ACCESS, RETENTION, ALERTS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE)
 VERSION = len(MIGRATIONS)
 
 #: the ledger's mark in the file's header (`PRAGMA application_id`): "AICG"
