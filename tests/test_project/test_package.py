@@ -71,7 +71,16 @@ def test_the_agent_needs_python_alone(wheel: zipfile.ZipFile) -> None:
     told = metadata(wheel)
     assert told["Requires-Python"] == ">=3.9"
     assert [line for line in told.get_all("Requires-Dist") or () if "extra ==" not in line] == []
-    assert set(told.get_all("Provides-Extra") or ()) == {"server", "demo", "dev", "estimate", "guard", "archive", "all"}
+    assert set(told.get_all("Provides-Extra") or ()) == {
+        "server",
+        "oidc",
+        "demo",
+        "dev",
+        "estimate",
+        "guard",
+        "archive",
+        "all",
+    }
 
 
 def test_both_commands_are_named(wheel: zipfile.ZipFile) -> None:
