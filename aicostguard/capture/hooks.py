@@ -184,6 +184,10 @@ FRAMEWORKS: Tuple[Surrounding, ...] = (
     Surrounding("crewai.agent.core", "frameworks.crewai"),
     Surrounding("google.adk.agents.base_agent", "frameworks.google_adk"),
     Surrounding("langgraph.pregel._algo", "frameworks.langgraph"),
+    *(
+        Surrounding("llama_index.core.agent.workflow." + module, "frameworks.llama_index")
+        for module in ("base_agent", "function_agent", "react_agent", "codeact_agent")
+    ),
 )
 
 _waiting: Dict[str, Union[Instrument, Surrounding]] = {}

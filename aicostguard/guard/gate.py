@@ -261,7 +261,7 @@ class CallGate:
             return None
         try:
             with _Inside(self):
-                error = stream.passed(data)
+                error = stream.passed(data, aside.threads().submit if self._waits and _in_loop() else None)
         except Exception as fault:
             held.watch = False
             health.fault("guard.gate.passing", fault)

@@ -8,7 +8,7 @@ If this estimates too little, a budget is passed by a stream that goes on; if to
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Optional, Pattern, Tuple
+from typing import Any, Callable, Dict, List, Optional, Pattern, Tuple
 
 from aicostguard.guard.bound import Asked
 from aicostguard.guard.engine import Guard
@@ -36,7 +36,7 @@ _WRITTEN: Dict[str, Pattern[bytes]] = {
 class Running:
     """One stream. `passed` takes its bytes, split anywhere; an event that is split counts when its end is here."""
 
-    __slots__ = ("_guard", "_ticket", "_written", "_rest", "_text", "_events", "_input", "_rates", "_held")
+    __slots__ = ("_guard", "_ticket", "_written", "_rest", "_text", "_events", "_input", "_rates", "_held", "_going")
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class Running:
         #: nano-dollars of the input, and of `_STEP` tokens of output
         self._rates = rates
         self._held = list(held)
+        #: a question that was handed to a thread and is not answered yet
+        self._going: Any = None
 
     def used(self) -> Tuple[Optional[int], int]:
         """Nano-dollars (None: no price is known) and tokens so far, as an estimate."""
@@ -64,8 +66,12 @@ class Running:
         cost = None if self._rates is None else self._rates[0] + self._rates[1] * output // _STEP
         return cost, self._input + output
 
-    def passed(self, data: bytes) -> Optional[BudgetExceeded]:
-        """The next bytes; an error when there is no room for what has come."""
+    def passed(self, data: bytes, elsewhere: Optional[Callable[..., Any]] = None) -> Optional[BudgetExceeded]:
+        """The next bytes; an error when there is no room for what has come.
+
+        `elsewhere` hands a function to a thread and gives its future, where this one must not wait for a store: then
+        the stream goes on, and the answer is looked at when further bytes have come.
+        """
         whole = self._rest + data
         line = whole.rfind(b"\n") + 1
         self._rest = whole[line:] if len(whole) - line < 65536 else b""
@@ -80,11 +86,26 @@ class Running:
                 more[unit] = now - most
         if not any(more):
             return None
-        for extra in ([need and max(need, (self._held[i] or 0) // _SHARE) for i, need in enumerate(more)], more):
-            if self._guard.grow(self._ticket, extra[0], extra[1]):
-                self._held = [most if most is None else most + extra[i] for i, most in enumerate(self._held)]
+        if elsewhere is None:
+            extra = self._more(more)
+        else:
+            if self._going is None:
+                self._going = elsewhere(self._more, more)
+            if not self._going.done():
                 return None
-        return self._cut(used)
+            extra, self._going = self._going.result(), None
+        if extra is None:
+            return self._cut(used)
+        self._held = [most if most is None else most + extra[i] for i, most in enumerate(self._held)]
+        return None
+
+    def _more(self, need: List[int]) -> Optional[List[int]]:
+        """What is held besides from now on: some more than is needed, or that; None when there is no room."""
+        ample = [less and max(less, (self._held[unit] or 0) // _SHARE) for unit, less in enumerate(need)]
+        for extra in (ample, need):
+            if self._guard.grow(self._ticket, extra[0], extra[1]):
+                return extra
+        return None
 
     def _cut(self, used: Tuple[Optional[int], int]) -> BudgetExceeded:
         cost, tokens = used

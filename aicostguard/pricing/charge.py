@@ -58,7 +58,7 @@ _COUNTS: Tuple[Tuple[str, Optional[str], str], ...] = (
     ("video_ms", None, "measure"),
 )
 
-_NANO = 1_000_000  # femto-dollars
+NANO = 1_000_000  # femto-dollars
 
 Term = Tuple[str, int, str, int]
 _Charge = Tuple[str, int, Rate]
@@ -73,9 +73,9 @@ class Cannot(NamedTuple):
 def nano(femto: Exact) -> int:
     """Nearest nano-dollar, ties to even."""
     if isinstance(femto, int):
-        value, rest = divmod(femto, _NANO)
+        value, rest = divmod(femto, NANO)
         return value + (rest > 500_000 or (rest == 500_000 and value & 1))
-    return round(femto / _NANO)
+    return round(femto / NANO)
 
 
 def plain(rates: Rates, input_tokens: int, output_tokens: Optional[int]) -> Optional[Tuple[int, Tuple[Term, ...]]]:
@@ -110,7 +110,7 @@ def usual(rates: Rates, receipt: Mapping[str, Any]) -> Optional[int]:
     total = input_tokens * into
     cached = receipt.get("cache_read_input_tokens")
     if cached:
-        if cached_at is None or cached > input_tokens:
+        if cached_at is None or not 0 < cached <= input_tokens:
             return None
         total += cached * (cached_at - into)
     output_tokens = receipt.get("output_tokens")

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from aicostguard.pricing.rates import BadPrice, Exact, Rates, Scale, build, thresholds
 
 _DAY_MS = 86_400_000
+_EVER = (float("-inf"), float("inf"))
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)\Z")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)\Z")
 
@@ -124,6 +125,13 @@ class Plan:
             if wanted and all(wanted.get(key) == value for key, value in context.items())
         ]
         self.known: Dict[Tuple[int, ...], Found] = {}
+        whens = [when for when, _ in self.dated] + [variant.active for variant in self.variants]
+        #: the moments at which another row may come into force; None where hours of the day decide
+        self.turns: Optional[List[int]] = None
+        if not any(when.text is not None and when.start is None for when in whens):
+            self.turns = [when.start for when in whens if when.start is not None]
+        #: (from, until, the row in force between them): of the last question, as most are about now
+        self.span: Tuple[float, float, Found] = (0, 0, "")
         self.only: Optional[Tiers] = None
         if len(self.dated) == 1 and not wanted:
             made = self._make((0,))
@@ -132,6 +140,17 @@ class Plan:
 
     def at(self, at_ms: int) -> Found:
         """The row in force, or why there is none."""
+        since, until, found = self.span
+        if since <= at_ms < until:
+            return found
+        found = self._at(at_ms)
+        if self.turns is not None:
+            since = max((turn for turn in self.turns if turn <= at_ms), default=_EVER[0])
+            until = min((turn for turn in self.turns if turn > at_ms), default=_EVER[1])
+            self.span = since, until, found
+        return found
+
+    def _at(self, at_ms: int) -> Found:
         index = 0
         for number in range(len(self.dated) - 1, 0, -1):
             if self.dated[number][0].active(at_ms):

@@ -7,10 +7,10 @@ would: `tests/pricing/test_quick.py` holds them together over every model of the
 
 from __future__ import annotations
 
-from operator import itemgetter
+from operator import itemgetter, mul
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from aicostguard.pricing.charge import COUNTED, Term, nano
+from aicostguard.pricing.charge import COUNTED, NANO, Term, nano
 from aicostguard.pricing.rates import Rate, Rates
 
 #: (price key, receipt key, receipt key of what is in it and charged apart), in the order of `charge`
@@ -30,6 +30,7 @@ _FEES = (("web_searches", "web_searches"), ("tool_calls_billed", "tool_calls"))
 #: what a receipt has to count, and what it may count besides; `requests_billed` matters where a row has a fee for it
 _NEEDED = frozenset(("input_tokens", "output_tokens"))
 _KNOWN = _NEEDED | {row[1] for row in (*_INPUT, *_OUTPUT)} | {key for key, _ in _FEES} | {"requests_billed"}
+HALF = NANO // 2
 #: kinds of receipts remembered for one row
 _MOST = 512
 
@@ -46,29 +47,37 @@ class _Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """How receipts of one kind are priced: the counts to take, and what is made of them."""
+    """How receipts of one kind are priced: the counts to take, and what is made of them.
+
+    `weights` is what one of each count adds to the cost, all steps together; `parts` are the steps of which something
+    is taken off, as `(first, minus, plus)`, and none of which may come out below zero.
+    """
 
     take: Callable[[Mapping[str, Any]], Tuple[int, ...]]
     steps: Tuple[_Step, ...]
+    weights: Tuple[int, ...]
+    parts: Tuple[Tuple[int, Tuple[int, ...], Tuple[int, ...]], ...]
 
 
 def steps_of(rates: Rates, receipt: Mapping[str, Any]) -> Optional[Steps]:
     """The steps for receipts with these keys, or None when they have to take the slow way."""
     kind = tuple(receipt)
-    known = rates.kinds
-    if kind not in known:
-        if len(known) >= _MOST:
-            known.clear()
-        known[kind] = _made(rates, receipt)
-    found: Optional[Steps] = known[kind]
-    return found
+    found: Any = rates.kinds.get(kind, rates)
+    if found is rates:  # not seen yet
+        if len(rates.kinds) >= _MOST:
+            rates.kinds.clear()
+        found = rates.kinds[kind] = _made(rates, receipt)
+    steps: Optional[Steps] = found
+    return steps
 
 
 def cost(steps: Steps, receipt: Mapping[str, Any]) -> Optional[int]:
     """Nano-dollars, or None when the slow way has to say what is odd."""
-    counts = steps.take(receipt)
-    total = 0
-    for _, femto, _, first, minus, plus in steps.steps:
+    take, _, weights, parts = steps
+    counts = take(receipt)
+    if min(counts) < 0:
+        return None
+    for first, minus, plus in parts:
         count = counts[first]
         for at in minus:
             count -= counts[at]
@@ -76,8 +85,7 @@ def cost(steps: Steps, receipt: Mapping[str, Any]) -> Optional[int]:
             count += counts[at]
         if count < 0:
             return None
-        total += count * femto
-    return nano(total)
+    return nano(sum(map(mul, counts, weights)))
 
 
 def terms(steps: Steps, receipt: Mapping[str, Any]) -> Optional[Tuple[int, Tuple[Term, ...]]]:
@@ -95,7 +103,9 @@ def terms(steps: Steps, receipt: Mapping[str, Any]) -> Optional[Tuple[int, Tuple
             return None
         if count and name:
             total += count * femto
-            now = nano(total)
+            now, rest = divmod(total, NANO)  # as `nano` does, without a call for each term
+            if rest >= HALF and (rest > HALF or now & 1):
+                now += 1
             parts.append((name, count, text, now - done))
             done = now
     return done, tuple(parts)
@@ -118,7 +128,12 @@ def _made(rates: Rates, receipt: Mapping[str, Any]) -> Optional[Steps]:
             if rate is None or not isinstance(rate.femto, int):
                 return None
             made.append(_Step(key, rate.femto, rate.text, places[key], (), ()))
-    return Steps(itemgetter(*sorted(keys)), tuple(made))
+    weights = [0] * len(places)
+    for step in made:
+        for at, times in ((step.first, 1), *((at, -1) for at in step.minus), *((at, 1) for at in step.plus)):
+            weights[at] += times * step.femto
+    parts = tuple((step.first, step.minus, step.plus) for step in made if step.minus or step.plus)
+    return Steps(itemgetter(*sorted(keys)), tuple(made), tuple(weights), parts)
 
 
 def _split(

@@ -12,9 +12,12 @@ from typing import Any, Callable, Dict
 import niquests
 import pytest
 
+from aicostguard.guard import enforcing
+from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.health import health
 from tests.agent import Agent
 from tests.capture.tools import CHAT, STREAM, both, both_async, fixed, kind, only, shown
+from tests.guard.budgets import CENT, GPT, HI, cap, gate
 
 PATH = "/v1/chat/completions"
 #: a stream that is still under way when its first piece has been read
@@ -116,3 +119,53 @@ def test_niquests_multiplexed_is_counted_as_unmetered(agent: Agent) -> None:
         assert response.json()["usage"]
     assert agent.receipts == []
     assert health.counters["unmetered"] == 1
+
+
+def _cut(agent: Agent) -> Any:
+    """A budget that has room for a part of a stream, and the stream's request."""
+    gate(cap(CENT))
+    agent.simulator.set_default(text="lorem ipsum " * 2000, chunks=200, delay_ms=2, include_usage=True)
+    return {"model": GPT, "messages": HI, "stream": True}
+
+
+def _was_cut(agent: Agent, got: Any) -> None:
+    assert len(got) > 0
+    receipt = agent.settled(1)[0]
+    assert receipt["partial"] is True and receipt["estimated"] is True
+    assert [row.complete for row in agent.simulator.billed()] == [False], "the rest was never sent"
+    agent.simulator.set_default()
+
+
+@pytest.mark.ids("ACC:Z3")
+@pytest.mark.parametrize("way", ["iter_content", "iter_lines"])
+def test_a_stream_without_a_bound_is_cut(agent: Agent, way: str) -> None:
+    body = _cut(agent)
+    got = []
+    try:
+        with niquests.Session() as session:
+            with pytest.raises(BudgetExceeded, match="Stream cut"):
+                response = session.post(agent.url("openai") + PATH, json=body, stream=True)
+                for piece in getattr(response, way)():
+                    got.append(piece)
+        _was_cut(agent, got)
+    finally:
+        enforcing.stop()
+
+
+@pytest.mark.ids("ACC:Z3")
+def test_an_async_stream_without_a_bound_is_cut(agent: Agent) -> None:
+    body = _cut(agent)
+    got = []
+
+    async def ask() -> None:
+        async with niquests.AsyncSession() as session:
+            response = await session.post(agent.url("openai") + PATH, json=body, stream=True)
+            async for piece in await response.iter_content(200):
+                got.append(piece)
+
+    try:
+        with pytest.raises(BudgetExceeded, match="Stream cut"):
+            asyncio.run(ask())
+        _was_cut(agent, got)
+    finally:
+        enforcing.stop()

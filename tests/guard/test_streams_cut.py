@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import json
+import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
 from aicostguard.capture.state import state
+from aicostguard.config import load
+from aicostguard.guard import enforcing
 from aicostguard.guard.errors import BudgetExceeded
+from aicostguard.guard.policy import Policy
+from aicostguard.guard.store.memory import MemoryStore
 from aicostguard.simulator import Simulator
 from tests.agent import Agent
 from tests.guard.budgets import CENT, GPT, HI, cap, gate, standing
@@ -103,17 +109,74 @@ def by_urllib(clients: Clients, got: List[Any]) -> None:
             got.append(line)
 
 
+def by_curl_cffi(clients: Clients, got: List[Any]) -> None:
+    url, body, headers = request(clients.simulator)
+    response = clients["curl_cffi"].post(url, data=body, headers=headers, stream=True)
+    try:
+        for piece in response.iter_content():
+            got.append(piece)
+    finally:
+        response.close()
+
+
+def by_curl_cffi_async(clients: Clients, got: List[Any]) -> None:
+    from curl_cffi import requests
+
+    url, body, headers = request(clients.simulator)
+
+    async def ask() -> None:
+        async with requests.AsyncSession() as session:
+            response = await session.post(url, data=body, headers=headers, stream=True)
+            try:
+                async for piece in response.aiter_content():
+                    got.append(piece)
+            finally:
+                await response.aclose()
+
+    clients.run(ask())
+
+
+def _lm15(clients: Clients) -> Any:
+    from lm15.transports import TransportRequest
+
+    url, body, headers = request(clients.simulator)
+    return TransportRequest("POST", url, list(headers.items()), body)
+
+
+def by_lm15(clients: Clients, got: List[Any]) -> None:
+    with clients["lm15"].stream(_lm15(clients)) as response:
+        for line in response.iter_lines():
+            got.append(line)
+
+
+def by_lm15_async(clients: Clients, got: List[Any]) -> None:
+    async def ask() -> None:
+        async with clients["lm15 async"].stream(_lm15(clients)) as response:
+            async for line in response.aiter_lines():
+                got.append(line)
+
+    clients.run(ask())
+
+
 WAYS: Dict[str, Callable[[Clients, List[Any]], None]] = {
     name[3:]: way for name, way in globals().items() if name.startswith("by_")
+}
+#: not everywhere: on some interpreters there is none of it
+EXTRAS = ("curl_cffi", "lm15")
+#: take the bytes as they come
+UNDECODED = ("httpx_raw", "urllib", "lm15", "lm15_async")
+WAYS = {
+    name: way
+    for name, way in WAYS.items()
+    if all(not name.startswith(extra) or importlib.util.find_spec(extra) is not None for extra in EXTRAS)
 }
 
 
 @pytest.mark.ids("ACC:Z3")
 @pytest.mark.parametrize(
     "way, encoding",
-    # Two of them take the bytes as they come.
     [(way, encoding) for way in WAYS for encoding in ("identity", "gzip")
-     if encoding == "identity" or way not in ("httpx_raw", "urllib")],
+     if encoding == "identity" or way not in UNDECODED],
 )  # fmt: skip
 def test_a_stream_without_a_bound_is_cut_at_the_socket(
     way: str, encoding: str, agent: Agent, clients: Clients, simulator: Simulator
@@ -194,3 +257,56 @@ def test_what_is_never_cut(mode: str, agent: Agent, clients: Clients, simulator:
     assert len(events) > CHUNKS
     assert state.gate is not None
     asyncio.run(asyncio.sleep(0))
+
+
+class Slow(MemoryStore):
+    """A store that waits, and notes who waits for what."""
+
+    waits = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: List[Tuple[str, int, bool]] = []
+
+    def reserve(self, *args: Any, wait: bool = True) -> Any:
+        self.seen.append(("reserve", threading.get_ident(), wait))
+        return super().reserve(*args)
+
+    def grow(self, *args: Any, wait: bool = True) -> bool:
+        self.seen.append(("grow", threading.get_ident(), wait))
+        return super().grow(*args)
+
+
+@pytest.mark.ids("ACC:Z3", "A6")
+@pytest.mark.parametrize("room", ["enough", "too little"])
+@pytest.mark.parametrize("way", ["openai_async", "aiohttp"])
+def test_a_loop_never_waits_for_the_store_while_a_stream_grows(
+    way: str, room: str, agent: Agent, clients: Clients, simulator: Simulator
+) -> None:
+    store = Slow()
+    enforcing.start(Policy(budgets=(cap(100 * CENT if room == "enough" else CENT),)), load({}), store)
+    simulator.set_default(text=TEXT, chunks=CHUNKS, delay_ms=2, include_usage=True)
+    got: List[Any] = []
+    if room == "enough":
+        WAYS[way](clients, got)
+        assert len(got) > CHUNKS
+    else:
+        with pytest.raises(BudgetExceeded, match="Stream cut"):
+            WAYS[way](clients, got)
+        agent.settled(1)
+    assert standing().reserved == 0
+    assert {what for what, _, _ in store.seen} == {"reserve", "grow"}
+    assert all(not wait or thread != threading.get_ident() for _, thread, wait in store.seen), store.seen
+    simulator.set_default()
+
+
+@pytest.mark.ids("ACC:Z3")
+def test_a_thread_waits_for_its_answer(agent: Agent, clients: Clients, simulator: Simulator) -> None:
+    """Where no loop runs nobody else is held up, and no event more than there is room for is let through."""
+    store = Slow()
+    enforcing.start(Policy(budgets=(cap(CENT),)), load({}), store)
+    simulator.set_default(text=TEXT, chunks=CHUNKS, delay_ms=2)
+    with pytest.raises(BudgetExceeded, match="Stream cut"):
+        by_httpx(clients, [])
+    assert {thread for what, thread, _ in store.seen if what == "grow"} == {threading.get_ident()}
+    simulator.set_default()

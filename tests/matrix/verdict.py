@@ -37,8 +37,9 @@ def verdict(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
     return "ok"
 
 
-#: rows whose user gets nothing of an error: what the framework counts and goes on from, or the case itself catches
-QUIET = ("dspy.parallel:sync", "dspy.stream:astream")
+#: rows whose user gets nothing of an error: what the framework counts and goes on from, or tells the model of as the
+#: result of a tool, or the case itself catches
+QUIET = ("dspy.parallel:sync", "dspy.stream:astream", "llama-index.team:async")
 
 
 def refusal(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timezone
 from typing import Any, Dict, Optional
 
 import pytest
 
-from aicostguard.pricing import price
+from aicostguard.pricing import PriceBook, default_book, plan, price
 
 NOW = 1_795_348_800_000
 
@@ -114,3 +115,25 @@ def test_a_regional_premium_scales_every_token_class_and_no_fee() -> None:
     assert near.cost_nanousd * 10 == anywhere.cost_nanousd * 11
     searched = price({**ask("claude-opus-5", "anthropic", region="us"), **usage, "web_searches": 1}, NOW)
     assert searched.cost_nanousd == near.cost_nanousd + 10_000_000
+
+
+@pytest.mark.ids("C8")
+def test_the_row_in_force_does_not_depend_on_what_was_asked_before() -> None:
+    """A plan remembers the span of its last answer: every row that changes, asked to and fro over its turns."""
+    seed, book = random.Random(29), default_book()
+    asked = 0
+    for provider, content in book._books.items():
+        for model, data in content["models"].items():
+            rows = [when for when, _ in data["prices"]] + [when for _, when, _ in data.get("variants", ())]
+            if not any(rows):
+                continue
+            tier = next((dict(context) for context, _, _ in data.get("variants", ())), {})
+            turns = [plan.day_ms(when) or 0 for when in rows if when]
+            times = [at + near for at in turns for near in (-1, 0, 1, 43_200_000)] * 2
+            seed.shuffle(times)
+            ask = {"provider": provider, "model": model, "input_tokens": 10, "output_tokens": 10, **tier}
+            for at_ms in times:
+                asked += 1
+                fresh = PriceBook.with_own(book, None)  # the same rows, nothing remembered
+                assert book.price(ask, at_ms) == fresh.price(ask, at_ms), (ask, at_ms)
+    assert asked > 500

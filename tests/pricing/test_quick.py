@@ -7,7 +7,8 @@ from typing import Any, Dict
 
 import pytest
 
-from aicostguard.pricing import PriceBook, default_book, quick
+from aicostguard.pricing import PriceBook, charge, default_book, quick
+from aicostguard.pricing.rates import Rate, Rates
 from tests.pricing.test_ceiling import TIMES, usage
 
 
@@ -25,6 +26,9 @@ def test_both_ways_agree_over_every_model(monkeypatch: pytest.MonkeyPatch) -> No
                     del counts[seed.choice(sorted(counts))]
                 if seed.random() < 0.2:
                     counts[seed.choice(("web_searches", "tool_calls_billed", "requests_billed"))] = seed.randrange(1, 4)
+                special = sorted(counts.keys() & charge.SPECIAL)
+                if special and seed.random() < 0.2:  # no count is below zero; who sends one gets no price for it
+                    counts[seed.choice(special)] = -seed.randrange(1, 9)
                 asked.append(({"provider": provider, "model": model, **counts}, seed.choice(TIMES)))
     quickly = [(book.price(*ask), book.cost(*ask)) for ask in asked]
     taken = []
@@ -69,3 +73,15 @@ def test_cached_audio_is_taken_off_once_by_both() -> None:
     full = book.price(ask, TIMES[0])
     assert {part[0]: part[1] for part in full.parts}["input"] == 400
     assert book.cost(ask, TIMES[0]).cost_nanousd == full.cost_nanousd == sum(part[3] for part in full.parts)
+
+
+def test_cached_audio_at_the_price_of_the_input_is_no_quick_way() -> None:
+    """No row of the book is like that; what would be taken off twice is the slow way's."""
+    base, other = Rate(1_000_000, "1"), Rate(500_000, "0.5")
+    token = {"input": base, "output": other, "cache_read": other, "cache_audio_read": base, "input_audio": other}
+    ask = {"input_tokens": 1000, "output_tokens": 10, "cache_read_input_tokens": 300}
+    ask.update(input_audio_tokens=500, cache_read_audio_tokens=200)
+    rates = Rates(token, {}, ())
+    steps, full = quick.steps_of(rates, ask), charge.full(rates, ask)
+    assert not isinstance(full, charge.Cannot)
+    assert steps is None or quick.cost(steps, ask) == full[0]

@@ -173,6 +173,8 @@ async def _atold(response: Any, pieces: AsyncIterator[bytes], tap: Tap) -> Async
         tap.plain(piece)
         yield piece
         if tap.call.cut is not None:
+            if response.quit_now is not None:  # its `aclose` alone would wait for the rest of the answer
+                response.quit_now.set()
             await response.aclose()
             raise tap.call.cut
 

@@ -188,6 +188,51 @@ def llama_index_embed(model: Any, mode: str) -> Any:
     return len(LOOP.run_until_complete(model.aget_text_embedding_batch(asked)))
 
 
+def llama_index_pair(url: Url, mode: str) -> Any:
+    from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
+
+    llm = llama_index_llm(url, "astream")
+    return [FunctionAgent(name="helper", llm=llm, tools=[]), ReActAgent(name="reacting", llm=llm, tools=[])]
+
+
+@case("llama-index.agents", llama_index_pair, ("async",), "llama_index.core.agent.workflow",
+      (("helper", ""), ("reacting", "")))  # fmt: skip
+def llama_index_agents(pair: Any, mode: str) -> Any:
+    async def run() -> Any:
+        return [str(await agent.run("hi")) for agent in pair]
+
+    return LOOP.run_until_complete(run())
+
+
+def llama_index_team(url: Url, mode: str) -> Any:
+    """The outer agent's tool asks the inner one, whose step is the only call."""
+    from llama_index.core.agent.workflow import FunctionAgent
+    from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
+    from llama_index.core.llms.mock import MockFunctionCallingLLM
+
+    def answers(messages: Any, **more: Any) -> Any:
+        if any(message.role == MessageRole.TOOL for message in messages):
+            return ChatMessage(role=MessageRole.ASSISTANT, content="done")
+        asked = ToolCallBlock(tool_call_id="call_1", tool_name="run", tool_kwargs={"text": "hi"})
+        return ChatMessage(role=MessageRole.ASSISTANT, blocks=[asked])
+
+    inner = FunctionAgent(name="inner", llm=llama_index_llm(url, "astream"), tools=[])
+
+    async def run(text: str) -> str:
+        """Asks another agent."""
+        return str(await inner.run(text))
+
+    return FunctionAgent(name="outer", llm=MockFunctionCallingLLM(response_generator=answers), tools=[run])
+
+
+@case("llama-index.team", llama_index_team, ("async",), "llama_index.core.agent.workflow", (("inner", "outer"),))
+def llama_index_team_call(outer: Any, mode: str) -> Any:
+    async def run() -> Any:
+        return str(await outer.run("hi"))
+
+    return LOOP.run_until_complete(run())
+
+
 def haystack_generator(url: Url, mode: str) -> Any:
     from haystack.components.generators.chat import OpenAIChatGenerator
     from haystack.utils import Secret
@@ -336,7 +381,7 @@ environment("langchain-google-genai-4.4.2", ("langchain-google-genai==4.4.2",), 
 environment(
     "llama-index-0.8.3",
     ("llama-index-llms-openai==0.8.3", "llama-index-embeddings-openai==0.7.0"),
-    ("llama-index-llms-openai", "llama-index-embeddings-openai"),
+    ("llama-index-llms-openai", "llama-index-embeddings-openai", "llama-index.agents", "llama-index.team"),
 )
 environment("haystack-ai-3.4.0", ("haystack-ai==3.4.0",), ("haystack-ai", "haystack-ai.async_pipeline"))
 environment(
