@@ -150,6 +150,7 @@ _group.add_command(keep.restore)
 _group.add_command(keep.salvage)
 _group.add_command(size.retention)
 _group.add_command(size.archive)
+_group.add_command(size.forget)
 
 
 def _core(verb: str) -> click.Command:

@@ -1,4 +1,4 @@
-"""The verbs that keep a ledger small: `aicg retention` and `aicg archive`, as click commands.
+"""The verbs that keep a ledger small and let people be forgotten: retention, archive, forget, as click commands.
 
 Owns their options and what they say. The work is done by `ledger.keeping`.
 """
@@ -13,9 +13,9 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask
+from aicostguard.cli import VERBS, access, ask
 from aicostguard.ledger.errors import LedgerError
-from aicostguard.ledger.keeping import books, restoring
+from aicostguard.ledger.keeping import books, forgetting, restoring
 from aicostguard.ledger.keeping import retention as keeping
 from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, EVERY, Archive, Rule
 from aicostguard.ledger.query import usd
@@ -194,6 +194,51 @@ def restore(
         )
     _out(as_json, {"restored": rows, "archives": len(chosen)}, f"{rows:,} receipts of {len(chosen)} archives are back")
     return 0
+
+
+@click.command(short_help=VERBS["forget"])
+@click.option("--user", metavar="NAME", help="The label `user` as it was sent.")
+@click.option("--project", help="Name or number of a project. Default: the first.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--history", is_flag=True, help="Show what was done before.")
+@_JSON
+@_DB
+def forget(user: str | None, project: str | None, yes: bool, history: bool, as_json: bool, path: str | None) -> int:
+    """Put a random pseudonym in place of a user's name: in receipts, sums, budgets, records and archives.
+
+    It cannot be undone. The record says who did it, when and how much was changed, and never the name. What is sent
+    under the name later is stored under it: do it again then. Backups are out of its reach.
+    """
+    if history == (user is not None):
+        raise click.UsageError("give --user NAME, or --history")
+    with ask.opened(path) as store:
+        number = store.default_project() if project is None else store.look(lambda c: books.project(c, project))
+        if user is None:
+            acts = store.look(lambda connection: forgetting.acts(connection, number))
+            _out(as_json, {"forgettings": acts}, "\n".join(map(_act, acts)) or "nobody was forgotten yet")
+            return 0
+        if not yes and sys.stdin.isatty():
+            click.confirm("This cannot be undone. Forget this user?", abort=True, err=True)
+        done = forgetting.forget(store, number, user, access.operator(), ledger.now_ms())
+    lines = [
+        f"forgotten: {done.receipts:,} receipts, {done.archived:,} archived, {done.others:,} other rows; "
+        f"the pseudonym is {done.pseudonym}"
+    ]
+    if not done.settled:
+        lines.append("! receipts of this user kept coming: end that, then do it again")
+    lines += [
+        f"! the same word still stands {times} times in {place}, and is no user there"
+        for place, times in done.left.items()
+    ]
+    _out(as_json, done._asdict(), "\n".join(lines))
+    return 0 if done.settled else 1
+
+
+def _act(act: dict[str, Any]) -> str:
+    return (
+        f"{act['id']:>4}  {keeping.day(act['at_ms'])}  {act['who']}  {act['state']}  {act['receipts']:,} receipts, "
+        f"{act['archived']:,} archived, {act['others']:,} other rows  {act['pseudonym']}"
+    )
 
 
 def _told(item: Archive) -> dict[str, Any]:

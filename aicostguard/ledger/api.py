@@ -43,6 +43,7 @@ from aicostguard.ledger.budgets import routes
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Crowded, LedgerError, Refused
 from aicostguard.ledger.gate import Gate
+from aicostguard.ledger.keeping import routes as keeping
 from aicostguard.ledger.keeping.keeper import Keeper
 from aicostguard.ledger.metrics import Counted, Metrics
 from aicostguard.ledger.problem import Problem
@@ -137,6 +138,7 @@ def create_app(
     alert_routes.add(app, watch, now_ms)
     people_routes.add(app, door)
     oidc_routes.add(app, door, provider)
+    keeping.add(app, door)
     apidoc.mount(app)
     return app
 

@@ -102,6 +102,8 @@ def connect(path: str, *, write: bool) -> sqlite3.Connection:
             _to_wal(connection)
             # FULL: what is acknowledged survives a power cut. Writers share commits, so it costs little.
             connection.execute("PRAGMA synchronous = FULL")
+            # What is deleted is overwritten: a forgotten name must stand in no free page.
+            connection.execute("PRAGMA secure_delete = ON")
             # Every batch touches the pages of hundreds of users' sums, and many batches the same ones: a quarter as
             # often, SQLite copies each from the WAL into the file a quarter as often.
             connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from aicostguard.ledger.access.tables import ACCESS, PEOPLE
 from aicostguard.ledger.sqlite.schema_alerts import ALERTS
-from aicostguard.ledger.sqlite.sized import RETENTION
+from aicostguard.ledger.sqlite.sized import FORGETTING, RETENTION
 
 #: shared verbatim with the agent's `sqlite:///` sink, which imports nothing from here
 INBOX = (
@@ -383,7 +383,10 @@ BEGIN SELECT RAISE(ABORT, 'a stored cost changes only by a recorded repricing');
 )
 
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    *(_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
+    *(FORGETTING,),
+)
 VERSION = len(MIGRATIONS)
 
 #: the ledger's mark in the file's header (`PRAGMA application_id`): "AICG"
