@@ -22,7 +22,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from aicostguard.config import LOOPBACK, mask
-from aicostguard.ledger import keys, logs, now_ms, open_ledger, prices, supervised
+from aicostguard.ledger import keys, logs, now_ms, open_ledger, prices, supervised, turn
 from aicostguard.ledger.api import create_app
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.sqlite import SqliteStore
@@ -87,6 +87,7 @@ def _run(store: SqliteStore, listener: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    sys.setswitchinterval(turn.SWITCH_S)
     # uvicorn raises the signal once more after a clean stop; that must not turn it into a failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))

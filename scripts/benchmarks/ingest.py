@@ -32,16 +32,23 @@ DAY_MS = 86_400_000
 PER_RECEIPT = 300
 AIMS = {"rate": 30_000, "p99": 60.0, "worst": 250.0}
 
-_MODELS = (
-    *(("openai", name) for name in ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "o3", "o4-mini")),
-    *(("anthropic", name) for name in ("claude-sonnet-4-5", "claude-opus-4-1", "claude-haiku-4-5")),
-    *(("google", name) for name in ("gemini-2.5-pro", "gemini-2.5-flash")),
-    *(("mistral", name) for name in ("mistral-large-latest", "mistral-small-latest")),
+_MODELS = tuple(
+    (provider, name)
+    for provider, names in (
+        ("openai", "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano o3 o3-mini o4-mini gpt-5 gpt-5-mini gpt-5-nano"),
+        ("anthropic", "claude-sonnet-4-5 claude-opus-4-1 claude-haiku-4-5 claude-sonnet-4-0 claude-opus-4-5"),
+        ("google", "gemini-2.5-pro gemini-2.5-flash gemini-2.5-flash-lite gemini-2.0-flash"),
+        ("mistral", "mistral-large-latest mistral-small-latest codestral-latest ministral-8b-latest"),
+        ("deepseek", "deepseek-chat deepseek-reasoner"),
+        ("x-ai", "grok-3 grok-4"),
+        ("anthropic", "claude-3-5-haiku-latest claude-3-7-sonnet-latest"),
+    )
+    for name in names.split()
 )
 
 
 def receipt(rng: random.Random) -> Dict[str, Any]:
-    """What plain and labelled calls of a company look like: 13 models, 200 features, 50,000 users."""
+    """What plain and labelled calls of a company look like: 30 models, 200 features, 50,000 users."""
     provider, model = rng.choice(_MODELS)
     out: Dict[str, Any] = {
         "provider": provider,

@@ -14,6 +14,7 @@ import time
 from typing import Any, Callable, Mapping, Sequence, TypeVar
 
 from aicostguard.config import mask
+from aicostguard.ledger import turn
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
 from aicostguard.ledger.repricing import Change, Scope, Stored
@@ -80,7 +81,8 @@ class SqliteStore:
 
     def add(self, batch: Batch) -> Added:
         # As much as possible before the one thread that writes has to do with it.
-        all_new = write.ready(batch, batch.rows) if batch.rows else None
+        with turn.working:
+            all_new = write.ready(batch, batch.rows) if batch.rows else None
         return self._writer.do(lambda connection: write.apply(connection, batch, all_new))
 
     def change(self, job: Callable[[sqlite3.Connection], T]) -> T:

@@ -9,7 +9,7 @@ If this is wrong, lost receipts look delivered.
 from __future__ import annotations
 
 import sqlite3
-from typing import Iterator, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from aicostguard.health import COUNTERS
 from aicostguard.ledger.model import HOUR_MS, OF_ENVELOPE, Batch, Row
@@ -50,11 +50,24 @@ _UPSERT = (
 )
 
 
-def note(connection: sqlite3.Connection, batch: Batch, fresh: Sequence[Row], refused: Sequence[int]) -> None:
-    """Enter a batch in the books: `fresh` are the rows that were new, `refused` the seqs refused for the first time."""
+def highest(connection: sqlite3.Connection, batch: Batch) -> int:
+    """The highest seq that ever came of the batch's process, refused ones included; -1 for none."""
+    found = connection.execute(
+        "SELECT max_seq FROM epochs WHERE project_id = ? AND epoch = ?", (batch.project_id, batch.epoch)
+    ).fetchone()
+    return -1 if found is None else int(found[0])
+
+
+def note(
+    connection: sqlite3.Connection, batch: Batch, before: int, fresh: Sequence[Row], refused: Sequence[int]
+) -> None:
+    """Enter a batch in the books.
+
+    `before` is what `highest` said, `fresh` are the rows that were new, `refused` the seqs refused for the first time.
+    """
     seqs = [row.seq for row in batch.rows] + [item.seq for item in batch.refusals]
     came = sorted({row.seq for row in fresh}.union(refused))
-    missing = _close_gaps(connection, batch, list(runs(came))) if came else 0
+    missing = _close_gaps(connection, batch, before, runs(came)) if came else 0
     waits = [batch.received_ms - row.at_ms for row in fresh if not row.clock_adjusted]
     late = [wait for wait in waits if wait > LATE_MS]
     generated = max(batch.counters.get("generated", 0), max(seqs, default=-1) + 1)
@@ -86,7 +99,10 @@ def remember(connection: sqlite3.Connection, batch: Batch, fresh: Sequence[Row])
 
 
 def runs(seqs: Sequence[int]) -> Iterator[Run]:
-    """Sorted numbers as runs `(first, last)` without a hole."""
+    """Sorted numbers as runs `(first, last)` without a hole, each number once."""
+    if seqs and seqs[-1] - seqs[0] == len(seqs) - 1:
+        yield seqs[0], seqs[-1]
+        return
     start = end = None
     for seq in seqs:
         if end is not None and seq == end + 1:
@@ -99,12 +115,8 @@ def runs(seqs: Sequence[int]) -> Iterator[Run]:
         yield start, end
 
 
-def _close_gaps(connection: sqlite3.Connection, batch: Batch, came: list[Run]) -> int:
+def _close_gaps(connection: sqlite3.Connection, batch: Batch, highest: int, came: Iterable[Run]) -> int:
     """Open the gaps that these runs jump over, close those that they fill; gives by how much is missing more."""
-    found = connection.execute(
-        "SELECT max_seq FROM epochs WHERE project_id = ? AND epoch = ?", (batch.project_id, batch.epoch)
-    ).fetchone()
-    highest = -1 if found is None else found[0]
     change = 0
     for first, last in came:
         if first > highest + 1:

@@ -25,11 +25,10 @@ _CHUNK = 500
 DRAIN_AT_ONCE = 100
 DRAIN_BYTES = 2_000_000
 
-_OWN = (
-    *("project_id", "epoch", "seq", "at_ms", "received_ms", "clock_adjusted"),
-    *("cost_nanousd", "price_row", "unpriced_reason"),
-)
-COLUMNS: tuple[str, ...] = (*_OWN, *OF_ENVELOPE, *FIELDS)
+_OF_BATCH = ("project_id", "epoch", "received_ms")
+#: as in `Row`, which has the receipt in between
+_OF_ROW = ("seq", "at_ms", "clock_adjusted", "cost_nanousd", "price_row", "unpriced_reason")
+COLUMNS: tuple[str, ...] = (*_OF_BATCH, *_OF_ROW, *OF_ENVELOPE, *FIELDS)
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -37,19 +36,16 @@ def quoted(names: Iterable[str]) -> str:
 
 
 class Many(NamedTuple):
-    """Values for a statement that takes many rows: `head VALUES one, one, … tail`."""
+    """Values for a statement that takes many rows: `head VALUES row, row, … tail`.
+
+    A row is `shared`, which all of them begin with and which are bound once, then its own values, written as `own`.
+    """
 
     head: str
-    one: str
+    own: str
     tail: str
+    shared: tuple[Any, ...]
     rows: Sequence[tuple[Any, ...]]
-
-
-def _insert(columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> Many:
-    unknown = set(columns) - set(COLUMNS)
-    if unknown:  # names become SQL: they come from the closed list or not at all
-        raise ValueError(f"no column {sorted(unknown)}")
-    return Many(f"INSERT INTO receipts ({quoted(columns)})", f"({', '.join('?' * len(columns))})", "", rows)
 
 
 def add(table: str, measures: tuple[str, ...], project_id: int, sums: Sums) -> Many:
@@ -61,32 +57,34 @@ def add(table: str, measures: tuple[str, ...], project_id: int, sums: Sums) -> M
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in measures)
     return Many(
         f"INSERT INTO {table} (project_id, dimension, start_ms, value, {', '.join(MEASURES)})",
-        f"(?, ?, ?, ?, {amounts})",
+        f"?, ?, ?, {amounts}",
         f" ON CONFLICT (project_id, dimension, start_ms, value) DO UPDATE SET {added}",
+        (project_id,),
         # In key order: neighbours in the table are written one after the other.
-        [(project_id, *key, *sums[key]) for key in sorted(sums)],
+        [(*key, *sums[key]) for key in sorted(sums)],
     )
 
 
 #: (statement, its values)
 Step = tuple[str, list[Any]]
 #: rows of one statement. While it runs, other threads have Python for themselves; a row at a time, each has to fight
-#: for it again. Three sizes: SQLite prepares a text once and is asked for few of them.
-_SIZES = (64, 8, 1)
+#: for it again. Powers of two: a batch of any size takes few statements, and SQLite prepares few texts.
+_SIZES = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 def steps(many: Many) -> Iterator[Step]:
     start = 0
     for size in _SIZES:
-        text = _text(many.head, many.one, many.tail, size)
+        text = _text(many.head, len(many.shared), many.own, many.tail, size)
         while len(many.rows) - start >= size:
-            yield text, list(itertools.chain.from_iterable(many.rows[start : start + size]))
+            yield text, [*many.shared, *itertools.chain.from_iterable(many.rows[start : start + size])]
             start += size
 
 
-@functools.lru_cache(maxsize=256)
-def _text(head: str, one: str, tail: str, size: int) -> str:
-    return f"{head} VALUES {', '.join([one] * size)}{tail}"
+@functools.lru_cache(maxsize=512)
+def _text(head: str, shared: int, own: str, tail: str, size: int) -> str:
+    row = "".join(f"?{place}, " for place in range(1, shared + 1)) + own
+    return f"{head} VALUES {', '.join([f'({row})'] * size)}{tail}"
 
 
 def ready(batch: Batch, rows: Sequence[Row]) -> list[Step]:
@@ -96,7 +94,7 @@ def ready(batch: Batch, rows: Sequence[Row]) -> list[Step]:
     """
     sums = roll_up(rows, batch.origin)
     return [
-        *steps(_insert(*_table(batch, rows))),
+        *steps(_insert(batch, rows)),
         *steps(add("hourly", sums.measures, batch.project_id, sums.hourly)),
         *steps(add("daily", sums.measures, batch.project_id, sums.daily)),
     ]
@@ -109,12 +107,8 @@ def apply(connection: sqlite3.Connection, batch: Batch, all_new: Sequence[Step] 
     """
     if batch.bare_key is not None:
         _check_bare(connection, batch)
-    known = _known(connection, batch)
-    fresh: list[Row] = []
-    for row in batch.rows:
-        if row.seq not in known:
-            known.add(row.seq)  # the same seq may stand twice in one envelope
-            fresh.append(row)
+    highest = arrived.highest(connection, batch)
+    fresh = _fresh(connection, batch, highest)
     if fresh:
         if all_new is None or len(fresh) < len(batch.rows):
             all_new = ready(batch, fresh)
@@ -122,8 +116,24 @@ def apply(connection: sqlite3.Connection, batch: Batch, all_new: Sequence[Step] 
             connection.execute(statement, values)
         arrived.remember(connection, batch, fresh)
     if not batch.epoch.startswith("bare:"):
-        arrived.note(connection, batch, fresh, _refuse(connection, batch))
+        arrived.note(connection, batch, highest, fresh, _refuse(connection, batch))
     return Added(len(fresh), len(batch.rows) - len(fresh))
+
+
+def _fresh(connection: sqlite3.Connection, batch: Batch, highest: int) -> Sequence[Row]:
+    """The rows that are not there yet, each once: the same seq may stand twice in one envelope."""
+    seqs = [row.seq for row in batch.rows]
+    # Above the highest seq that ever came nothing can be there; were it otherwise, the key of the table would say so.
+    above = not batch.epoch.startswith("bare:") and min(seqs, default=0) > highest
+    if above and len(set(seqs)) == len(seqs):
+        return batch.rows
+    known = set() if above else _known(connection, batch, seqs)
+    fresh: list[Row] = []
+    for row in batch.rows:
+        if row.seq not in known:
+            known.add(row.seq)
+            fresh.append(row)
+    return fresh
 
 
 def _check_bare(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -139,8 +149,7 @@ def _check_bare(connection: sqlite3.Connection, batch: Batch) -> None:
         raise Refused(422, "was used before with another body; a new receipt needs a new key", "Idempotency-Key")
 
 
-def _known(connection: sqlite3.Connection, batch: Batch) -> set[int]:
-    seqs = [row.seq for row in batch.rows]
+def _known(connection: sqlite3.Connection, batch: Batch, seqs: Sequence[int]) -> set[int]:
     known: set[int] = set()
     for start in range(0, len(seqs), _CHUNK):
         chunk = seqs[start : start + _CHUNK]
@@ -155,28 +164,46 @@ def _known(connection: sqlite3.Connection, batch: Batch) -> set[int]:
     return known | archived.known(connection, batch.project_id, batch.epoch, [seq for seq in seqs if seq not in known])
 
 
-def _table(batch: Batch, rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """The columns that something is said in, and the rows: binding those few is five times faster than all 54."""
-    said = set().union(*[row.receipt for row in rows])
-    names = [name for name in FIELDS if name in said]
+def _insert(batch: Batch, rows: Sequence[Row]) -> Many:
+    """The rows, in the columns that something is said in: binding those few is five times faster than all 54."""
+    receipts = [row.receipt for row in rows]
+    names = _columns(frozenset().union(*receipts))
     origin = {name: value for name, value in batch.origin.items() if value}
-    project_id, epoch, received_ms, of_origin = batch.project_id, batch.epoch, batch.received_ms, tuple(origin.values())
-    made = [
-        (project_id, epoch, seq, at_ms, received_ms, 1 if adjusted else 0, cost, price_row, reason)
-        + of_origin
-        + tuple(map(receipt.get, names))
-        for seq, at_ms, adjusted, receipt, cost, price_row, reason in rows
-    ]
-    if "tags" in said:
-        place = len(_OWN) + len(origin) + names.index("tags")
-        made = [(*row[:place], _cell(row[place]), *row[place + 1 :]) for row in made]
-    return (*_OWN, *origin, *names), made
+    columns = (*_OF_BATCH, *origin, *_OF_ROW, *names)
+    unknown = set(columns) - set(COLUMNS)
+    if unknown:  # names become SQL: they come from the closed list or not at all
+        raise ValueError(f"no column {sorted(unknown)}")
+    said = [[receipt.get(name) for receipt in receipts] for name in names]
+    if "tags" in names:
+        place = names.index("tags")
+        said[place] = [None if tags is None else _tags(tags) for tags in said[place]]
+    seqs, times, adjusted, _, *priced = zip(*rows)
+    return Many(
+        f"INSERT INTO receipts ({quoted(columns)})",
+        ", ".join("?" * (len(columns) - len(_OF_BATCH) - len(origin))),
+        "",
+        (batch.project_id, batch.epoch, batch.received_ms, *origin.values()),
+        list(zip(seqs, times, map(int, adjusted), *priced, *said)),
+    )
 
 
-def _cell(value: Any) -> Any:
-    if type(value) is dict:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return value
+#: sets of receipt columns that were stored lately, the latest last: SQLite prepares a statement for each of them
+_lately: list[tuple[str, ...]] = []
+_MOST_SETS, _MOST_IDLE = 16, 4
+
+
+def _columns(said: frozenset[str]) -> tuple[str, ...]:
+    """Columns to store: those that something is said in, or a set used lately that has few more."""
+    for names in _lately:
+        if len(names) - len(said) <= _MOST_IDLE and said.issubset(names):
+            return names
+    names = tuple(name for name in FIELDS if name in said)
+    _lately[:] = [*_lately[1 - _MOST_SETS :], names]
+    return names
+
+
+def _tags(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _refuse(connection: sqlite3.Connection, batch: Batch) -> list[int]:
