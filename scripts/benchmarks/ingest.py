@@ -35,13 +35,14 @@ AIMS = {"rate": 30_000, "p99": 60.0, "worst": 250.0}
 _MODELS = tuple(
     (provider, name)
     for provider, names in (
-        ("openai", "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano o3 o3-mini o4-mini gpt-5 gpt-5-mini gpt-5-nano"),
+        ("openai", "gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano o3 o3-mini o4-mini"),
+        ("openai", "gpt-5 gpt-5-mini gpt-5-nano"),
         ("anthropic", "claude-sonnet-4-5 claude-opus-4-1 claude-haiku-4-5 claude-sonnet-4-0 claude-opus-4-5"),
         ("google", "gemini-2.5-pro gemini-2.5-flash gemini-2.5-flash-lite gemini-2.0-flash"),
         ("mistral", "mistral-large-latest mistral-small-latest codestral-latest ministral-8b-latest"),
+        ("anthropic", "claude-3-5-haiku-latest claude-3-7-sonnet-latest"),
         ("deepseek", "deepseek-chat deepseek-reasoner"),
         ("x-ai", "grok-3 grok-4"),
-        ("anthropic", "claude-3-5-haiku-latest claude-3-7-sonnet-latest"),
     )
     for name in names.split()
 )
