@@ -1,9 +1,9 @@
 """Brings batches to the ledger, and does with each what the ledger's answer demands.
 
-Owns the rules of delivery (DESIGN 7): what is taken is counted and forgotten, what is not is kept in the
-spool or goes back to the queue, what the ledger will never take is set aside. Used by the worker's
-thread, by inline sending and at exit, also at once: it holds no lock while it waits for a network. Never
-raises for what a network, a disk or a ledger does. If it is wrong, receipts are lost or sent for ever.
+Owns the way of a batch: from the queue or the spool, over an exchange, to its end or back; what each answer demands is
+`answers`' to know. Used by the worker's thread, by inline sending and at exit, also at once: it holds no lock while it
+waits for a network. Never raises for what a network, a disk or a ledger does. If it is wrong, receipts are lost or sent
+for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
-from aicostguard.delivery import envelope, hosts, reply
+from aicostguard.delivery import envelope, reply
+from aicostguard.delivery.answers import Answers
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.keeper import Keeper
 from aicostguard.delivery.link import Link
@@ -42,8 +43,6 @@ class Courier:
         self.queue = queue
         self.epoch = epoch
         self.link = Link()
-        #: the last answer: `{"at_ms", "status", "kind", "detail"}`
-        self.last: Optional[Dict[str, Any]] = None
         #: monotonic seconds; set when the process ends
         self.deadline: Optional[float] = None
         #: True from the exit hook on: what the ledger does not take at once is for the next process
@@ -51,10 +50,10 @@ class Courier:
         #: True while we shut down: what cannot be delivered now cannot wait in memory
         self.closing = False
         self.keeper = Keeper(settings, self.head)
+        self.answers = Answers(settings, epoch, self.link, self.keeper, self.keep)
         #: True once no further receipt is expected: the last batch says so
         self.ending = False
-        #: how many receipts there were when the ledger took that word, -1 before, and whether we have asked it to
-        self._ended_at, self._said_farewell = -1, False
+        self._said_farewell = False
         self._inflight: Dict[int, Batch] = {}
         self._transport: Any = None
         self._head: Optional[Dict[str, Any]] = None
@@ -188,78 +187,18 @@ class Courier:
 
     def settle(self, batch: Batch, answer: Reply, work: List[Batch], result: str) -> str:
         """Do what the answer demands. Parts still to be sent go to `work`; gives what became of the batch."""
-        self.last = {
-            "at_ms": int(time.time() * 1000),
-            "status": answer.status,
-            "kind": answer.kind,
-            "detail": answer.detail,
-        }
         if answer.kind == reply.SPLIT and len(batch.seq) > 1:
+            self.answers.heard(answer)
             work.extend(batch.halves())
             return result
         try:
-            kept = _RULES[answer.kind](self, batch, answer)
+            kept = self.answers.obey(batch, answer)
         except Exception as error:  # ours: a batch that breaks us now would break us again
             health.count("dropped", len(batch.seq))
             self.keeper.settle(batch)
             our_health.fault("courier.settle", error)
             return result
         return result if kept is None else kept
-
-    def _taken(self, batch: Batch, answer: Reply) -> None:
-        self.link.up()
-        if "ended" in batch.head and batch.epoch == self.epoch:
-            self._ended_at = batch.head["counters"]["generated"]
-        self._leaves(batch, "sent")
-        if answer.refused:
-            health.note("refused", answer.refused)
-            reason = answer.refusal or ""
-            # A server may quote what it was sent: the key must not come back by way of a log.
-            warn("ledger.refused", answer.refused, reason.replace(self.settings.key or "\0", "…"))
-
-    def _leaves(self, batch: Batch, counter: str) -> None:
-        """Count a batch that is done with. Receipts of another process are counted apart: its books are closed."""
-        if batch.epoch == self.epoch:
-            health.count(counter, len(batch.seq))
-        else:
-            health.note("%s_for_others" % counter, len(batch.seq))
-        self.keeper.settle(batch)
-
-    def _waits(self, batch: Batch, answer: Reply) -> str:
-        self.link.wait(answer.retry_after)
-        health.note("asked_to_wait")
-        return self.keep(batch)
-
-    def _denied(self, batch: Batch, answer: Reply) -> str:
-        self.link.pause("denied")
-        warn("ledger.denied", _what(answer))
-        return self.keep(batch)
-
-    def _moved(self, batch: Batch, answer: Reply) -> str:
-        self.link.pause("moved")
-        warn("ledger.moved", answer.status)
-        return self.keep(batch)
-
-    def _rejected(self, batch: Batch, answer: Reply) -> None:
-        self.link.up()
-        health.note("rejected", len(batch.seq))
-        self.keeper.set_aside("http%s.json" % answer.status, batch.render(None) + b"\n")
-        self._leaves(batch, "dropped")
-        warn("ledger.rejected", answer.status)
-
-    def _lost(self, batch: Batch, answer: Reply) -> str:
-        self.link.down()
-        health.note("attempts_failed")
-        if not hosts.frozen():  # where threads stand still, every deadline passes
-            warn("ledger.unreachable", _what(answer))
-        return self.keep(batch)
-
-    def _broken(self, batch: Batch, answer: Reply) -> str:
-        self.link.down()
-        kept = self.keep(batch)
-        warn("sink.broken", answer.detail)
-        our_health.fault("sink.post", OSError(answer.detail))
-        return kept
 
     # What could not be delivered.
 
@@ -351,13 +290,13 @@ class Courier:
         Only where it costs one small exchange: the ledger answers, and has receipts of ours. What comes of it changes
         nothing.
         """
-        said = self._said_farewell or self._ended_at == health.counters["generated"]
+        said = self._said_farewell or self.answers.ended_at == health.counters["generated"]
         if said or self.link.state != "up" or not health.counters["sent"] or len(self.queue) or self._inflight:
             return
         self._said_farewell = True
         answer = self._post(envelope.build(self.head(), (), False, ended=True), FAREWELL_SECONDS)
         if answer.kind == reply.TAKEN:
-            self._ended_at = health.counters["generated"]
+            self.answers.ended_at = health.counters["generated"]
 
     def going_on(self) -> None:
         """After a shutdown that was not the end of the program: there may be more."""
@@ -404,19 +343,3 @@ class Courier:
         if self._transport is not None:
             self._transport.close()
         self.keeper.abandon()
-
-
-def _what(answer: Reply) -> str:
-    return "HTTP %d" % answer.status if answer.status else answer.detail or "no answer"
-
-
-_RULES: Dict[str, Callable[[Courier, Batch, Reply], Optional[str]]] = {
-    reply.TAKEN: Courier._taken,
-    reply.SPLIT: Courier._rejected,  # one receipt that is too large
-    reply.WAIT: Courier._waits,
-    reply.DENIED: Courier._denied,
-    reply.MOVED: Courier._moved,
-    reply.REJECTED: Courier._rejected,
-    reply.LOST: Courier._lost,
-    reply.BROKEN: Courier._broken,
-}

@@ -68,7 +68,7 @@ def describe(courier: Courier) -> Dict[str, Any]:
             "quarantined": there.quarantined,
         },
         "link": {"state": courier.link.state, "retry_in_s": round(courier.link.seconds(), 1)},
-        "last": courier.last,
+        "last": courier.answers.last,
         "capture": captured(),
     }
     state.update(health.snapshot())

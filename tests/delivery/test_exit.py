@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
@@ -64,16 +64,23 @@ def test_what_is_queued_at_exit_is_delivered(tmp_path: Path) -> None:
 @pytest.mark.ids("E4", "G13")
 @pytest.mark.parametrize("mode", ["durable", "on-failure"])
 def test_a_healthy_ledger_costs_a_tenth_of_a_second_at_most(tmp_path: Path, mode: str) -> None:
-    took = []
+    # How long the same steps take without an end, right before: on a machine with much else to do that is what counts.
+    code = (
+        "for n in range(20): delivery.submit(row('a%d' % n))\n"
+        "assert delivery.flush(20)\n"
+        "began = time.monotonic()\n"
+        "delivery.submit(row('b'))\n"
+        "assert delivery.flush(20)\n"
+        "sys.stdout.write('%.3f\\n' % (time.monotonic() - began))\n"
+        "delivery.submit(row('c'))"
+    )
+    took: List[Tuple[float, float]] = []
     with FakeLedger() as ledger:
-        for _ in range(15):  # on a machine with much else to do, one of them meets a free moment
-            code = "for n in range(20): delivery.submit(row('a%d' % n))\ntime.sleep(0.2); delivery.submit(row('b'))"
-            seconds, _ = _run(ledger.url, tmp_path, code, AICG_SPOOL=mode)
-            took.append(seconds)
-            if seconds < 0.1:
-                break
-        assert min(took) < 0.1, took
-        assert len(ledger.stored) == 21 * len(took) and ledger.duplicates == 0
+        while not took or (len(took) < 15 and took[-1][0] >= 0.1 + 3 * took[-1][1]):
+            seconds, done = _run(ledger.url, tmp_path, code, AICG_SPOOL=mode)
+            took.append((seconds, float(done.stdout.splitlines()[0])))
+        assert min(seconds - 3 * exchange for seconds, exchange in took) < 0.1, took
+        assert len(ledger.stored) == 22 * len(took) and ledger.duplicates == 0
     assert not [path for path in tmp_path.glob("spool/*/*") if path.is_file()]
 
 
