@@ -1,53 +1,5 @@
 """The agent, the simulated providers and the clients, for tests of the guard in the call path."""
 
-from __future__ import annotations
+from tests.around import agent, as_in_production, clients, providers, simulator
 
-from typing import Iterator
-
-import pytest
-
-from aicostguard import health as our_health
-from aicostguard.health import health
-from aicostguard.simulator import Simulator
-from tests.agent import Agent
-from tests.safety.calls import Clients
-
-
-@pytest.fixture(scope="session")
-def providers() -> Iterator[Simulator]:
-    """Simulated providers on loopback, one port each."""
-    with Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(providers: Simulator) -> Simulator:
-    """The providers, with an empty count and plain behaviour."""
-    providers.reset()
-    return providers
-
-
-@pytest.fixture(scope="session")
-def clients(providers: Simulator) -> Iterator[Clients]:
-    """One client per library. Made while the agent is off; the hooks are on the classes."""
-    made = Clients(providers)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def agent(simulator: Simulator) -> Iterator[Agent]:
-    """Metering on, for this test."""
-    health.reset()
-    made = Agent(simulator)
-    made.on()
-    yield made
-    made.off()
-    assert health.faults == {}
-    health.reset()
-
-
-@pytest.fixture
-def as_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Faults of ours are counted, not raised."""
-    monkeypatch.setattr(our_health, "_raise", False)
+__all__ = ["agent", "as_in_production", "clients", "providers", "simulator"]

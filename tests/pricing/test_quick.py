@@ -75,13 +75,19 @@ def test_cached_audio_is_taken_off_once_by_both() -> None:
     assert book.cost(ask, TIMES[0]).cost_nanousd == full.cost_nanousd == sum(part[3] for part in full.parts)
 
 
-def test_cached_audio_at_the_price_of_the_input_is_no_quick_way() -> None:
-    """No row of the book is like that; what would be taken off twice is the slow way's."""
-    base, other = Rate(1_000_000, "1"), Rate(500_000, "0.5")
-    token = {"input": base, "output": other, "cache_read": other, "cache_audio_read": base, "input_audio": other}
+_BASE, _OTHER, _CACHED = Rate(1_000_000, "1"), Rate(500_000, "0.5"), Rate(100_000, "0.1")
+
+
+@pytest.mark.parametrize("cached, cached_audio", [(_OTHER, _BASE), (_CACHED, _CACHED), (_CACHED, _OTHER)])
+def test_cached_audio_is_charged_once_whatever_its_price_is_shared_with(cached: Rate, cached_audio: Rate) -> None:
+    """With the input (no row of the book is like that), with cached text, and with nobody."""
+    token = {"input": _BASE, "output": _OTHER, "cache_read": cached, "cache_audio_read": cached_audio}
+    rates = Rates({**token, "input_audio": _OTHER}, {}, ())
     ask = {"input_tokens": 1000, "output_tokens": 10, "cache_read_input_tokens": 300}
     ask.update(input_audio_tokens=500, cache_read_audio_tokens=200)
-    rates = Rates(token, {}, ())
     steps, full = quick.steps_of(rates, ask), charge.full(rates, ask)
     assert not isinstance(full, charge.Cannot)
-    assert steps is None or quick.cost(steps, ask) == full[0]
+    if steps is None:
+        assert cached_audio is _BASE, "this one needs no slow way"
+    else:
+        assert (quick.cost(steps, ask), quick.terms(steps, ask)) == (full[0], full)

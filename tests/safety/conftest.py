@@ -10,49 +10,20 @@ import pytest
 from aicostguard import health as our_health
 from aicostguard.health import health
 from aicostguard.simulator import Simulator
+from tests import around
 from tests.agent import Agent
 from tests.roots import few_roots, one_root  # noqa: F401
 from tests.safety import wiring
-from tests.safety.calls import Clients
 from tests.safety.wiring import Outlets, Wire
 
-
-@pytest.fixture(scope="session")
-def providers() -> Iterator[Simulator]:
-    """Simulated providers on loopback, one port each."""
-    with Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(providers: Simulator) -> Simulator:
-    """The providers, with an empty count and plain behaviour."""
-    providers.reset()
-    return providers
-
-
-@pytest.fixture(scope="session")
-def clients(providers: Simulator) -> Iterator[Clients]:
-    """One client per library. Made while the agent is off; the hooks are on the classes."""
-    made = Clients(providers)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def as_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Faults of ours are counted, not raised."""
-    monkeypatch.setattr(our_health, "_raise", False)
+providers, simulator, clients = around.providers, around.simulator, around.clients
+as_in_production = around.as_in_production
 
 
 @pytest.fixture
 def agent(simulator: Simulator) -> Iterator[Agent]:
-    """Metering on, for this test."""
-    health.reset()
-    made = Agent(simulator)
-    made.on()
-    yield made
-    made.off()
+    """Metering on, for a test in which ours may fail."""
+    yield from around.metered(simulator)
     health.reset()
 
 
