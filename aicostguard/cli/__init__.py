@@ -17,6 +17,7 @@ VERBS = {
     "deliveries": "is everything here? what came of each host beside what it made",
     "tail": "receipts as they come in",
     "budgets": "what may be spent, what is, and how long it lasts; add, set, remove",
+    "alerts": "what fires, and who is told; rules, channels, acknowledge, snooze, test",
     "price": "what a call costs and why; newer prices; what providers themselves say",
     "reprice": "price stored receipts again: an explicit, recorded act",
     "keys": "create, list, limit, rotate and revoke keys",

@@ -12,7 +12,22 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import CORE, VERBS, access, ask, budgets, core, follow, keep, options, people, price, size, table
+from aicostguard.cli import (
+    CORE,
+    VERBS,
+    access,
+    alerts,
+    ask,
+    budgets,
+    core,
+    follow,
+    keep,
+    options,
+    people,
+    price,
+    size,
+    table,
+)
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import DIMENSIONS, TIMES
@@ -56,8 +71,8 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(
     help="AI Cost Guard: what your AI calls cost, to the nano-dollar.",
-    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 a budget is used up (budgets --check), 4 receipts are lost "
-    "(deliveries).",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 a budget is used up (budgets --check) or something fires "
+    "(alerts check), 4 receipts are lost (deliveries).",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Its version.")
@@ -71,6 +86,7 @@ def _group() -> None:
 @click.option("--db", "path", type=click.Path(dir_okay=False), help=_DB_HELP)
 @click.option("--key-file", type=click.Path(dir_okay=False), help="The first key. Default: ledger.key beside the file.")
 @click.option("--prices", metavar="FILE", type=click.Path(dir_okay=False), help="Own prices; remembered. See below.")
+@click.option("--public-url", help="Where people find this ledger: alerts link there. Default: AICG_PUBLIC_URL.")
 @click.option("--no-prices", is_flag=True, help="Forget the file that --prices named.")
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr.")
 @click.option(
@@ -86,6 +102,7 @@ def serve(
     path: str | None,
     key_file: str | None,
     prices: str | None,
+    public_url: str | None,
     no_prices: bool,
     log_format: str,
     log_level: str,
@@ -102,7 +119,7 @@ def serve(
     if prices and no_prices:
         raise click.UsageError("--prices names a file and --no-prices forgets it; give one")
     own = "" if no_prices else prices
-    return server.run(path or ledger.default_path(), host, port, key_file, own, log_format, log_level)
+    return server.run(path or ledger.default_path(), host, port, key_file, own, log_format, log_level, public_url)
 
 
 @_group.command(short_help=VERBS["costs"])
@@ -138,6 +155,7 @@ costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
 _group.add_command(follow.deliveries)
 _group.add_command(follow.tail)
 _group.add_command(budgets.budgets)
+_group.add_command(alerts.alerts)
 _group.add_command(price.price)
 _group.add_command(price.reprice)
 

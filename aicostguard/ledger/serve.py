@@ -23,6 +23,7 @@ from fastapi import FastAPI
 
 from aicostguard.config import LOOPBACK, mask
 from aicostguard.ledger import keys, logs, now_ms, open_ledger, prices, supervised, turn
+from aicostguard.ledger.alerts import watch
 from aicostguard.ledger.api import create_app
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.sqlite import SqliteStore
@@ -34,12 +35,20 @@ GRACE_S = 10
 
 
 def serve(
-    path: str, host: str, port: int, key_file: str | None, own: str | None = None, out: TextIO = sys.stdout
+    path: str,
+    host: str,
+    port: int,
+    key_file: str | None,
+    own: str | None = None,
+    out: TextIO = sys.stdout,
+    public_url: str | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT. Raises `LedgerError` when it cannot start.
 
-    `own` is a prices file to use and remember, "" to forget the one that is remembered.
+    `own` is a prices file to use and remember, "" to forget the one that is remembered. `public_url` is where people
+    find the ledger; alerts link there.
     """
+    alerts = watch.settings(os.environ, public_url or "")
     listener = _listen(host, port)
     try:
         if own:
@@ -49,7 +58,9 @@ def serve(
             key_path = key_file or os.path.join(os.path.dirname(os.path.abspath(path)), "ledger.key")
             key, made = keys.first_key(store, key_path, now_ms())
             _greet(out, store, listener, host, key_path, key, made)
-            _run(store, listener)
+            if not alerts.public_url:
+                alerts = alerts._replace(public_url=_address(listener, host))
+            _run(store, listener, alerts)
         finally:
             store.close()
     finally:
@@ -80,8 +91,8 @@ def server_for(app: FastAPI) -> uvicorn.Server:
     )
 
 
-def _run(store: SqliteStore, listener: socket.socket) -> None:
-    server = server_for(create_app(store=store))
+def _run(store: SqliteStore, listener: socket.socket, alerts: watch.Settings) -> None:
+    server = server_for(create_app(store=store, alerts=alerts))
     # Each batch makes thousands of small objects without a cycle among them. What is here by now stays for good:
     # the collector need not look through it every few batches, which took a fifth of the time.
     gc.collect()
@@ -121,11 +132,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _address(listener: socket.socket, host: str) -> str:
+    shown_host = f"[{host}]" if ":" in host else host
+    return f"http://{shown_host}:{listener.getsockname()[1]}"
+
+
 def _greet(
     out: TextIO, store: SqliteStore, listener: socket.socket, host: str, key_path: str, key: str | None, made: bool
 ) -> None:
-    shown_host = f"[{host}]" if ":" in host else host
-    url = f"http://{shown_host}:{listener.getsockname()[1]}"
+    url = _address(listener, host)
     say = _Say(out)
     say(f"AI Cost Guard ledger at {url}  (API: {url}/docs)")
     say(f"  data  {store.path}")
@@ -192,11 +207,12 @@ def run(
     own: str | None = None,
     log_format: str = "text",
     log_level: str = "warning",
+    public_url: str | None = None,
 ) -> int:
     """As `serve`, with failures said on stderr. Returns the exit code: 0, or 1 when it could not start."""
     logs.configure(log_format, log_level)
     try:
-        serve(path, host, port, key_file, own)
+        serve(path, host, port, key_file, own, public_url=public_url)
     except LedgerError as error:
         sys.stderr.write(f"aicg serve: {error}\n")
         return 1

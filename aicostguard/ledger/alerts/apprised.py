@@ -14,7 +14,7 @@ from typing import Any, Mapping, NamedTuple
 
 from aicostguard.ledger.alerts.webhook import Cuts, Outcome
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 #: seconds in which a service must answer each step
 _STEP_S = 8
 _CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child.py")

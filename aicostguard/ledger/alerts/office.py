@@ -74,6 +74,11 @@ class Office:
             "faults": [{"rule": row["name"], "fault": row["fault"]} for row in faulty],
         }
 
+    def deliver(self) -> None:
+        """Send what is to be sent, once."""
+        while self._watch.deliver():
+            pass
+
     def rules(self) -> dict[str, Any]:
         return self._look(status.rules)
 
