@@ -44,7 +44,7 @@ def activate(settings: config.Settings) -> bool:
     # Now: a function that is registered while the interpreter ends is never called, and the first AI call may be then.
     atexit.unregister(_end)
     atexit.register(_end)
-    state.deliver = _deliver
+    state.deliver = _deliver if _delivery is None else _delivery.submit
     state.adeliver = _adeliver
     _hook(settings)
     return True
@@ -175,6 +175,8 @@ def _build() -> None:
 
             register_status(hooks.states)
             _delivery = Delivery(_settings, _ending)
+            if state.deliver is _deliver:
+                state.deliver = _delivery.submit
             state.inline = _delivery.inline  # also where there can be no thread
             if not (_delivery.inline or _ending) and _settings.receipt == "full":
                 _estimate()

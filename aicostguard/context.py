@@ -2,7 +2,7 @@
 
 Owns seven context variables and keeps them apart.
 
-* `scope`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
+* `labelled`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
 * `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
   attempts and says that an AI SDK is at work.
 * `inside`: the nesting guard, true only while a metering transport's own send runs, so that the transports
@@ -37,9 +37,9 @@ origin: ContextVar[Optional[str]] = ContextVar("aicostguard_origin", default=Non
 place: ContextVar[Optional[str]] = ContextVar("aicostguard_place", default=None)
 held: ContextVar[Any] = ContextVar("aicostguard_held", default=None)
 exit: ContextVar[Optional[Logical]] = ContextVar("aicostguard_exit", default=None)  # noqa: A001
-_scope: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)
+labelled: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default=None)
 
-#: values of `_scope`, `logical`, `inside`, `origin`, `held`
+#: values of `labelled`, `logical`, `inside`, `origin`, `held`
 Marks = Tuple["Optional[_Frame]", "Optional[Logical]", bool, Optional[str], Any]
 NO_MARKS: Marks = (None, None, False, None, None)
 
@@ -77,28 +77,29 @@ class _Frame:
         self.closed = False
 
 
-_NOTHING: Mapping[str, Any] = {}
+#: no labels
+NOTHING: Mapping[str, Any] = {}
 
 
 def current() -> Mapping[str, Any]:
     """The labels in force here: `feature`, `user`, `session`, … Do not change the mapping."""
-    frame = _scope.get()
-    return _NOTHING if frame is None else frame.values
+    frame = labelled.get()
+    return NOTHING if frame is None else frame.values
 
 
 def marks() -> Marks:
     """All that is in force here, to be `put` around a piece of work elsewhere."""
-    return _scope.get(), logical.get(), inside.get(), origin.get(), held.get()
+    return labelled.get(), logical.get(), inside.get(), origin.get(), held.get()
 
 
 def lasting_marks() -> Marks:
     """What may stay in force in a thread that outlives this call: what belongs to the call itself may not."""
-    return _scope.get(), None, False, origin.get(), held.get()
+    return labelled.get(), None, False, origin.get(), held.get()
 
 
 def put(values: Marks) -> None:
     """Put values of `marks` in force."""
-    _scope.set(values[0])
+    labelled.set(values[0])
     logical.set(values[1])
     inside.set(values[2])
     origin.set(values[3])
@@ -119,8 +120,8 @@ class Scope:
 
     def __enter__(self) -> Scope:
         try:
-            outer = _scope.get()
-            _scope.set(_Frame(_merged(outer, self._values), outer, self))
+            outer = labelled.get()
+            labelled.set(_Frame(_merged(outer, self._values), outer, self))
         except Exception as error:
             fault("context.enter", error)
         return self
@@ -152,7 +153,7 @@ class Declared(Scope):
 
 def agent_in_code() -> bool:
     """Whether the agent in force here was set by `agent` or `labels`, not declared to a framework."""
-    frame = _scope.get()
+    frame = labelled.get()
     while frame is not None:
         if "agent" in frame.owner._values and not frame.closed and not isinstance(frame.owner, Declared):
             return True
@@ -171,7 +172,7 @@ def _merged(outer: Optional[_Frame], new: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _leave(scope: Scope) -> None:
-    top = frame = _scope.get()
+    top = frame = labelled.get()
     while frame is not None and (frame.owner is not scope or frame.closed):
         frame = frame.parent
     if frame is None:  # left in another context than the one it was entered in: nothing of ours is here
@@ -179,7 +180,7 @@ def _leave(scope: Scope) -> None:
     frame.closed = True
     while top is not None and top.closed:
         top = top.parent
-    _scope.set(top)
+    labelled.set(top)
 
 
 def _plain(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:

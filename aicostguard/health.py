@@ -8,8 +8,10 @@ a bug. If this breaks, faults vanish.
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from typing import Any, Dict, List, Tuple
+from operator import length_hint
+from typing import Any, Dict, Iterator, List, Tuple
 
 #: the counters of an envelope; a closed list, like the receipt's keys
 COUNTERS = ("generated", "sent", "spooled", "dropped", "unmetered", "unrecognised", "faults")
@@ -30,20 +32,37 @@ class Health:
 
     # No `__dict__`: eventlet, patched after us, searches the program's objects for locks and puts its own in their
     # place, and the sender's real thread would then wait on a green one.
-    __slots__ = ("_lock", "counters", "notes", "faults", "warnings")
+    __slots__ = ("_lock", "_counters", "_numbers", "notes", "faults", "warnings")
 
     def __init__(self) -> None:
         # An RLock: a garbage collection inside `count` may end an abandoned stream, which counts too.
         self._lock = threading.RLock()
-        self.counters: Dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._counters: Dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._numbers: List[Iterator[int]] = []
         self.notes: Dict[str, int] = {}
         self.faults: Dict[str, int] = {}
         self.warnings: Dict[str, str] = {}
 
-    def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter of the envelope."""
+    def numbers(self) -> Iterator[int]:
+        """0, 1, 2, …, one for each receipt that is made: how many were taken is `generated`.
+
+        Taking one is a single step of C, for which no receipt has to take the lock.
+        """
+        numbers = iter(range(sys.maxsize))
         with self._lock:
-            self.counters[name] += by
+            self._numbers.append(numbers)
+        return numbers
+
+    @property
+    def counters(self) -> Dict[str, int]:
+        """The counters of the envelope as they are now; a copy."""
+        taken = sum(sys.maxsize - length_hint(numbers) for numbers in tuple(self._numbers))
+        return {**self._counters, "generated": taken}
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter of the envelope. Not to `generated`, which `numbers` counts."""
+        with self._lock:
+            self._counters[name] += by
 
     def note(self, name: str, by: int = 1) -> None:
         """Add to a named count that stays in this process (and in its status file)."""
@@ -56,7 +75,7 @@ class Health:
         if _raise:
             raise error
         with self._lock:
-            self.counters["faults"] += 1
+            self._counters["faults"] += 1
             kind = "%s: %s" % (where, type(error).__name__)
             if kind in self.faults or len(self.faults) < MAX_KINDS:
                 self.faults[kind] = self.faults.get(kind, 0) + 1
@@ -79,7 +98,7 @@ class Health:
         """A copy of everything, for the status file and `stats()`."""
         with self._lock:
             return {
-                "counters": dict(self.counters),
+                "counters": self.counters,
                 "notes": dict(self.notes),
                 "faults": dict(self.faults),
                 "warnings": dict(self.warnings),

@@ -142,6 +142,13 @@ MOST_SHAPES, MOST_TEXTS = 256, 256
 Receipt = Dict[str, Any]
 
 
+class Made(Receipt):
+    """A receipt that fits the list, as it was built, with its JSON. Who changes one makes a `dict` of it before."""
+
+    __slots__ = ("text",)
+    text: str
+
+
 class Problem(NamedTuple):
     """Why a receipt is refused: the key and what is wrong with its value."""
 
@@ -179,14 +186,16 @@ def build(
     `more` holds any further keys of `FIELDS` (labels, flags, latency); None and False are left out.
     A model that does not fit its pattern becomes a hash; a count out of range is left out.
     """
-    receipt: Receipt = {"provider": provider, "model": model or "unknown"}
+    receipt = Made(provider=provider, model=model or "unknown")
     if usage is not None:
         receipt.update(compress(zip(Usage._fields, usage), usage))  # what is 0 or None says nothing, but for a whole
         if 0 in (usage[0], usage[1], usage[-1]):
             receipt.update((key, usage[at]) for at, key, _ in _WHOLES if usage[at] == 0)
     receipt.update(more)
     # Nearly always everything fits, and this says so in one look.
-    if written(receipt) is not None and "provider" not in more and "model" not in more:
+    text = written(receipt)
+    if text is not None and "provider" not in more and "model" not in more:
+        receipt.text = text
         return receipt, 0
     return _cleaned(provider, model, usage, more, salt)
 
@@ -337,9 +346,16 @@ def written(receipt: Receipt) -> Optional[str]:
     return text % numbers
 
 
+def template(made: Made) -> Tuple[str, Tuple[str, ...]]:
+    """The JSON of a receipt with a place for each number, and the keys of these, in their order."""
+    numbers = tuple(key for key in made if FIELDS[key].kind == "int")
+    parts = ['"%s":%%d' % key if key in numbers else _WRITTEN[key][1](value) for key, value in made.items()]
+    return "{%s}" % ",".join(parts), numbers
+
+
 def encode(receipt: Receipt) -> bytes:
     """Compact JSON, written from the list: a key outside `FIELDS`, or a value that does not fit, is not written."""
-    text = written(receipt)
+    text = receipt.text if type(receipt) is Made else written(receipt)
     if text is not None:
         return text.encode()
     parts = []

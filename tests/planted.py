@@ -65,7 +65,7 @@ FAULTS: Tuple[Fault, ...] = (
     Fault("A10", "the client object is taken to be whole", _LOGICAL + "sync.request", "self._client",
           _CAPTURE + "test_untouched.py::test_subclasses_that_skip_init"),
     Fault("A11", "leaving a scope puts back what was, wherever one is", _CONTEXT + ":_leave",
-          "top = _scope.get()\n_scope.set(None if top is None else top.parent)\nreturn",
+          "top = labelled.get()\nlabelled.set(None if top is None else top.parent)\nreturn",
           _CAPTURE + "test_context.py::test_leaving_in_another_context_changes_nothing_there"),
     Fault("A12", "calls are remembered", _CALL + "Call.__init__", "globals().setdefault('_calls', []).append(self)",
           _CAPTURE + "test_left.py::test_abandoned_streams_leave_nothing[httpx]"),
@@ -76,7 +76,8 @@ FAULTS: Tuple[Fault, ...] = (
           "import threading\n"
           "threading.Thread(target=function, args=arguments, daemon=True).start()\nreturn 0",
           "tests/delivery/test_green.py::test_calls_and_sends_work_in_any_order[agent,patch]"),
-    Fault("A15", "a header of ours goes out with the request", _HTTPX + "_begin", "request.headers['x-ours'] = '1'",
+    Fault("A15", "a header of ours goes out with the request", _HTTPX + "_Tapper.begin",
+          "request.headers['x-ours'] = '1'",
           _CAPTURE + "test_untouched.py::test_requests_are_the_same_bytes"),
     Fault("A16", "the import loads asyncio", "aicostguard/auto.py", "import asyncio",
           "tests/test_project/test_purity.py::test_the_import_loads_nothing_heavy"),
@@ -89,7 +90,7 @@ FAULTS: Tuple[Fault, ...] = (
     Fault("A19", "the walk keeps a frame", "aicostguard/capture/caller.py:infer",
           "globals().setdefault('_kept', []).append(sys._getframe(1))",
           _CAPTURE + "test_caller.py::test_the_walk_is_bounded_and_keeps_no_frame"),
-    Fault("A20", "a body that can be read once is read by us", _HTTPX + "_begin",
+    Fault("A20", "a body that can be read once is read by us", _HTTPX + "_Tapper.begin",
           "try:\n    b''.join(request.stream)\nexcept Exception:\n    pass",
           _CAPTURE + "test_untouched.py::test_what_can_be_read_once_is_read_by_the_callee"),
     Fault("A21", "an answer is taken to be as it should be", _CALL + "Call.read",
@@ -113,7 +114,7 @@ FAULTS: Tuple[Fault, ...] = (
     Fault("B3", "each fetch of a response is billed", "aicostguard/capture/once.py:finished", "return readings",
           _CAPTURE + "test_counting.py::test_a_fetched_response_is_not_billed_again"),
     Fault("B4", "failures are billed", _CALL + "Call.read",
-          "self._receipt(Reading(model='gpt-4o'), 0.0)\n"
+          "receipt_of(self, Reading(model='gpt-4o'), 0.0)\n"
           "self._emit({'provider': 'openai', 'model': 'gpt-4o', 'input_tokens': 1, 'output_tokens': 1})\nreturn",
           _CAPTURE + "test_counting.py::test_all_attempts_fail"),
     Fault("B5", "OpenAI's cached tokens are added to its input", _METERING + "openai.py:usage_of",
@@ -139,7 +140,7 @@ FAULTS: Tuple[Fault, ...] = (
     Fault("B11", "only the end of the bytes ends a stream", _METERING + "meter.py:Meter._event",
           "self._fold.event(data)\nreturn",
           "tests/metering/test_meter.py::test_the_usage_event_of_openai_ends_the_stream_before_its_marker"),
-    Fault("B12", "a stream without usage is 0 and 0", _CALL + "Call._receipt",
+    Fault("B12", "a stream without usage is 0 and 0", "aicostguard/capture/billed.py:receipt_of",
           "from aicostguard.usage import Usage\n"
           "if reading.usage is None:\n    reading = reading._replace(usage=Usage(input_tokens=0, output_tokens=0))",
           _CAPTURE + "test_stream_usage.py"),
@@ -159,14 +160,14 @@ FAULTS: Tuple[Fault, ...] = (
           "usage = {k: v for k, v in mapping(response.get('usage')).items() if not k.endswith('_details')}\n"
           "event = {**event, 'response': {**response, 'usage': usage}}",
           _CAPTURE + "test_sessions.py::test_a_realtime_session"),
-    Fault("B17", "one mark for all calls of an agent's run", _CALL + "Call._emit",
+    Fault("B17", "one mark for all calls of an agent's run", _CALL + "Call.read",
           "seen = globals().setdefault('_seen', {})\n"
           "if seen.setdefault(id(self.labels), self) is not self:\n    return",
           _CAPTURE + "test_counting.py::test_five_at_once"),
-    Fault("E1", "a forked child takes its parent's queue for its own", _DELIVERY + "delivery.py:_forked", "return",
+    Fault("E1", "a forked child takes its parent's queue for its own", _DELIVERY + "living.py:forked", "return",
           _SENT + "test_fork.py::test_a_child_sends_its_own_and_nothing_of_its_parent"),
     Fault("E2", "a fork without hooks is not noticed", _DELIVERY + "delivery.py:Delivery._stamp",
-          "health.count('generated')\nreturn next(self._seq), int(time.time() * 1000), receipt",
+          "return next(self._seq), int(time.time() * 1000), encoded(receipt, self._core)",
           _SENT + "test_fork.py::test_a_fork_in_c_that_runs_no_hook_is_noticed"),
     Fault("E3", "who is made while the program ends waits for a thread", _DELIVERY + "delivery.py:Delivery._send_here",
           "self._courier.put(entries)\nreturn",

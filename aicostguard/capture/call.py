@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import sys
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence
 
 from aicostguard import context, receipt
 from aicostguard.capture import caller, once, permit
+from aicostguard.capture.billed import receipt_of
 from aicostguard.capture.frameworks import agents
 from aicostguard.capture.patch import Hook
-from aicostguard.capture.state import state
+from aicostguard.capture.quick import Quick, Unmet, quick
+from aicostguard.capture.state import Met, state
 from aicostguard.health import health
-from aicostguard.metering import UNRECOGNISED, Endpoint, Meter, read_body, recognise
+from aicostguard.metering import UNRECOGNISED, Endpoint, Glance, Meter, read_body, recognise
 from aicostguard.metering.table import RESULTS, RETRIEVALS
 from aicostguard.usage import Reading
 
@@ -29,22 +31,8 @@ if TYPE_CHECKING:
 #: recognised endpoints that are remembered
 MAX_ENDPOINTS = 512
 
-_ASK_FOR_IT = (
-    " OpenAI-style chat streams report it when asked: stream_options={'include_usage': True}, or "
-    "AICG_STREAM_USAGE=request%s."
-)
-
-#: the part of a `Reading` that says more than what every receipt has, and how it looks where it says nothing
-_BESIDE = slice(Reading._fields.index("operation"), Reading._fields.index("mismatch") + 1)
-_NOTHING_BESIDE = Reading(None, None)[_BESIDE]
-
 Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
-
-
-def _none(data: bytes) -> bool:
-    """No bytes may be left out."""
-    return False
 
 
 class Call:
@@ -64,16 +52,27 @@ class Call:
     #: what the next read of a stream raises that has passed what it may cost
     cut: Optional[BaseException] = None
     outbox: Sequence[receipt.Receipt] = ()
+    #: where its receipt is to be remembered, whose like was not known
+    unmet: Optional[Unmet] = None
     #: the meter of a response that is read in passing. A list, because taking the meter out of it is one atomic step:
     #: the first of terminal event, close and garbage collection wins, on whatever thread it happens.
     _meter: List[Meter] = []
 
     def __init__(
-        self, hook: Hook, endpoint: Endpoint, logical: Optional[context.Logical], request: Body, asynchronous: bool
+        self,
+        hook: Hook,
+        endpoint: Endpoint,
+        logical: Optional[context.Logical],
+        request: Body,
+        asynchronous: bool,
+        known: Optional[Quick] = None,
     ) -> None:
         self.hook = hook
         self.endpoint = endpoint
-        self.labels: Mapping[str, Any] = context.current()
+        #: what is known of this endpoint's answers
+        self.known = known
+        labels = context.labelled.get()
+        self.labels: Mapping[str, Any] = context.NOTHING if labels is None else labels.values
         if state.readers:
             self.labels = agents.read(self.labels)
         self.logical = logical
@@ -99,6 +98,14 @@ class Call:
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
         """The whole decoded body is here."""
         try:
+            if self.known is not None and status == 200:
+                made = self.known.receipt(self, body, perf_counter())
+                if made is not None:
+                    if state.deliver is not None:
+                        state.deliver(made)
+                    if self.hook.failures:
+                        self.hook.worked()
+                    return
             if self.endpoint.id is not None and self.endpoint.format in RESULTS:
                 # The meter has to know how much of it was billed before.
                 if self.open(status, content_type, header):
@@ -110,7 +117,9 @@ class Call:
                 readings = read_body(self.endpoint, status, content_type, body, self._request, header)
                 if state.estimates is not None and any(r.usage is None or r.partial for r in readings):
                     self.kept = state.estimates.keep(self.endpoint.format, body)
-                self._settle(readings, now)
+                receipts = self._settle(readings, now)
+                if self.unmet is not None and self.known is not None:
+                    self.known.learn(self, receipts)
             elif self.hold is not None:
                 permit.nothing(self)
             self.hook.worked()
@@ -133,12 +142,12 @@ class Call:
             self.lost("open", error)
             return False
 
-    def skim(self) -> Callable[[bytes], bool]:
-        """What tells, in one look, of bytes that need not come to `feed`."""
+    def glance(self) -> Glance:
+        """What tells, at one look, of bytes that need not come to `feed`."""
         meters = self._meter
         if self.kept is not None or not meters or (self.hold is not None and self.hold.watch):
-            return _none
-        return meters[0].skips
+            return Glance()
+        return meters[0].glance
 
     def feed(self, data: bytes) -> None:
         """Some decoded bytes, split anywhere, in passing."""
@@ -238,7 +247,7 @@ class Call:
         health.count("unmetered")
         self.hook.failed("call." + where, error)
 
-    def _settle(self, readings: List[Reading], now: float) -> None:
+    def _settle(self, readings: List[Reading], now: float) -> List[receipt.Receipt]:
         if self.endpoint.format in RETRIEVALS:
             readings = once.finished(readings)
         elif once.pending:
@@ -248,7 +257,7 @@ class Call:
             if reading.pending:
                 once.remember(reading)
             else:
-                made = self._receipt(reading, now)
+                made = receipt_of(self, reading, now)
                 receipts.append(made)
                 if state.core:
                     made = receipt.core(made)
@@ -257,61 +266,7 @@ class Call:
         self.kept = None
         if self.hold is not None or state.gate is not None:
             permit.settle(self, readings, receipts)
-
-    def _receipt(self, reading: Reading, now: float) -> receipt.Receipt:
-        more: Dict[str, Any] = {
-            **self.labels,
-            "latency_ms": max(0, round((now - self.started) * 1000)),  # a virtual machine may set its clock back
-            "feature": self.feature,
-        }
-        if reading[_BESIDE] != _NOTHING_BESIDE:
-            self._beside(reading, more)
-        if self.logical is not None and self.logical.attempts > 1:
-            more["attempts"] = self.logical.attempts
-        if reading.usage is None:
-            more["usage_missing"] = True
-            self._missing(reading)
-        provider = reading.provider or self.endpoint.provider
-        made, replaced = receipt.build(provider, reading.model, reading.usage, more, state.salt)
-        if replaced:
-            health.note("replaced", replaced)
-        return made
-
-    def _beside(self, reading: Reading, more: Dict[str, Any]) -> None:
-        """What a reading says beside model and usage. Only what says something: each key costs the caller a look."""
-        if reading.operation is not None:
-            more["operation"] = reading.operation
-        if reading.service_tier is not None:
-            more["service_tier"] = reading.service_tier
-        if reading.region is not None:
-            more["region"] = reading.region
-        if reading.streamed:
-            more["streamed"] = True
-            if self.first is not None:
-                more["ttft_ms"] = max(0, round((self.first - self.started) * 1000))
-        if reading.partial:
-            more["partial"] = True
-        if self.cut is not None:
-            more["estimated"] = True
-        if reading.mismatch:
-            more["estimated"] = True
-            health.note("mismatch")
-
-    def _missing(self, reading: Reading) -> None:
-        health.note("usage_missing")
-        if reading.streamed and not reading.partial:
-            # Cleaned, as on the receipt: a warning goes to logs and to the status file.
-            site = receipt.clean_label(self.feature, state.salt)[0] or "this program"
-            # Other formats have nothing to ask with.
-            hint = _ASK_FOR_IT % (" (which could not ask here)" if state.ask else "") if self._could_ask() else ""
-            health.warn(
-                "stream-without-usage:%s:%s" % (self.endpoint.provider, site),
-                "aicostguard: a stream from %s in %s carried no usage, so its cost is not known.%s"
-                % (self.endpoint.provider, site, hint),
-            )
-
-    def _could_ask(self) -> bool:
-        return self.endpoint.format in ("chat", "completions", "watsonx_chat")
+        return receipts
 
     def _estimated(self, reading: Reading, made: receipt.Receipt, of: int) -> bool:
         """True when the receipt comes later, with an estimate of what the provider has not told."""
@@ -337,6 +292,7 @@ class Unrecognised(Call):
         self.hook = hook
         self.endpoint = _NONE
         self.logical = None
+        self.known = None
         self.asynchronous = False
 
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
@@ -371,8 +327,8 @@ def begin(
         state.watchdog.met(host)
     logical = context.logical.get()
     key = (method, host, port, path, logical is None)
-    endpoint = state.endpoints.get(key)
-    if endpoint is None:
+    met = state.endpoints.get(key)
+    if met is None:
         found = recognise(method, host, port, path, state.hosts, None if logical is None else logical.family)
         if found is None:
             return None
@@ -381,7 +337,13 @@ def begin(
             health.note("unrecognised:%s" % host[:64])
             return Unrecognised(hook)
         assert isinstance(found, Endpoint)
-        if len(state.endpoints) >= MAX_ENDPOINTS:  # paths that hold ids
-            state.endpoints.clear()
-        endpoint = state.endpoints[key] = found
-    return Call(hook, endpoint, logical, request, asynchronous) if endpoint.bills else None
+        met = found, quick(found)
+        remember(key, met)
+    return Call(hook, met[0], logical, request, asynchronous, met[1]) if met[0].bills else None
+
+
+def remember(key: Hashable, met: Met) -> None:
+    """Recognise this request the next time by one look-up."""
+    if len(state.endpoints) >= MAX_ENDPOINTS:  # paths that hold ids
+        state.endpoints.clear()
+    state.endpoints[key] = met

@@ -98,7 +98,7 @@ class Estimates:
         if self._closed or len(self._jobs) >= WAITING:
             health.note("not_estimated")
             return False
-        self._jobs.append(Job(receipt, kept, request))
+        self._jobs.append(Job(dict(receipt), kept, request))
         self._start()
         return True
 

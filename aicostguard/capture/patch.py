@@ -24,12 +24,13 @@ class Hook:
         self.name = name
         self.on = True
         self.state = "patched"
-        self._failures = 0
+        #: in a row
+        self.failures = 0
 
     def failed(self, where: str, error: BaseException) -> None:
         """Count a fault of ours; give up, and say so, when there is no end to them."""
-        self._failures += 1
-        if self._failures >= PATIENCE and self.on:
+        self.failures += 1
+        if self.failures >= PATIENCE and self.on:
             self.on = False
             self.state = "switched off after %d faults in a row" % PATIENCE
             health.warn(
@@ -41,7 +42,7 @@ class Hook:
 
     def worked(self) -> None:
         """A call went through the hook without a fault."""
-        self._failures = 0
+        self.failures = 0
 
 
 class Patch(NamedTuple):

@@ -15,13 +15,13 @@ class SyncPieces:
     """Around an iterable of bytes."""
 
     # `close` is there because httpx2 delegates to this iterator, and closes the one below when it is closed itself.
-    __slots__ = ("_inner", "_next", "_see", "_skips", "_tap")
+    __slots__ = ("_inner", "_next", "_see", "_glance", "_tap")
 
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = iter(stream)
         self._next = self._inner.__next__
         self._see = tap.see or tap.raw
-        self._skips = tap.skips or tap.nothing_to_do
+        self._glance = tap.glance
         self._tap = tap
 
     def __iter__(self) -> SyncPieces:
@@ -37,8 +37,14 @@ class SyncPieces:
             self._tap.end(False)
             raise
         try:
-            if not self._skips(chunk):
-                self._see(chunk)
+            glance = self._glance
+            if chunk.endswith(glance.ends):
+                for mark in glance.marks:
+                    if chunk.find(mark) >= 0:
+                        break
+                else:
+                    return chunk
+            self._see(chunk)
         except Exception as error:
             self._tap.call.lost("tap", error)
         return chunk
@@ -53,12 +59,12 @@ class AsyncPieces:
     """Around an asynchronous iterable of bytes."""
 
     # `asend`, `athrow` and `aclose` are there because httpx2 closes what looks like an asynchronous generator.
-    __slots__ = ("_inner", "_see", "_skips", "_tap")
+    __slots__ = ("_inner", "_see", "_glance", "_tap")
 
     def __init__(self, stream: Any, tap: Tap) -> None:
         self._inner = stream.__aiter__()
         self._see = tap.see or tap.raw
-        self._skips = tap.skips or tap.nothing_to_do
+        self._glance = tap.glance
         self._tap = tap
 
     def __aiter__(self) -> AsyncPieces:
@@ -77,8 +83,14 @@ class AsyncPieces:
             tap.end(False)
             raise
         try:
-            if not self._skips(chunk):
-                self._see(chunk)
+            glance = self._glance
+            if chunk.endswith(glance.ends):
+                for mark in glance.marks:
+                    if chunk.find(mark) >= 0:
+                        break
+                else:
+                    return chunk
+            self._see(chunk)
         except Exception as error:
             tap.call.lost("tap", error)
         return chunk

@@ -5,7 +5,7 @@ Owns one process-wide value that `auto` fills in, so that capture never imports 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Hashable, List, Optional, Sequence, Tuple
 
 from aicostguard.capture.caller import Rule
 from aicostguard.receipt import Receipt
@@ -13,7 +13,12 @@ from aicostguard.receipt import Receipt
 if TYPE_CHECKING:
     from aicostguard.capture.estimating import Estimates
     from aicostguard.capture.gate import Gate
+    from aicostguard.capture.quick import Quick
     from aicostguard.capture.watchdog import Watchdog
+    from aicostguard.metering import Endpoint
+
+#: an endpoint, and what is known of its answers
+Met = Tuple["Endpoint", "Optional[Quick]"]
 
 
 class State:
@@ -52,8 +57,8 @@ class State:
     @hosts.setter
     def hosts(self, rows: Tuple[Tuple[str, Optional[int], Optional[str]], ...]) -> None:
         self._hosts = rows
-        #: what was recognised with these hosts; a program has few endpoints and calls them often
-        self.endpoints: Dict[Any, Any] = {}
+        #: what was recognised with these hosts, and what is known of the answers; a program has few endpoints
+        self.endpoints: Dict[Hashable, Met] = {}
 
 
 state = State()

@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 
 from aicostguard.capture.call import Call
 from aicostguard.capture.inflate import Decoder, decoder
+from aicostguard.metering import Glance
 
 #: where an object that a library hands out keeps its tap
 TAP = "_aicostguard_tap"
@@ -23,20 +24,18 @@ class Tap:
     `decoding` is None until it is known whether the library decodes what it reads. Whoever wraps the library's
     decoder sets it to True as soon as the decoder is used; False means that nobody can tell us decoded bytes.
     `identity` says that there is nothing to decode; then `see` is what to call with the bytes as they come, one
-    step less for every chunk of a stream; whoever calls it catches what it raises. `skips` may be asked before: it is
-    true of bytes that `see` would do nothing with. `idle` is True once `raw` has nothing more to do: whoever sees
-    undecoded bytes need not call it.
+    step less for every chunk of a stream; whoever calls it catches what it raises. `glance` tells before of bytes with
+    which `see`, or without it `raw`, would do nothing.
     """
 
-    __slots__ = ("call", "decoding", "identity", "idle", "see", "skips", "_encoding", "_held", "_inflate")
+    __slots__ = ("call", "decoding", "identity", "see", "glance", "_encoding", "_held", "_inflate")
 
     def __init__(self, call: Call, encoding: Optional[str]) -> None:
         self.call = call
         self.decoding: Optional[bool] = None
         self.identity = encoding is None or encoding.strip().lower() in ("", "identity")
         self.see = call.feed if self.identity else None
-        self.skips = call.skim() if self.identity else None
-        self.idle = False
+        self.glance = call.glance() if self.identity else Glance()
         self._encoding = encoding
         self._held: Optional[bytes] = None
         self._inflate: Optional[Decoder] = None
@@ -48,17 +47,14 @@ class Tap:
         except Exception as error:
             self.call.lost("tap", error)
 
-    def nothing_to_do(self, data: bytes) -> bool:
-        """True once `raw` need not be called any more."""
-        return self.idle
-
     def raw(self, data: bytes) -> None:
         """Bytes as they came. The last chunk waits until it is known whether the library decodes it."""
         if not data:
             return
         if self.decoding:
             self._held = None
-            self.idle = True
+            if not self.identity:
+                self.glance.ends = b""  # nor need it be called any more
             return
         ready: Optional[bytes] = data
         if self.decoding is None:

@@ -93,15 +93,17 @@ class Courier:
 
     # One batch.
 
-    def put(self, entries: Sequence[Entry]) -> int:
-        """Queue receipts; those that do not fit stay on disk, or are dropped and counted. How many wait now."""
-        waiting = 0
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Queue receipts."""
         for entry in entries:
-            waiting = self.queue.put(entry)
-            if not waiting and not self.keeper.leave(entry[0]):
-                health.count("dropped")
-                warn("receipts.dropped")
-        return waiting
+            if not self.queue.put(entry):
+                self.no_room(entry)
+
+    def no_room(self, entry: Entry) -> None:
+        """A receipt that does not fit into the queue stays on disk, or is dropped and counted."""
+        if not self.keeper.leave(entry[0]):
+            health.count("dropped")
+            warn("receipts.dropped")
 
     def next_batch(self) -> Optional[Batch]:
         """The next receipts of the queue, None when it is empty."""
@@ -117,7 +119,7 @@ class Courier:
     def batch(self, entries: Sequence[Entry]) -> Batch:
         """A batch of these entries."""
         last = self.ending and not len(self.queue)
-        return envelope.build(self.head(), entries, self.settings.receipt == "core", ended=last)
+        return envelope.build(self.head(), entries, ended=last)
 
     def carry(self, batch: Batch, force: bool = False, seconds: Optional[float] = None) -> str:
         """Deliver a batch, or keep it. `force` skips our own backoff, never a pause the ledger asked for.
@@ -235,7 +237,7 @@ class Courier:
                 keeper.finish(segment)
                 return True
             if batch.epoch == self.epoch:
-                batch.head.update(self.head(), counters=dict(health.counters))
+                batch.head.update(self.head(), counters=health.counters)
             elif segment.last and segment.ended and keeper.spool.last_of(segment):
                 batch.head["ended"] = True  # the word that its process could not send
             if self.carry(batch, force) != TAKEN:
@@ -282,6 +284,17 @@ class Courier:
             while time.monotonic() < limit and self.resend_one():
                 pass
 
+    def deliver_within(self, seconds: float, force: bool) -> bool:
+        """The same, for so long at most; True when nothing waits any more."""
+        before = self.deadline
+        if before is None:
+            self.deadline = time.monotonic() + seconds
+        try:
+            self.deliver_all(force)
+        finally:
+            self.deadline = before
+        return self.clear()
+
     # The end.
 
     def farewell(self) -> None:
@@ -294,7 +307,7 @@ class Courier:
         if said or self.link.state != "up" or not health.counters["sent"] or len(self.queue) or self._inflight:
             return
         self._said_farewell = True
-        answer = self._post(envelope.build(self.head(), (), False, ended=True), FAREWELL_SECONDS)
+        answer = self._post(envelope.build(self.head(), (), ended=True), FAREWELL_SECONDS)
         if answer.kind == reply.TAKEN:
             self.answers.ended_at = health.counters["generated"]
 

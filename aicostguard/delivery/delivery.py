@@ -7,27 +7,25 @@ handlers and finalisers included. If it is wrong, the host program hangs or rece
 
 from __future__ import annotations
 
-import atexit
-import itertools
 import os
 import sys
 import time
-import weakref
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Set
 
 from aicostguard import context
 from aicostguard import health as our_health
 from aicostguard.config import Settings
-from aicostguard.delivery import hosts
+from aicostguard.delivery import hosts, living
 from aicostguard.delivery.courier import BACK, INLINE_SECONDS, Courier
+from aicostguard.delivery.envelope import encoded
 from aicostguard.delivery.epoch import new_epoch
 from aicostguard.delivery.queue import SPILL_AT, Entry, Queue
 from aicostguard.delivery.says import warn
-from aicostguard.delivery.status import Status, describe
-from aicostguard.delivery.threads import get_ident, imports, start_thread, subinterpreter
+from aicostguard.delivery.status import Status, describe, worth_telling
+from aicostguard.delivery.threads import get_ident, start_thread, subinterpreter
 from aicostguard.delivery.worker import Request, Worker
 from aicostguard.health import health
-from aicostguard.receipt import Receipt
+from aicostguard.receipt import Made, Receipt
 
 if TYPE_CHECKING:
     from aicostguard.delivery.invocation import Held
@@ -37,16 +35,14 @@ EXIT_SECONDS, FLUSH_SECONDS, LOOK = 1.6, 10.0, 0.1
 #: seconds to wait at exit for an attempt when the one before has failed already
 EXIT_WHEN_DOWN = 0.1
 
-_living: List[weakref.ref[Delivery]] = []
-
 
 class Delivery:
     """One per process. Building it starts no thread and opens no file and no socket."""
 
     # No `__dict__`: what hangs on it, locks among them, is not for eventlet to find (see `health.Health`).
     __slots__ = (
-        "__weakref__", "settings", "inline", "_exiting", "_seq", "_epoch", "_queue", "_courier", "_status", "_worker",
-        "_spilling", "_followed", "_dropped", "_pid", "holding",
+        "__weakref__", "settings", "inline", "_exiting", "_seq", "_epoch", "_queue", "_courier", "_keeper", "_status",
+        "_worker", "_spilling", "_followed", "_dropped", "_pid", "_core", "holding",
     )  # fmt: skip
     inline: bool
 
@@ -62,17 +58,19 @@ class Delivery:
         self.settings = settings
         self.inline = settings.inline
         self._exiting = ending
+        #: the six core keys only
+        self._core = settings.receipt == "core"
         self._fresh()
-        _living.append(weakref.ref(self))
-        atexit.register(_at_exit, weakref.ref(self))
+        living.add(self)
 
     def _fresh(self) -> None:
         """Start at zero, as this process: new names and empty hands."""
-        self._seq = itertools.count()
+        self._seq = health.numbers()
         self._epoch = new_epoch()
         self._queue = Queue()
         self._courier = Courier(self.settings, self._queue, self._epoch)
         self._courier.prepare()
+        self._keeper = self._courier.keeper
         self._status = Status(self._courier)
         self._worker: Optional[Worker] = None
         self._spilling = False
@@ -86,30 +84,37 @@ class Delivery:
     def epoch(self) -> str:
         """The name of this process on its receipts."""
         if self._pid != os.getpid():
-            _forked()
+            living.forked()
         return self._epoch
 
     def submit(self, receipt: Receipt) -> None:
         """Take a receipt: never raises, never blocks in background mode; in inline mode it POSTs before it returns."""
         try:
-            entry: Optional[Entry] = self._stamp(receipt)
-            if self._courier.keeper.durable:
-                entry = self._courier.keeper.secure(entry)  # type: ignore[arg-type]
+            entry = self._stamp(receipt)
             if entry is None:
                 return
+            if self._keeper.durable:
+                self._keeper.secure(entry)
             # Few programs need any of it, and each look costs every call.
             if self.inline or self._exiting or context.held.get() is not None or hosts.UWSGI in sys.modules:
                 self._submit_otherwise(entry)
             else:
-                self._pass_on((entry,))
+                worker, waiting = self._worker, self._queue.put(entry)
+                if not (0 < waiting < SPILL_AT and worker is not None and worker.alive):
+                    self._look_after(entry, waiting)
         except Exception as error:
             our_health.fault("delivery.submit", error)
 
     def _pass_on(self, entries: Sequence[Entry]) -> None:
         """To the sending thread."""
-        waiting = self._courier.put(entries)
-        worker = self._worker
-        if worker is None or not worker.alive:
+        for entry in entries:
+            self._look_after(entry, self._queue.put(entry))
+
+    def _look_after(self, entry: Entry, waiting: int) -> None:
+        """It is queued as the one of so many; 0 when there was no room. Does somebody deliver them?"""
+        if not waiting:
+            self._courier.no_room(entry)
+        if self._worker is None or not self._worker.alive:
             self._start()
         elif waiting >= SPILL_AT and not self._spilling:
             self._spill()
@@ -137,19 +142,27 @@ class Delivery:
                 self.submit(receipt)
             return
         try:
-            entries = [entry for receipt in receipts for entry in self._held(self._stamp(receipt))]
+            made = [entry for entry in map(self._stamp, receipts) if entry is not None]
+            entries = [entry for each in made for entry in self._held(each)]
             if entries:
                 await inline.asend(self._courier, entries)
                 self._tick()
         except Exception as error:
             our_health.fault("delivery.asubmit", error)
 
-    def _stamp(self, receipt: Receipt) -> Entry:
-        """The receipt with its identity and its time."""
+    def _stamp(self, receipt: Receipt) -> Optional[Entry]:
+        """The receipt as it is sent, with its identity and its time; None when it cannot be encoded."""
         if self._pid != os.getpid():
-            _forked()
-        health.count("generated")
-        return next(self._seq), int(time.time() * 1000), receipt
+            living.forked()
+        seq, at = next(self._seq), int(time.time() * 1000)
+        if type(receipt) is Made and not self._core:
+            return seq, at, receipt.text.encode()
+        try:
+            return seq, at, encoded(receipt, self._core)
+        except Exception as error:
+            health.count("dropped")
+            our_health.fault("delivery.encode", error)
+            return None
 
     def _held(self, entry: Entry) -> Sequence[Entry]:
         """What is to be delivered now: nothing where an invocation keeps it until its handler returns."""
@@ -221,8 +234,7 @@ class Delivery:
         """Hear of the end of this process, where `atexit` will not."""
         if not self._followed:
             self._followed = True
-            reference = weakref.ref(self)
-            hosts.follow(lambda: _at_exit(reference))
+            hosts.follow(living.leaving(self))
 
     def _spill(self) -> None:
         """The worker is stuck in a slow exchange: empty the queue into the spool beside it."""
@@ -279,7 +291,7 @@ class Delivery:
         """
         try:
             if self._pid != os.getpid():
-                _forked()
+                living.forked()
             return self._finish(Request(), FLUSH_SECONDS if timeout is None else timeout)
         except Exception as error:
             our_health.fault("delivery.flush", error)
@@ -292,7 +304,7 @@ class Delivery:
         """
         try:
             if self._pid != os.getpid():
-                _forked()
+                living.forked()
             return self._shut(FLUSH_SECONDS if timeout is None else timeout, force=True)
         except Exception as error:
             our_health.fault("delivery.shutdown", error)
@@ -301,7 +313,7 @@ class Delivery:
     def stats(self) -> Dict[str, Any]:
         """Counters, faults, warnings, queue, spool, link, last answer: what the status file holds, as of now."""
         if self._pid != os.getpid():
-            _forked()
+            living.forked()
         return describe(self._courier)
 
     def _finish(self, request: Request, seconds: float) -> bool:
@@ -310,12 +322,12 @@ class Delivery:
         if self._worker is None and self._courier.clear():
             done = True
         elif self.inline or (self._worker is None and self._exiting):
-            done = self._deliver_here(request.force, seconds)
+            done = self._courier.deliver_within(seconds, request.force)
         elif self._ask(request, seconds):
             done = request.ok
         else:  # late, or no thread can be started any more
             alive = self._worker is not None and self._worker.alive
-            done = not alive and self._deliver_here(request.force, seconds)
+            done = not alive and self._courier.deliver_within(seconds, request.force)
         before, self._dropped = self._dropped, health.counters["dropped"]
         return done and before == self._dropped
 
@@ -337,17 +349,6 @@ class Delivery:
                 return False
         return True
 
-    def _deliver_here(self, force: bool, seconds: float) -> bool:
-        courier = self._courier
-        before = courier.deadline
-        if before is None:
-            courier.deadline = time.monotonic() + seconds
-        try:
-            courier.deliver_all(force)
-        finally:
-            courier.deadline = before
-        return courier.clear()
-
     def _shut(self, seconds: float, force: bool) -> bool:
         courier = self._courier
         courier.deadline = time.monotonic() + seconds * 0.9  # leaves time to write down what was not taken
@@ -359,7 +360,7 @@ class Delivery:
             courier.farewell()
             courier.evacuate()
             courier.close()
-            if not self.settings.serverless and (used or _worth_telling()):
+            if not self.settings.serverless and (used or worth_telling()):
                 self._status.final()
         finally:
             self._worker = None
@@ -387,41 +388,8 @@ class Delivery:
         except Exception as error:
             our_health.fault("delivery.exit", error)
 
-    def _disown(self) -> None:
+    def disown(self) -> None:
         """In a forked child: the parent delivers its own."""
         if self._pid != os.getpid():
             self._courier.abandon()
             self._fresh()
-
-
-def _worth_telling() -> bool:
-    """Has anything happened that diagnose should show, though no receipt was ever made?"""
-    state = health.snapshot()
-    return bool(any(state["counters"].values()) or state["faults"] or state["warnings"])
-
-
-def _deliveries() -> List[Delivery]:
-    return [delivery for delivery in (reference() for reference in _living) if delivery is not None]
-
-
-def _forked() -> None:
-    """This process is a fork that has not been seen yet: own names, own counters, no queue, no thread."""
-    seen = dict(health.warnings)
-    health.reset()
-    health.warnings.update(seen)  # said by the parent already: shown, not said again
-    imports.forked()
-    inline = sys.modules.get("aicostguard.delivery.inline")
-    if inline is not None:
-        inline.forked()
-    for delivery in _deliveries():
-        delivery._disown()
-
-
-def _at_exit(reference: weakref.ref[Delivery]) -> None:
-    delivery = reference()
-    if delivery is not None:
-        delivery.leave()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

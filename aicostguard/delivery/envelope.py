@@ -94,26 +94,19 @@ def encoded(receipt: Receipt, core_only: bool) -> bytes:
     return encode(core(receipt) if core_only else receipt)
 
 
-def build(fixed: Mapping[str, Any], entries: Sequence[Entry], core_only: bool, ended: bool = False) -> Batch:
-    """A batch of queue entries, with the counters as they are now. A receipt that cannot be encoded is dropped.
+def build(fixed: Mapping[str, Any], entries: Sequence[Entry], ended: bool = False) -> Batch:
+    """A batch of queue entries, with the counters as they are now.
 
     `ended`: this process makes no further receipt, so `generated` is how many there are.
     """
-    rows: List[Tuple[int, int, bytes]] = []
-    for seq, at, receipt in entries:
-        try:
-            rows.append((seq, at, receipt if isinstance(receipt, bytes) else encoded(receipt, core_only)))
-        except Exception as error:
-            health.count("dropped")
-            health.fault("envelope.build", error)
-    head = dict(fixed, counters=health.snapshot()["counters"])
+    head = dict(fixed, counters=health.counters)
     if ended:
         head["ended"] = True
     return Batch(
         head,
-        tuple(row[0] for row in rows),
-        tuple(row[1] for row in rows),
-        tuple(row[2] for row in rows),
+        tuple(entry[0] for entry in entries),
+        tuple(entry[1] for entry in entries),
+        tuple(entry[2] for entry in entries),
     )
 
 

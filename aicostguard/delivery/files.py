@@ -33,7 +33,7 @@ def identity(descriptor: int) -> Optional[Tuple[int, int]]:
         seen = os.fstat(descriptor)
     except (OSError, ValueError):
         return None
-    return seen.st_dev, seen.st_ino
+    return seen[1:3]  # st_ino, st_dev
 
 
 def _opener(path: str, flags: int) -> int:

@@ -8,11 +8,11 @@ again, never raises for one. If it is wrong, the host is slowed down, or a recei
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Optional, Sequence
+from time import monotonic
+from typing import Any, Callable, Dict, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
-from aicostguard.delivery import envelope
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.queue import Entry
 from aicostguard.delivery.says import warn
@@ -34,7 +34,6 @@ class Keeper:
         self.settings = settings
         #: every receipt is written before its call returns; inline it is on the wire by then
         self.durable = settings.spool == "durable" and not settings.inline
-        self._core = settings.receipt == "core"
         #: the last thing we heard from the disk was an error
         self.broken = False
         self._head = head
@@ -75,28 +74,21 @@ class Keeper:
 
     # On the host's threads.
 
-    def secure(self, entry: Entry) -> Optional[Entry]:
-        """Encode a receipt and write it down; None when it cannot be encoded. Never raises for a disk."""
-        seq, at, receipt = entry
+    def secure(self, entry: Entry) -> None:
+        """Write a receipt down. Never raises for a disk."""
+        began = monotonic()
+        if began < self._rests_until or began < self._slow_until:
+            return
         try:
-            encoded = receipt if isinstance(receipt, bytes) else envelope.encoded(receipt, self._core)
-        except Exception as error:
-            health.count("dropped")
-            our_health.fault("keeper.secure", error)
-            return None
-        began = time.monotonic()
-        if began >= self._rests_until and began >= self._slow_until:
-            try:
-                if not (self._spool or self.spool).write(seq, at, encoded):
-                    health.note("spool_full")
-                took = time.monotonic() - began
-                if took > SLOW:
-                    self._slow(began, took)
-                elif self.broken:
-                    self.broken = False
-            except OSError as error:
-                self.fault("spool.write", error)
-        return seq, at, encoded
+            if not (self._spool or self.spool).write(entry):
+                health.note("spool_full")
+            took = monotonic() - began
+            if took > SLOW:
+                self._slow(began, took)
+            elif self.broken:
+                self.broken = False
+        except OSError as error:
+            self.fault("spool.write", error)
 
     def secure_all(self, entries: Sequence[Entry]) -> None:
         """The same for what is in memory, and for all that comes from now on: the program ends (`on-failure`)."""
@@ -173,7 +165,7 @@ class Keeper:
         """The receipts of a batch need not be sent again."""
         if self._spool is not None:
             try:
-                self._spool.settle(batch, dict(health.counters))
+                self._spool.settle(batch, health.counters)
             except OSError as error:  # then they are sent once more some day, which the ledger notices
                 self.fault("spool.settle", error)
 
@@ -234,7 +226,7 @@ class Keeper:
     def close(self, ended: bool = False) -> None:
         """Let go of the files; what is left is on disk. `ended`: with the word that there will be no more."""
         if self._spool is not None:
-            self._spool.close(dict(health.counters) if ended else None)
+            self._spool.close(health.counters if ended else None)
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's files."""

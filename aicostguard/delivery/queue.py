@@ -8,20 +8,19 @@ blocked, the host program would hang.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Iterable, List, Optional, Tuple, Union
+from typing import Any, Deque, Iterable, List, Optional, Tuple
 
 from aicostguard.delivery.threads import Empty, SimpleQueue
-from aicostguard.receipt import Receipt
 
-#: receipts in memory at most: about 16 MB of full receipts, 10 s of a ledger that hangs at 1,600 calls a second
+#: receipts in memory at most: about 10 MB of full receipts, 10 s of a ledger that hangs at 1,600 calls a second
 LIMIT = 16_384
 #: from here on the queue asks to be emptied into the spool: the sender is stuck in a slow exchange
 SPILL_AT = LIMIT * 3 // 4
 #: receipts in one envelope
 BATCH = 500
 
-#: (seq, at in ms since 1970, the receipt or its encoded bytes)
-Entry = Tuple[int, int, Union[Receipt, bytes]]
+#: (seq, at in ms since 1970, the receipt's JSON): the same bytes go to the spool and to the ledger
+Entry = Tuple[int, int, bytes]
 
 
 class Queue:

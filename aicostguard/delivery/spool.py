@@ -17,9 +17,10 @@ from typing import Any, Deque, Dict, List, Optional, Sequence, Set, Tuple
 
 from aicostguard.delivery import files, folder
 from aicostguard.delivery.envelope import Batch
-from aicostguard.delivery.folder import CLAIMED, NEW, OPEN, QUARANTINE, ROOT
+from aicostguard.delivery.folder import OPEN, QUARANTINE, ROOT
+from aicostguard.delivery.leftovers import Leftovers
 from aicostguard.delivery.queue import Entry
-from aicostguard.delivery.segment import Segment, Vanished, create, receipt_record, take_back, take_over
+from aicostguard.delivery.segment import Segment, Vanished, create, receipt_record, take_back
 from aicostguard.delivery.threads import RLock
 from aicostguard.health import health
 
@@ -27,8 +28,8 @@ from aicostguard.health import health
 SEGMENT, FILES = 1 << 20, 16
 #: bytes of the quarantine that batches refused by the ledger may fill
 QUARANTINE_CAP = 8 << 20
-#: seconds between two looks at the folder for what other processes left behind, and between two measurements of it
-LOOK_EVERY, MEASURE_EVERY = 30.0, 2.0
+#: seconds between two measurements of the folder
+MEASURE_EVERY = 2.0
 
 _CURRENT = "current"
 
@@ -50,23 +51,23 @@ class Spool:
         self._retired: List[Segment] = []
         #: files in which we said that there will be no more
         self._last_words: List[str] = []
-        self._claims: List[Segment] = []
         #: receipts that found the queue full: on disk, and let go of by the thread that made them
         self._late: Deque[Segment] = deque()
         #: names of the files we have open: where files cannot be locked, only this tells them from abandoned ones
         self._held: Set[str] = set()
         self._room = min(cap, max(SEGMENT, cap // 8))
-        self._measured = self._looked = 0.0
+        self._measured = 0.0
         self._touched = time.monotonic()
-        self._others = False
+        #: what earlier processes left here
+        self.left = Leftovers(self.folder, self._epoch, self._serial, self._held)
         # An RLock: a signal handler may end the process, and thus flush, while this thread is in here.
         self._lock = RLock()
 
     # On the host's threads.
 
-    def write(self, seq: int, at: int, encoded: bytes) -> bool:
+    def write(self, entry: Entry) -> bool:
         """One receipt, before its call returns. False when the folder is full."""
-        data = receipt_record(seq, at, encoded)
+        data, seq = receipt_record(*entry), entry[0]
         while True:
             segment = self._box.get(_CURRENT) or self._open()
             if segment.size + len(data) > segment.room:
@@ -95,7 +96,7 @@ class Spool:
             self._box.pop(_CURRENT, None)
         segment.retired = segment.finished = True
         self.pending, segment.shed = max(0, self.pending - segment.shed), 0
-        for held in (self._retired, self._claims):
+        for held in (self._retired, self.left.claims):
             if segment in held:
                 held.remove(segment)
 
@@ -247,7 +248,7 @@ class Spool:
                     segment.touch()
 
     def _files(self) -> List[Segment]:
-        return [*self._box.values(), *self._retired, *self._claims]
+        return [*self._box.values(), *self._retired, *self.left.claims]
 
     def _roll(self) -> None:
         current = self._box.get(_CURRENT)
@@ -292,8 +293,7 @@ class Spool:
             self._late
             or (current is not None and current.shed)
             or any(segment.shed and not segment.live and not segment.busy for segment in self._retired)
-            or any(not segment.busy for segment in self._claims)
-            or self.others_due()
+            or self.left.waiting()
         )
 
     def claim(self) -> Optional[Segment]:
@@ -302,7 +302,7 @@ class Spool:
         Nobody else gets it until `give_back` or `finish`.
         """
         with self._lock:
-            segment = self._own() or next((held for held in self._claims if not held.busy), None) or self._others_left()
+            segment = self._own() or self.left.next()
             if segment is not None:
                 segment.busy = True
             return segment
@@ -325,36 +325,9 @@ class Spool:
         self._drain_late()
         return segment.shed > 0
 
-    def _others_left(self) -> Optional[Segment]:
-        if self.others_due():
-            for name, _ in folder.entries(self.folder):
-                if name.endswith((OPEN, CLAIMED)) and name not in self._held:
-                    claimed = self._take_over(name)
-                    if claimed is not None:
-                        return claimed
-                elif name.endswith(NEW):
-                    folder.sweep(os.path.join(self.folder, name))
-            self._looked, self._others = time.monotonic(), False
-        return None
-
     def give_back(self, segment: Segment) -> None:
         """Not now, or the next piece of it another time."""
         segment.busy = False
-
-    def others_due(self) -> bool:
-        """True when it is time to look at the folder again, or the last look found something."""
-        return self._others or not self._looked or time.monotonic() - self._looked >= LOOK_EVERY
-
-    def _take_over(self, name: str) -> Optional[Segment]:
-        claimed = "%s.%s-%d%s" % (name.split(".")[0], self._epoch, next(self._serial), CLAIMED)
-        self._held.add(claimed)
-        segment = take_over(self.folder, name, claimed)
-        if segment is None:
-            self._held.discard(claimed)
-            return None
-        self._others = True
-        self._claims.append(segment)
-        return segment
 
     def finish(self, segment: Segment) -> Tuple[int, int]:
         """Its end was reached. With damage it moves to the quarantine whole: no copy that a full disk could refuse.
@@ -368,7 +341,7 @@ class Spool:
             if segment.finished:
                 return 0, 0
             segment.finished = True
-            for held in (self._retired, self._claims):
+            for held in (self._retired, self.left.claims):
                 if segment in held:
                     held.remove(segment)
             if damaged:
@@ -409,9 +382,9 @@ class Spool:
                 if not self._over(segment) and last is not None:
                     segment.done((), last, ended=True)
                     self._last_words.append(segment.path)
-            self._retired, self._claims = [], []
+            self._retired = []
+            self.left.let_go()
             self._held.clear()
-            self._looked = 0.0
 
     def clear(self) -> bool:
         """True when no receipt of this process is on disk alone."""
@@ -421,5 +394,6 @@ class Spool:
         """In a forked child: let go of its copies of the parent's descriptors, whose locks it would keep alive."""
         for segment in self._files():
             segment.let_go()
-        self._box, self._retired, self._claims, self._last_words = {}, [], [], []
+        self._box, self._retired, self._last_words = {}, [], []
+        self.left.claims.clear()
         self._late.clear()

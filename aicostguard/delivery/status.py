@@ -189,3 +189,9 @@ def read(state_dir: str) -> List[Dict[str, Any]]:
         row["alive"] = alive(int(pid)) and not row.get("ended")
         rows.append(row)
     return sorted(rows, key=lambda row: -int(row.get("written_ms") or 0))
+
+
+def worth_telling() -> bool:
+    """Has anything happened that diagnose should show, though no receipt was ever made?"""
+    state = health.snapshot()
+    return bool(any(state["counters"].values()) or state["faults"] or state["warnings"])

@@ -7,6 +7,7 @@ for the formats and for where providers differ.
 from __future__ import annotations
 
 from aicostguard.metering.endpoints import UNRECOGNISED, Endpoint, recognise
+from aicostguard.metering.framing import Glance
 from aicostguard.metering.meter import Meter, read_body
 
-__all__ = ["UNRECOGNISED", "Endpoint", "Meter", "read_body", "recognise"]
+__all__ = ["UNRECOGNISED", "Endpoint", "Glance", "Meter", "read_body", "recognise"]

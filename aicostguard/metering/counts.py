@@ -20,13 +20,27 @@ Names = Mapping[str, str]
 _INT = {int}
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """Where the counts stand: in the values of the top level, followed by those of each object inside."""
 
     #: member that may be an object → its keys; None where it is none
     inside: Tuple[Tuple[str, Optional[Tuple[str, ...]]], ...]
     fields: Tuple[str, ...]
     counts: Callable[[List[Any]], Tuple[Any, ...]]
+
+    def pick(self, raw: Mapping[str, Any]) -> Optional[Tuple[int, ...]]:
+        """The count of each field in an object with the same keys; None when it takes a look at every member."""
+        values = list(raw.values())
+        for key, expected in self.inside:
+            inner = raw[key]
+            if type(inner) is dict:
+                if tuple(inner) != expected:
+                    return None
+                values += inner.values()
+            elif expected is not None:
+                return None
+        counts = self.counts(values)
+        return counts if set(map(type, counts)) == _INT and min(counts) >= 0 else None
 
 
 class Counts:
@@ -35,29 +49,22 @@ class Counts:
     def __init__(self, top: Names, inside: Mapping[str, Names]) -> None:
         self._top = top
         self._inside = inside
-        self._shapes: Dict[Tuple[str, ...], Optional[_Shape]] = {}
+        self._shapes: Dict[Tuple[str, ...], Optional[Shape]] = {}
 
     def of(self, raw: Mapping[str, Any]) -> Dict[str, int]:
         """Field → count."""
+        shape = self.shape(raw)
+        counts = None if shape is None else shape.pick(raw)
+        return self._look(raw) if shape is None or counts is None else dict(zip(shape.fields, counts))
+
+    def shape(self, raw: Mapping[str, Any]) -> Optional[Shape]:
+        """The shape of this one; None for one that always needs a look, or when too many are known."""
         keys = tuple(raw)
         shape = self._shapes.get(keys)
-        if shape is None:
-            if keys not in self._shapes:
-                self._learn(keys, raw)
-            return self._look(raw)
-        values = list(raw.values())
-        for key, expected in shape.inside:
-            inner = raw[key]
-            if type(inner) is dict:
-                if tuple(inner) != expected:
-                    return self._look(raw)
-                values += inner.values()
-            elif expected is not None:
-                return self._look(raw)
-        counts = shape.counts(values)
-        if set(map(type, counts)) != _INT or min(counts) < 0:
-            return self._look(raw)
-        return dict(zip(shape.fields, counts))
+        if shape is None and keys not in self._shapes:
+            self._learn(keys, raw)
+            shape = self._shapes.get(keys)
+        return shape
 
     def _look(self, raw: Mapping[str, Any]) -> Dict[str, int]:
         found: Dict[str, int] = {}
@@ -93,7 +100,7 @@ class Counts:
             inside.append((key, tuple(inner) if plain else None))
         found = self._look(twin)
         # `itemgetter` gives tuples from two on.
-        shape = _Shape(tuple(inside), tuple(found), itemgetter(*found.values())) if len(found) > 1 else None
+        shape = Shape(tuple(inside), tuple(found), itemgetter(*found.values())) if len(found) > 1 else None
         self._shapes[keys] = shape
 
 

@@ -8,7 +8,7 @@ stream has no usage.
 from __future__ import annotations
 
 import re
-from typing import List, Optional
+from typing import List, Optional, Tuple, Union
 
 #: bytes of a body that are held; beyond them the middle is let go, because usage stands at an end
 MOST = 64 * 1024 * 1024
@@ -18,6 +18,21 @@ END = 256 * 1024
 #: two line ends in a row, of the three that https://html.spec.whatwg.org/multipage/server-sent-events.html allows
 BLANK = rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)"
 _BOM = b"\xef\xbb\xbf"
+
+
+class Glance:
+    """What can be told from a piece of a stream at one look, which is all that most get.
+
+    A piece that ends with `ends` and holds none of `marks` need not be fed. `ends` is () while no piece can be told so,
+    and b"" when all can. The look itself stands where the pieces pass (`Meter.feed`, `capture.pieces`): a function of
+    its own would cost each of them more than the look.
+    """
+
+    __slots__ = ("ends", "marks")
+
+    def __init__(self, marks: Tuple[bytes, ...] = ()) -> None:
+        self.ends: Union[bytes, Tuple[()]] = ()
+        self.marks = marks
 
 
 class Events:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 from aicostguard.metering.endpoints import Endpoint
 from aicostguard.metering.eventstream import PRELUDE, Messages, is_prelude
 from aicostguard.metering.formats import Facts, Fold, Format, RequestBody
-from aicostguard.metering.framing import END, Body, Events, Lines, data_of, line_of
+from aicostguard.metering.framing import END, Body, Events, Glance, Lines, data_of, line_of
 from aicostguard.metering.providers import rules
 from aicostguard.metering.scan import members, members_of_ends
 from aicostguard.metering.table import form
@@ -43,7 +43,7 @@ class Meter:
 
     __slots__ = (
         "done", "lines", "skip", "_endpoint", "_format", "_request_body", "_fold", "_events", "_messages", "_body",
-        "_first", "_head", "_quiet", "_needles", "_sentinel", "_watched", "_facts", "_finished", "_gap", "_gap_size",
+        "_first", "_head", "glance", "_needles", "_sentinel", "_facts", "_finished", "_gap", "_gap_size",
         "_data", "_perhaps_lines", "_broken_line", "_declared",
         "_file", "_opaque",
     )  # fmt: skip
@@ -73,11 +73,10 @@ class Meter:
         self._first = b""
         #: events at the start that are still looked at without a needle
         self._head = 0
-        #: True between two events of a stream whose start is over: most pieces end here
-        self._quiet = False
         self._needles = self._format.needles if self._format else ()
         self._sentinel = self._format.sentinel if self._format else None
-        self._watched = self._needles if self._sentinel is None else (*self._needles, self._sentinel)
+        #: tells pieces between two events of a stream whose start is over: most are whole events that cannot matter
+        self.glance = Glance(self._needles if self._sentinel is None else (*self._needles, self._sentinel))
         #: what ends an event of this stream, and how its data is got out of it
         self._gap = b"\n\n"
         self._gap_size = 2
@@ -92,21 +91,15 @@ class Meter:
         #: the bytes are neither JSON nor events: none of them is held
         self._opaque = False
 
-    def skips(self, data: bytes) -> bool:
-        """True for whole events that cannot matter, as most are: they need not be fed. Asked for every chunk."""
-        if self._quiet and data.endswith(self._gap):
-            for bytes_that_matter in self._watched:
-                # `find` and not `in`, which takes half as long again
-                if data.find(bytes_that_matter) >= 0:
-                    break
-            else:
-                return True
-        return False
-
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        if self._quiet and data.endswith(self._gap):
-            if self.skips(data):
+        ends = self.glance.ends
+        if ends and data.endswith(ends):
+            for mark in self.glance.marks:
+                # `find` and not `in`, which takes half as long again
+                if data.find(mark) >= 0:
+                    break
+            else:
                 return
             # One event on one line needs no look for its end.
             if data.find(b"\n") == len(data) - self._gap_size and not self.done and not self._finished:
@@ -158,7 +151,7 @@ class Meter:
                 self._block(block)
                 if self.done:
                     break
-            self._quiet = self._head == 0 and self._events.empty
+            self.glance.ends = self._gap if self._head == 0 and self._events.empty else ()
         elif self._file is not None:
             for line in self._file.feed(data):
                 self._line(line)
@@ -262,7 +255,7 @@ class Meter:
         if self._finished:
             return []
         self._finished = True
-        self._quiet = False
+        self.glance.ends = ()
         streamed = self._fold is not None
         if self._fold is not None:
             if self._events is not None and not self.done:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from aicostguard.metering.counts import Counts
+from aicostguard.metering.counts import Counts, Shape
 from aicostguard.metering.formats import Facts, Fold, Format, is_error, tier
 from aicostguard.metering.provider import BY_TOTAL, INCLUDED, REMAINDER, SEPARATE
 from aicostguard.metering.values import count, mapping, nano_dollars, parse, text
@@ -114,6 +114,14 @@ def usage_of(raw: object, facts: Facts) -> Tuple[Optional[Usage], bool]:
     # A total without one of its sides says nothing about the other.
     whole = total if usage.input_tokens is not None and usage.output_tokens is not None else None
     return usage, inconsistent(usage, whole)
+
+
+def shape_of(raw: Mapping[str, Any]) -> Optional[Shape]:
+    """Where the counts of such a `usage` stand; None where it holds what is no plain count.
+
+    Learnt anew: what is known here is of whichever provider sent these members first.
+    """
+    return Counts(_TOP, _DETAILS).shape(raw) if _OTHERWISE.keys().isdisjoint(raw) else None
 
 
 def _add_reasoning(found: Dict[str, int], total: Optional[int], rule: str) -> Optional[int]:

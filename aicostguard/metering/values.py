@@ -25,7 +25,8 @@ class Written(str):
 
 
 _SPACE = " \t\r\n"
-_scan = json.JSONDecoder(parse_float=Written).scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
+#: (text, start) → (value, end); raises `StopIteration` or `ValueError` where none begins
+scan_once = json.JSONDecoder(parse_float=Written).scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 
 
 def parse(data: Union[bytes, str]) -> Any:
@@ -37,7 +38,7 @@ def parse(data: Union[bytes, str]) -> Any:
     if source[:1] not in ("{", "["):
         source = source.lstrip("\ufeff").lstrip(_SPACE)
     try:
-        value, end = _scan(source, 0)
+        value, end = scan_once(source, 0)
     except (StopIteration, ValueError, RecursionError):
         return None
     return value if end == len(source) or not source[end:].strip(_SPACE) else None
@@ -46,7 +47,7 @@ def parse(data: Union[bytes, str]) -> Any:
 def parse_from(source: str, start: int) -> Tuple[Any, int]:
     """`(value, end)` of the JSON value that begins at `start`; `(None, -1)` when there is none."""
     try:
-        value, end = _scan(source, start)
+        value, end = scan_once(source, start)
     except (StopIteration, ValueError, RecursionError):
         return None, -1
     return value, end

@@ -13,7 +13,7 @@ import pytest
 from aicostguard import health as our_health
 from aicostguard.config import Settings, load
 from aicostguard.delivery import Delivery
-from aicostguard.delivery import delivery as module
+from aicostguard.delivery import living as module
 from aicostguard.health import health
 from tests.delivery.fake_ledger import FakeLedger
 

@@ -143,6 +143,7 @@ def test_the_queue_never_drops_what_is_on_disk(deliver: Deliver, monkeypatch: py
         counters = health.counters
         assert counters["dropped"] == 0 and len(delivery._queue) <= 20
         assert _until(lambda: delivery.flush(1)) and ledger.models() == _names("m", 1000)
+        counters = health.counters
         assert (counters["generated"], counters["sent"], counters["dropped"]) == (1000, 1000, 0)
         assert ledger.duplicates == 0 and counters["spooled"] >= 980
 

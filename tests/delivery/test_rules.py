@@ -9,13 +9,16 @@ from typing import Any, Callable, Optional
 import pytest
 
 from aicostguard.config import Settings
-from aicostguard.delivery import envelope, link, queue, reply
+from aicostguard.delivery import Delivery, envelope, link, queue, reply
 from aicostguard.delivery.epoch import PATTERN, new_epoch
 from aicostguard.delivery.link import Link
 from aicostguard.delivery.queue import Queue
 from aicostguard.delivery.reply import judge
 from aicostguard.health import health
+from aicostguard.receipt import build, encode
+from aicostguard.usage import Usage
 from tests.delivery.conftest import receipt
+from tests.delivery.fake_ledger import FakeLedger
 
 
 def test_epochs_are_26_characters_unique_and_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +122,7 @@ def test_a_pause_the_ledger_asked_for_is_not_forced() -> None:
 @pytest.mark.ids("G13")
 def test_queue_is_bounded_and_says_so() -> None:
     rows = Queue(limit=3)
-    assert [rows.put((n, 0, {})) for n in range(5)] == [1, 2, 3, 0, 0]
+    assert [rows.put((n, 0, b"")) for n in range(5)] == [1, 2, 3, 0, 0]
     assert [entry[0] for entry in rows.take(2)] == [0, 1]
     assert rows.put_back([(0, 0, {}), (1, 0, {})]) == 0
     assert rows.put_back([(8, 0, {}), (9, 0, {})]) == 2
@@ -131,13 +134,13 @@ def test_queue_wakes_an_idle_worker_once_per_batch() -> None:
     rows = Queue()
     rows.idle = True
     for n in range(queue.BATCH):
-        rows.put((n, 0, {}))
+        rows.put((n, 0, b""))
     assert rows._wake.qsize() == 2  # the first receipt, and a full batch
 
 
 def _batch(settings: Callable[..., Settings], **more: Any) -> envelope.Batch:
     fixed = envelope.head(settings("http://127.0.0.1:1", **more), new_epoch())
-    return envelope.build(fixed, [(n, 1000 + n, receipt("m%d" % n)) for n in range(3)], core_only=False)
+    return envelope.build(fixed, [(n, 1000 + n, encode(receipt("m%d" % n))) for n in range(3)])
 
 
 def test_envelope_has_the_closed_list_of_keys(settings: Callable[..., Settings]) -> None:
@@ -170,16 +173,25 @@ def test_halves_are_the_whole(settings: Callable[..., Settings]) -> None:
 
 @pytest.mark.ids("G16")
 def test_a_receipt_that_cannot_be_encoded_is_dropped_and_counted(
-    settings: Callable[..., Settings], faults_are_counted: None
+    deliver: Callable[..., Delivery], faults_are_counted: None
 ) -> None:
-    fixed = envelope.head(settings("http://127.0.0.1:1"), new_epoch())
     broken: Any = None
-    batch = envelope.build(fixed, [(0, 0, receipt("a")), (1, 0, broken), (2, 0, receipt("c"))], core_only=False)
-    assert batch.seq == (0, 2)
-    assert (health.counters["dropped"], health.counters["faults"]) == (1, 1)
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url)
+        for each in (receipt("a"), broken, receipt("c")):
+            delivery.submit(each)
+        assert not delivery.flush(10), "one is lost"
+        assert ledger.models() == ["a", "c"]
+        assert [seq for seen in ledger.seen for seq in seen.envelope["seq"]] == [0, 2]
+    counters = health.counters
+    assert (counters["generated"], counters["dropped"], counters["faults"]) == (3, 1, 1)
 
 
-def test_core_sends_no_more_than_the_six_keys(settings: Callable[..., Settings]) -> None:
-    fixed = envelope.head(settings("http://127.0.0.1:1"), new_epoch())
-    batch = envelope.build(fixed, [(0, 0, dict(receipt("a"), user="u", streamed=True))], core_only=True)
-    assert json.loads(batch.receipts[0]) == receipt("a")
+def test_core_sends_no_more_than_the_six_keys(deliver: Callable[..., Delivery]) -> None:
+    made, _ = build("openai", "a", Usage(3, 2), {"latency_ms": 1, "user": "u", "streamed": True})
+    with FakeLedger() as ledger:
+        delivery = deliver(ledger.url, RECEIPT="core")
+        for each in (made, dict(made)):
+            delivery.submit(each)
+        assert delivery.flush(10)
+        assert [row for seen in ledger.seen for row in seen.envelope["receipts"]] == [receipt("a")] * 2

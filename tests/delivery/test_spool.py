@@ -141,7 +141,7 @@ def test_two_processes_never_claim_the_same_segment(made: Callable[..., Spool]) 
     assert all(other.claim() is None for other in others)  # the owner lives
     owner.close()
     for other in others:
-        other._looked = 0.0
+        other.left.looked = 0.0
     threads = [threading.Thread(target=take, args=(other,)) for other in others]
     for thread in threads:
         thread.start()
@@ -161,7 +161,7 @@ def test_two_threads_never_get_the_same_segment(made: Callable[..., Spool]) -> N
     left = made()
     _store(left, "b")
     left.close()
-    one._looked = 0.0
+    one.left.looked = 0.0
     second = one.claim()
     assert second is not None and second is not first and one.claim() is None
     one.give_back(second)
@@ -211,7 +211,7 @@ def test_what_a_killed_process_was_just_making_is_swept(made: Callable[..., Spoo
     assert one.claim() is None and path.exists()  # it may be in the making
     old = path.stat().st_mtime - folder.STILLBORN - 1
     os.utime(path, (old, old))
-    one._looked = 0.0
+    one.left.looked = 0.0
     assert one.claim() is None and not path.exists()
 
 
@@ -236,9 +236,9 @@ def test_a_segment_goes_with_the_last_receipt_that_is_not_in_the_ledger(
     epoch = new_epoch()
     one = made(epoch)
     rows: Any = [(n, 5, envelope.encode(receipt("m%d" % n))) for n in range(3)]
-    batch = envelope.build(envelope.head(load({}), epoch), rows, core_only=False)
+    batch = envelope.build(envelope.head(load({}), epoch), rows)
     for row in rows:
-        assert one.write(*row)
+        assert one.write(row)
     first = one._box["current"]
     one._retire(first)
     one.settle(batch.part([0]), dict(health.counters))
@@ -253,7 +253,7 @@ def test_a_segment_goes_with_the_last_receipt_that_is_not_in_the_ledger(
     one.settle(back, dict(health.counters))
     assert not os.path.exists(first.path) and one.clear()
     # What found no room in memory is not forgotten, whenever it is counted.
-    assert one.write(*rows[0])
+    assert one.write(rows[0])
     second = one._box["current"]
     one._retire(second)
     assert one.leave(0) and not one.leave(0) and not one.clear()
@@ -288,7 +288,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
 stored, error = one.append([(n, 1, row) for n in range(1, 9)])
 assert error is not None and one.pending == stored + 1, one.pending
 try:
-    one.write(9, 1, row)
+    one.write((9, 1, row))
 except OSError as error:
     assert not one._box["current"].live
     print(stored)
@@ -342,8 +342,8 @@ def test_nothing_follows_a_link_laid_by_somebody_else(made: Callable[..., Spool]
     for ending in (".open", ".new"):
         os.symlink(target, where / ("%s-000000%s" % (epoch, ending)))
     with pytest.raises(OSError):
-        one.write(0, 5, b"{}")
-    assert one.write(0, 5, b"{}")
+        one.write((0, 5, b"{}"))
+    assert one.write((0, 5, b"{}"))
     assert not target.exists()
     one.close()
 
@@ -369,10 +369,10 @@ def test_where_files_cannot_be_locked_age_decides(
     os.utime(path, (old, old))
     owner._touched -= folder.ABANDONED  # not 0: a machine may have started a minute ago
     owner.tend()  # its owner lives, idle as it is
-    other._looked = 0.0
+    other.left.looked = 0.0
     assert other.claim() is None
     os.utime(path, (old, old))
-    other._looked = 0.0
+    other.left.looked = 0.0
     assert other.claim() is not None
     other.close()
     owner.close()

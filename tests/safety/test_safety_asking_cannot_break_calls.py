@@ -92,7 +92,7 @@ def asks(simulator: Simulator, as_in_production: None) -> Iterator[Agent]:
 def forget() -> None:
     asking._hosts.clear()
     for hook in hooks._hooks.values():
-        hook.on, hook._failures = True, 0
+        hook.on, hook.failures = True, 0
     health.reset()
     Planted.raised = 0
 

@@ -113,7 +113,7 @@ def forget() -> None:
     caller.forget()
     endpoints._known.clear()
     for hook in hooks._hooks.values():
-        hook.on, hook._failures = True, 0
+        hook.on, hook.failures = True, 0
     health.reset()
     Planted.raised = 0
 
@@ -363,6 +363,7 @@ def test_a_full_queue_changes_no_result_and_counts_what_it_drops(
     with BlackHole() as hole:
         wired(hole.url, SPOOL="off")
         auto._delivery = delivery = Delivery(auto._settings)  # type: ignore[arg-type]
+        state.deliver = delivery.submit
         delivery._queue.limit = 2
         for name, ask in CALLS.items():
             assert ask(clients) == reference.results[name]

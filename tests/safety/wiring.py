@@ -36,6 +36,7 @@ def end_delivery() -> None:
         auto._delivery._courier.leaving = True
         auto.shutdown(0.2)
     auto._delivery = None
+    state.deliver = auto._deliver
 
 
 def switch_off() -> None:

@@ -22,12 +22,12 @@ Look = Callable[[Any], None]
 
 
 def sync(original: Callable[..., Any], hook: Hook, look: Optional[Look] = None) -> Callable[..., Any]:
-    """Mark a blocking method. `look` may inspect the client object before the call."""
+    """Mark a blocking method. `look` inspects the client object after a call of which no transport knew."""
 
     def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not hook.on:
             return original(self, *args, **kwargs)
-        previous = enter(hook, self, look)
+        previous = enter(hook)
         try:
             return original(self, *args, **kwargs)
         except Refused as refused:
@@ -35,18 +35,22 @@ def sync(original: Callable[..., Any], hook: Hook, look: Optional[Look] = None) 
         finally:
             if state.gate is not None:
                 permit.left(previous)
+            if look is not None:
+                mine = context.logical.get()
+                if mine is None or not mine.attempts:
+                    _unseen(hook, look, self)
             context.logical.set(previous)
 
     return request
 
 
 def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = None) -> Callable[..., Any]:
-    """Mark a coroutine method. `look` may inspect the client object before the call."""
+    """Mark a coroutine method. `look` inspects the client object after a call of which no transport knew."""
 
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not hook.on:
             return await original(self, *args, **kwargs)
-        previous = enter(hook, self, look)
+        previous = enter(hook)
         try:
             return await original(self, *args, **kwargs)
         except Refused as refused:
@@ -54,26 +58,37 @@ def coroutine(original: Callable[..., Any], hook: Hook, look: Optional[Look] = N
         finally:
             if state.gate is not None:
                 permit.left(previous)
+            if look is not None:
+                mine = context.logical.get()
+                if mine is None or not mine.attempts:
+                    _unseen(hook, look, self)
             context.logical.set(previous)
 
     return request
 
 
-def enter(hook: Hook, client: Any = None, look: Optional[Look] = None) -> Optional[context.Logical]:
+def enter(hook: Hook) -> Optional[context.Logical]:
     """Begin a logical call; returns what has to be set again when it ends. Call it from the wrapper itself."""
     previous = context.logical.get()
     try:
+        labels = context.labelled.get()
         # Here and not where the request is sent: the user's frame is near, and nothing of the SDK's is above it.
-        feature = context.current().get("feature") or caller.infer(state.rule, 3)
-        made = context.Logical(hook.name, feature)
+        feature = None if labels is None else labels.values.get("feature")
+        made = context.Logical(hook.name, feature or caller.infer(state.rule, 3))
         if state.gate is not None:
             made.thread = get_ident()
         context.logical.set(made)
-        if look is not None:
-            look(client)
     except Exception as error:
         hook.failed("enter", error)
     return previous
+
+
+def _unseen(hook: Hook, look: Look, client: Any) -> None:
+    """The call has ended, and nothing was sent by a method that we know."""
+    try:
+        look(client)
+    except Exception as error:
+        hook.failed("look", error)
 
 
 def replaced_send(name: str, transport: Any) -> None:

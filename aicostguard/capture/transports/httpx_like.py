@@ -9,18 +9,20 @@ so they are tried out on a response of the library when the hook is set; should 
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any, Callable, Optional, Tuple
 
 from aicostguard import context
 from aicostguard.capture import permit
-from aicostguard.capture.call import Call, begin
+from aicostguard.capture.call import Call, begin, remember
 from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.pieces import AsyncPieces, SyncPieces
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
 from aicostguard.health import debug
+from aicostguard.metering import Glance
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -36,7 +38,7 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         if context.inside.get() or not hook.on:
             return original(self, request, *args, **kwargs)
-        call = _begin(hook, request, False)
+        call = tapper.begin(hook, request, False)
         if call is None:
             return original(self, request, *args, **kwargs)
         if state.gate is not None:
@@ -63,7 +65,7 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
     async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         if context.inside.get() or not hook.on:
             return await original(self, request, *args, **kwargs)
-        call = _begin(hook, request, True)
+        call = tapper.begin(hook, request, True)
         if call is None:
             return await original(self, request, *args, **kwargs)
         if state.gate is not None:
@@ -86,16 +88,6 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
         return response
 
     return send
-
-
-def _begin(hook: Hook, request: Any, asynchronous: bool) -> Optional[Call]:
-    try:
-        url = request.url
-        path = url.raw_path.partition(b"?")[0].decode("ascii")
-        return begin(hook, request.method, url.host, url.port, path, lambda: _body(request, hook), asynchronous)
-    except Exception as error:
-        hook.failed("begin", error)
-        return None
 
 
 def _question(hook: Hook, tapper: _Tapper, call: Call, request: Any) -> Any:
@@ -130,7 +122,7 @@ def _shown_whole(hide: Any, response: Any) -> None:
 
 
 class _Tapper:
-    """Knows one library's responses: where to put the tap."""
+    """Knows one library's requests and responses: which call this is, and where to put the tap."""
 
     def __init__(self, module: ModuleType) -> None:
         #: does `decode` of a content decoder give pieces (httpx2) or bytes (httpx)?
@@ -138,6 +130,31 @@ class _Tapper:
         self.module = module
         self._sync_stream, self._async_stream = _streams(module)
         self.inner = self._works(module)
+        #: a URL's parts are one tuple, which tells it from others
+        self._parts = _have_parts(module)
+
+    def begin(self, hook: Hook, request: Any, asynchronous: bool) -> Optional[Call]:
+        """The call that this request makes, or None when it is no business of ours. Never raises."""
+        try:
+            # As the library keeps it, for one look-up: each of its public parts is a function of the library's.
+            whole = request.url._uri_reference if self._parts else None
+            logical = context.logical.get()
+            met = state.endpoints.get((request.method, whole, logical is None))
+            if met is None or state.watchdog is not None:
+                return self._begin(hook, request, asynchronous, whole)
+            return Call(hook, met[0], logical, partial(_body, request, hook), asynchronous, met[1])
+        except Exception as error:
+            hook.failed("begin", error)
+            return None
+
+    def _begin(self, hook: Hook, request: Any, asynchronous: bool, whole: Any) -> Optional[Call]:
+        url = request.url
+        path = url.raw_path.partition(b"?")[0].decode("ascii")
+        call = begin(hook, request.method, url.host, url.port, path, partial(_body, request, hook), asynchronous)
+        # Nothing of what a query may hold is kept: keys stand there, too.
+        if call is not None and call.endpoint.bills and whole is not None and not (whole.query or whole.userinfo):
+            remember((request.method, whole, call.logical is None), (call.endpoint, call.known))
+        return call
 
     def response(self, call: Call, response: Any) -> None:
         """Meter a response that was read, tap one that was not. Never raises."""
@@ -196,13 +213,25 @@ class _Tapper:
             return False
 
 
+def _have_parts(module: ModuleType) -> bool:
+    """Are the parts of a URL kept as one tuple, under the name we know?"""
+    try:
+        one, same, other = [module.URL(url)._uri_reference for url in ("https://a/b", "https://a/b", "https://a/c")]
+        named = not (one.query or one.userinfo)
+        return isinstance(one, tuple) and named and hash(one) == hash(same) and one == same != other
+    except Exception as error:
+        debug("httpx self-check of URLs: %s", type(error).__name__)
+        return False
+
+
 class _Probe:
     """Stands in for a tap when the hook tries itself out."""
 
     def __init__(self) -> None:
         self.decoding = False
         self.identity = False
-        self.see = self.skips = None
+        self.see = None
+        self.glance = Glance()
         self.seen: Any = []
         self.call = self
         self.hide = self.hold = None
@@ -214,9 +243,6 @@ class _Probe:
 
     def raw(self, data: bytes) -> None:
         pass
-
-    def nothing_to_do(self, data: bytes) -> bool:
-        return False
 
     def end(self, complete: bool) -> None:
         if True not in self.seen:

@@ -221,14 +221,14 @@ def test_a_finaliser_on_the_senders_own_thread_does_not_wait_for_itself(deliver:
 def test_a_thread_of_a_child_is_not_taken_for_one_of_its_parent(deliver: Deliver) -> None:
     """Idents are addresses, and come again: a thread that was delivering inline in the parent is not in the child."""
     from aicostguard.delivery import inline
-    from aicostguard.delivery.delivery import _forked
+    from aicostguard.delivery.living import forked
 
     with FakeLedger() as ledger:
         delivery = deliver(ledger.url, MODE="inline")
         inline._busy.add(threading.get_ident())
         try:
             delivery._pid = -1  # as after a fork
-            _forked()
+            forked()
             delivery.submit(receipt("a"))
             assert ledger.models() == ["a"]
         finally:

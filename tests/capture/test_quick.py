@@ -1,0 +1,310 @@
+"""The short way from an answer to its receipt comes to what the long way comes to, byte by byte, or stands aside."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aicostguard import context
+from aicostguard.capture import call as module
+from aicostguard.capture import once
+from aicostguard.capture.call import Call
+from aicostguard.capture.patch import Hook
+from aicostguard.capture.quick import MOST, Quick, quick
+from aicostguard.capture.state import state
+from aicostguard.health import health
+from aicostguard.metering import Endpoint, recognise
+from aicostguard.receipt import Made, Receipt, encode, written
+from aicostguard.usage import Reading
+
+HOOK = Hook("test")
+OPENAI = Endpoint("openai", "chat")
+
+
+class Clock:
+    """Stands still, so that both ways take the same time."""
+
+    now = 0.0123
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(module, "perf_counter", Clock())
+    state.__init__()  # type: ignore[misc]
+    health.reset()
+    yield
+    state.__init__()  # type: ignore[misc]
+    health.reset()
+
+
+def read(
+    body: bytes,
+    endpoint: Endpoint = OPENAI,
+    known: Optional[Quick] = None,
+    feature: Optional[str] = "main",
+    labels: Mapping[str, Any] = {},
+    attempts: int = 1,
+    request: bytes = b'{"model": "asked"}',
+) -> Tuple[List[Receipt], Dict[str, Any]]:
+    """The receipts of one answer, and what was noted of it."""
+    made: List[Receipt] = []
+    state.deliver = made.append
+    before = health.snapshot()["notes"]
+    logical = context.Logical("openai", feature)
+    logical.attempts = attempts - 1
+    call = Call(HOOK, endpoint, logical, lambda: request, False, known)
+    call.labels, call.started = labels, 0.0
+    call.read(200, "application/json", {}.get, body)
+    after = health.snapshot()["notes"]
+    return made, {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+
+
+def same(body: bytes, known: Optional[Quick], **more: Any) -> List[Receipt]:
+    """What the short way has made; it must be what the long way makes."""
+    short, noted = read(body, known=known, **more)
+    long, noted_before = read(body, **more)
+    assert [list(one.items()) for one in short] == [list(one.items()) for one in long]
+    assert [encode(one) for one in short] == [encode(one) for one in long]
+    assert [written(dict(one)) for one in short] == [written(dict(one)) for one in long]
+    assert noted == noted_before
+    return short
+
+
+class Seen(Quick):
+    """Says which way was taken."""
+
+    __slots__ = ("taken",)
+
+    def receipt(self, call: Call, body: bytes, now: float) -> Optional[Made]:
+        found = super().receipt(call, body, now)
+        self.taken = found is not None
+        return found
+
+
+def seen(endpoint: Endpoint = OPENAI) -> Any:
+    made = quick(endpoint)
+    assert made is not None
+    return Seen(made._plain)
+
+
+def answer(usage: Any, **more: Any) -> bytes:
+    members = {"id": "c1", "model": "gpt-4o", "choices": [{"message": {"content": "hi"}}], "usage": usage, **more}
+    return json.dumps(members).encode()
+
+
+PLAIN = {"prompt_tokens": 120, "completion_tokens": 15, "total_tokens": 135}
+DETAILED = {
+    **PLAIN,
+    "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 8, "audio_tokens": 0, "accepted_prediction_tokens": 2},
+}
+
+
+# That they are the same, whatever comes.
+
+COUNT = st.integers(0, 60)
+ODD = st.one_of(
+    st.none(), st.booleans(), st.floats(allow_nan=False), st.text(max_size=2), st.integers(-2, 2**40), st.just({})
+)
+NAMES = st.sampled_from(["gpt-4o", "gpt-4.1", "x" * 300, "", None, 7, "a b"])
+TIERS = st.sampled_from([None, "default", "Flex", "priority", 5, ["flex"]])
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Any:
+    """Mostly right, mostly of a few shapes, sometimes anything."""
+    given, made = draw(COUNT), draw(COUNT)
+    usage: Dict[str, Any] = {"prompt_tokens": given, "completion_tokens": made}
+    if draw(st.integers(0, 9)):
+        usage["total_tokens"] = given + made
+    if draw(st.booleans()):
+        usage["prompt_tokens_details"] = {
+            "cached_tokens": draw(st.integers(0, given)),
+            **draw(st.fixed_dictionaries({}, optional={"audio_tokens": st.integers(0, given)})),
+        }
+    if draw(st.booleans()):
+        usage["completion_tokens_details"] = {
+            "reasoning_tokens": draw(st.integers(0, made)),
+            **draw(st.fixed_dictionaries({}, optional={"audio_tokens": COUNT, "image_tokens": st.integers(0, made)})),
+        }
+    change = draw(st.integers(0, 12))
+    if change < 3:
+        usage[draw(st.sampled_from([*usage, "num_search_queries", "service_tier", "prompt_audio_seconds", "x"]))] = (
+            draw(COUNT | ODD)
+        )
+    return draw(ODD) if change == 12 else usage
+
+
+ANSWERS = st.fixed_dictionaries(
+    {"model": NAMES, "usage": usages()},
+    optional={
+        "service_tier": TIERS,
+        "error": st.sampled_from([None, {"message": "no"}]),
+        "usage_breakdown": st.sampled_from([None, {"models": [{"model": "a", "usage": PLAIN}] * 2}]),
+        "choices": st.sampled_from([[], [{"message": {"content": '"usage": {"prompt_tokens": 9}'}}]]),
+        "long": st.just("word " * 600),
+    },
+)
+LABELS = st.sampled_from([{}, {}, {"user": "u1"}, {"user": "u1", "team": "t"}, {"feature": "f"}, {"tags": {"a": "b"}}])
+ENDPOINTS = st.sampled_from(
+    [
+        OPENAI,
+        Endpoint("openai", "completions"),
+        Endpoint("xai", "chat"),
+        Endpoint("azure", "chat", url_model="deployed", region="eu-west-1"),
+    ]
+)
+CALLS = st.fixed_dictionaries(
+    {"labels": LABELS, "feature": st.sampled_from(["main", "other", None]), "attempts": st.sampled_from([1, 1, 1, 2])}
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(ENDPOINTS, st.lists(st.tuples(ANSWERS, CALLS, st.sampled_from([b"", b"", b"\n", b"}"])), min_size=2, max_size=6))
+def test_both_ways_come_to_the_same(endpoint: Endpoint, calls: List[Tuple[Any, Dict[str, Any], bytes]]) -> None:
+    known = quick(endpoint)
+    for members, more, behind in calls * 3:
+        same(json.dumps(members).encode() + behind, known, endpoint=endpoint, **more)
+
+
+# That the short way is taken, and where it is not.
+
+
+@pytest.mark.parametrize("usage", [PLAIN, DETAILED])
+@pytest.mark.parametrize("long", ["", "word " * 600])
+@pytest.mark.parametrize("labels", [{}, {"user": "u1", "team": "t"}])
+def test_what_was_met_before_is_read_the_short_way(usage: Any, long: str, labels: Any) -> None:
+    known = seen()
+    body = answer(usage, long=long)
+    same(body, known, labels=labels)
+    assert not known.taken
+    for prompt in (120, 500, 77):
+        changed = dict(usage, prompt_tokens=prompt, total_tokens=prompt + 15)
+        (made,) = same(answer(changed, long=long), known, labels=labels)
+        assert known.taken and made["input_tokens"] == prompt
+        assert made.get("cache_read_input_tokens") == (64 if "prompt_tokens_details" in usage else None)
+
+
+@pytest.mark.parametrize(
+    ("usage", "more"),
+    [
+        (dict(PLAIN, total_tokens=136), {}),
+        (dict(PLAIN, completion_tokens=0, total_tokens=120), {}),
+        (dict(PLAIN, completion_tokens=15.0), {}),
+        (dict(PLAIN, prompt_tokens=True, total_tokens=16), {}),
+        (dict(PLAIN, prompt_tokens=10**9 + 1, total_tokens=10**9 + 16), {}),
+        (dict(PLAIN, service_tier="flex"), {}),
+        (dict(DETAILED, prompt_tokens_details={"cached_tokens": 121, "audio_tokens": 0}), {}),
+        (dict(DETAILED, completion_tokens_details={"reasoning_tokens": 16}), {}),
+        (dict(DETAILED, prompt_tokens_details=None), {}),
+        (None, {}),
+        ([*PLAIN], {}),
+        (PLAIN, {"model": None}),
+        (PLAIN, {"model": "gpt-4o\n"}),
+        (PLAIN, {"usage_breakdown": {}}),
+        (PLAIN, {"service_tier": "priority"}),
+    ],
+    ids=str,
+)
+def test_what_is_not_quite_like_it_is_left_to_the_long_way(usage: Any, more: Dict[str, Any]) -> None:
+    known = seen()
+    for _ in range(3):
+        same(answer(PLAIN), known)
+        same(answer(DETAILED), known)
+    assert known.taken
+    same(answer(usage, **more), known)
+    assert not known.taken
+
+
+def test_a_model_that_only_the_request_names_is_asked_for_each_time() -> None:
+    known = seen()
+    for name in ("one", "two", "one"):
+        body = json.dumps({"usage": PLAIN, "model": None}).encode()
+        (made,) = same(body, known, request=b'{"model": "%s"}' % name.encode())
+        assert made["model"] == name and not known.taken
+
+
+def test_whoever_asks_more_of_a_call_than_its_receipt_has_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = seen()
+    body = answer(PLAIN)
+    for _ in range(2):
+        same(body, known)
+    assert known.taken
+    same(body, known, attempts=2)
+    assert not known.taken
+
+    class Gate:
+        settled: List[Any] = []
+
+        def settle(self, held: Any, receipts: Any) -> None:
+            self.settled.extend(receipts)
+
+    for name, value in (("core", True), ("gate", Gate())):
+        monkeypatch.setattr(state, name, value)
+        same(body, known)
+        assert not known.taken
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "perf_counter", Clock())
+    assert len(Gate.settled) == 2
+    once.remember(Reading("m", None, response_id="r", pending=True))
+    try:
+        same(body, known)
+        assert not known.taken
+    finally:
+        once.pending.clear()
+    same(body, known)
+    assert known.taken
+
+
+def test_a_clock_that_was_set_back_and_a_receipt_that_is_changed_later() -> None:
+    known = seen()
+    body = answer(PLAIN)
+    (first,) = same(body, known)
+    first.clear()
+    (second,) = same(body, known)
+    second["model"] = "another"
+    (third,) = same(body, known)
+    assert third["model"] == "gpt-4o" and known.taken
+    Clock.now = -1.0
+    try:
+        (fourth,) = same(body, known)
+        assert fourth["latency_ms"] == 0 and known.taken
+    finally:
+        Clock.now = 0.0123
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    known = seen()
+    for n in range(MOST + 20):
+        same(answer(PLAIN), known, labels={"user": "u%d" % n})
+    (shape,) = known._shapes.values()
+    assert len(shape.templates) == MOST - 1
+    for n in range(MOST):
+        same(answer({**PLAIN, "x%d" % n: 1}), known)
+    assert len(known._shapes) == 1
+    same(answer(PLAIN), known, labels={"user": "u1"})
+    assert known.taken
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "is_plain"),
+    [
+        ("api.openai.com", "/v1/chat/completions", True),
+        ("api.groq.com", "/openai/v1/chat/completions", True),
+        ("api.openai.com", "/v1/embeddings", False),
+        ("api.openai.com", "/v1/responses", False),
+        ("api.anthropic.com", "/v1/messages", False),
+        ("openrouter.ai", "/api/v1/chat/completions", False),  # tells what it cost
+        ("api.perplexity.ai", "/chat/completions", False),  # bills tokens of another kind as input
+    ],
+)
+def test_which_endpoints_give_plain_answers(host: str, path: str, is_plain: bool) -> None:
+    endpoint = recognise("POST", host, None, path)
+    assert isinstance(endpoint, Endpoint) and (quick(endpoint) is not None) == is_plain
