@@ -28,6 +28,7 @@ VERBS = {
     "salvage": "take over what can be read of a damaged ledger",
     "retention": "how long single receipts stay; sums stay for good",
     "archive": "list, verify and restore receipts that retention has put into files",
+    "compact": "give free pages of the file back to the device",
     "forget": "put a pseudonym in place of a user's name, everywhere and for good",
     "policy": "check a policy file, and show its rules as they are read (needs no extra)",
     "audit": "verify and show an audit trail of decisions (needs no extra)",

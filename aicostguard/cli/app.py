@@ -169,6 +169,7 @@ _group.add_command(keep.salvage)
 _group.add_command(size.retention)
 _group.add_command(size.archive)
 _group.add_command(size.forget)
+_group.add_command(size.compact)
 
 
 def _core(verb: str) -> click.Command:

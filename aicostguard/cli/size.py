@@ -15,7 +15,7 @@ import click
 from aicostguard import ledger
 from aicostguard.cli import VERBS, access, ask
 from aicostguard.ledger.errors import LedgerError
-from aicostguard.ledger.keeping import books, forgetting, restoring
+from aicostguard.ledger.keeping import books, compacting, forgetting, restoring
 from aicostguard.ledger.keeping import retention as keeping
 from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, EVERY, Archive, Rule
 from aicostguard.ledger.query import usd
@@ -232,6 +232,24 @@ def forget(user: str | None, project: str | None, yes: bool, history: bool, as_j
     ]
     _out(as_json, done._asdict(), "\n".join(lines))
     return 0 if done.settled else 1
+
+
+@click.command(short_help=VERBS["compact"])
+@_JSON
+@_DB
+def compact(as_json: bool, path: str | None) -> int:
+    """Give the free pages of the ledger's file back to the device.
+
+    The first time it lays the file out anew, for which `aicg serve` has to be stopped, and which needs room for a
+    second file. From then on it works in small steps while the ledger is served, and the server does it by itself.
+    """
+    with ask.opened(path) as store:
+        place = store.path
+        done = compacting.in_steps(store) if compacting.shrinks(store) else None
+    if done is None:
+        done = compacting.in_one_go(place)
+    _out(as_json, done._asdict(), f"{place}: {done.before / 1e6:,.1f} MB before, {done.after / 1e6:,.1f} MB now")
+    return 0
 
 
 def _act(act: dict[str, Any]) -> str:

@@ -439,5 +439,7 @@ def test_the_commands_of_the_docs(filled: SqliteStore, capsys: pytest.CaptureFix
     for line in commands:
         verb, *arguments = shlex.split(line, comments=True)
         assert verb == "aicg"
+        if arguments == ["compact"]:
+            filled.close()  # the first time it wants the file alone
         assert main([*arguments, "--db", filled.path]) == 0, (line, capsys.readouterr())
     assert "62 receipts of 3 archives are back" in capsys.readouterr().out

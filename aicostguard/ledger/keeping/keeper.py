@@ -10,7 +10,7 @@ import threading
 from typing import Callable
 
 from aicostguard.ledger.errors import Busy, LedgerError
-from aicostguard.ledger.keeping import retention
+from aicostguard.ledger.keeping import compacting, retention
 from aicostguard.ledger.keeping.pace import Stopped
 from aicostguard.ledger.sqlite import SqliteStore
 
@@ -43,6 +43,8 @@ class Keeper:
     def _turn(self) -> None:
         try:
             retention.run(self._store, self._now(), stop=self._stop.is_set)
+            if compacting.shrinks(self._store):
+                compacting.in_steps(self._store, stop=self._stop.is_set)
             self._said = ""
         except (Stopped, Busy):
             pass  # it goes on another time, or somebody else is at it
