@@ -22,7 +22,9 @@ from chaos_plan.supervise import Place, Visitors, commands, send, states
 from chaos_plan.world import World
 
 #: seconds that clients may take to end in good order; that one recovery may take
-GOODBYE, RECOVERY = 40.0, 120.0
+# A program that has only just been started ends when it has loaded its libraries: on a machine with much else to do
+# that alone took more than a minute.
+GOODBYE, RECOVERY = 150.0, 120.0
 TURN, SAY_EVERY = 0.05, 10.0
 #: exit codes that the run itself causes
 _TRACEBACK = re.compile(r"^Traceback .*\n(?:[ \t].*\n)*  File .*\n(?:[ \t].*\n)*", re.MULTILINE)
