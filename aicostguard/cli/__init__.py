@@ -14,6 +14,8 @@ from typing import List, Optional, Sequence
 VERBS = {
     "serve": "run the ledger: receive, price and store receipts",
     "costs": "what calls cost, by feature, model, user, day, …",
+    "models": "which models are in use, and what they cost",
+    "compare": "models beside each other: cost, latency, quality, and savings against another",
     "deliveries": "is everything here? what came of each host beside what it made",
     "tail": "receipts as they come in",
     "budgets": "what may be spent, what is, and how long it lasts; add, set, remove",

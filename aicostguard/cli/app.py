@@ -19,6 +19,7 @@ from aicostguard.cli import (
     alerts,
     ask,
     budgets,
+    compare,
     core,
     follow,
     keep,
@@ -126,9 +127,14 @@ def serve(
 @click.option("--since", default=query.DEFAULT_SINCE, show_default=True, help="24h, 7d, today, month, all, or a date.")
 @click.option("--until", help="End of the period, excluded; same forms. Default: now.")
 @click.option("--by", "group_by", default="model", show_default=True, help="Up to three, with commas; see below.")
-@click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; repeatable. NAME= for none.")
-@click.option("--tz", help="Zone in which days and hours are cut, e.g. Europe/Berlin. Default: UTC.")
-@click.option("--order", help="cost, calls, tokens or a column; -cost for the largest first.")
+@click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; NAME!=VALUE all but these. Repeatable.")
+@click.option("--tz", help="Zone in which time is cut, e.g. Europe/Berlin. Default: UTC.")
+@click.option("--order", help="cost, calls, tokens, change or a column; -cost for the largest first.")
+@click.option(
+    "--compare", type=click.Choice(["previous"]), help="Beside the period before, as far as this one has come."
+)
+@click.option("--latency", is_flag=True, help="Percentiles of latency, off by 1 % at most.")
+@click.option("--exact", is_flag=True, help="Exact percentiles, from the receipts themselves.")
 @click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), help=f"Rows at most. Default: {query.DEFAULT_LIMIT}.")
 @click.option("--json", "form", flag_value="json", help="Print JSON, as GET /v1/costs gives it.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
@@ -140,8 +146,10 @@ def costs(
 
     Calls without a price or without usage are counted below the table: they are in no sum.
     """
+    for name in ("latency", "exact"):
+        given[name] = "1" if given[name] else None
     parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
-    options.filtered(parameters, where, DIMENSIONS)
+    options.filtered(parameters, where, DIMENSIONS, excludes=True)
     options.one_place(path, url)
     answer = ask.costs(parameters, path, url, key)
     sys.stdout.write(table.FORMS[form or "table"](answer))
@@ -152,6 +160,8 @@ def costs(
 costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
 
 
+_group.add_command(compare.compare)
+_group.add_command(compare.models)
 _group.add_command(follow.deliveries)
 _group.add_command(follow.tail)
 _group.add_command(budgets.budgets)

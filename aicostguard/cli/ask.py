@@ -126,7 +126,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 #: question → a key that every answer to it has
-_KNOWN_BY = {"costs": "totals", "deliveries": "totals", "receipts": "receipts", "arrivals": "cursor"}
+_KNOWN_BY = {
+    "costs": "totals",
+    "deliveries": "totals",
+    "receipts": "receipts",
+    "arrivals": "cursor",
+    "compare": "models",
+}
 
 
 def get(at: Place, name: str, parameters: Parameters) -> dict[str, Any]:

@@ -30,11 +30,14 @@ def one_place(path: str | None, url: str | None) -> None:
         raise click.UsageError("--db and --url are two places to ask; give one")
 
 
-def filtered(parameters: dict[str, list[str]], where: Sequence[str], names: Iterable[str]) -> None:
-    """Add the filters of `--where NAME=VALUE` to the parameters of a question."""
+def filtered(
+    parameters: dict[str, list[str]], where: Sequence[str], names: Iterable[str], *, excludes: bool = False
+) -> None:
+    """Add the filters of `--where NAME=VALUE`, and NAME!=VALUE if it `excludes`, to the parameters of a question."""
     for item in where:
         name, equals, value = item.partition("=")
-        if not equals or name not in names:
+        if not equals or (name.removesuffix("!") if excludes else name) not in names:
             known = ", ".join(names)
-            raise click.BadParameter(f"{item!r}: use NAME=VALUE with one of {known}", param_hint="--where")
+            form = "NAME=VALUE or NAME!=VALUE" if excludes else "NAME=VALUE"
+            raise click.BadParameter(f"{item!r}: use {form} with one of {known}", param_hint="--where")
         parameters.setdefault(name, []).append(value)

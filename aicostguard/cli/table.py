@@ -6,18 +6,17 @@ dollar. What has no price is said in words, never shown as zero.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from aicostguard.cli.ask import Answer
-from aicostguard.ledger.model import MEASURES
+from aicostguard.ledger import sheet
 
 #: column → its heading; what a table shows of the many sums
 _COLUMNS = {
@@ -56,19 +55,23 @@ def show(answer: Answer) -> str:
     for place, name in enumerate(groups):
         table.add_column(name, "total" if place == 0 else "", overflow="fold")
     totals = body["totals"]
-    for heading, text in (("cost", _money(totals)), *((says, count(totals[n])) for n, says in _COLUMNS.items())):
-        table.add_column(heading, text, justify="right", no_wrap=True)
+    columns = _columns(totals)
+    for heading, cell in columns.items():
+        table.add_column(heading, cell(totals), justify="right", no_wrap=True)
     for row in body["rows"]:
         names = [Text("-" if row[name] is None else str(row[name])) for name in groups]
-        table.add_row(*names, *_cells(row))
+        table.add_row(*names, *(cell(row) for cell in columns.values()))
     other = body["other"]
     if other:
         names = [
             Text(f"({other['groups']} more)" if other["groups"] else "(archived)"),
             *(Text("") for _ in groups[1:]),
         ]
-        table.add_row(*names, *_cells(other), style="dim")
+        table.add_row(*names, *("" if name in _NOT_OF_THE_REST else cell(other) for name, cell in columns.items()),
+                      style="dim")  # fmt: skip
     lines = [drawn(table), _period(body)]
+    if "compared_with" in body:
+        lines.append("before: {since} to {until}\n".format(**body["compared_with"]))
     for name, says in _NOTES.items():
         if totals[name]:
             lines.append("! " + says.format(n=_calls(totals[name])) + "\n")
@@ -91,8 +94,33 @@ def lacking(body: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [_money(row), *(count(row[name]) for name in _COLUMNS)]
+#: headings of what cannot be known of rows that a limit cut off
+_NOT_OF_THE_REST = ("p50 ms", "p95 ms", "p99 ms", "first token p95")
+
+
+def _columns(totals: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """heading → what stands under it in a row."""
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {"cost": _money}
+    for name, heading in _COLUMNS.items():
+        columns[heading] = lambda row, name=name: count(row[name])  # type: ignore[misc]
+    if "before" in totals:
+        columns["before"] = lambda row: _money(row["before"])
+        columns["change"] = _change
+    if "approximate" in totals:
+        about = "≈" if totals["approximate"] else ""
+        for heading, name in zip(
+            _NOT_OF_THE_REST, ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "ttft_p95_ms")
+        ):
+            columns[heading] = lambda row, name=name: "" if row[name] is None else f"{about}{row[name]:,.0f}"  # type: ignore[misc]
+    return columns
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    if row["change_nanousd"] is None:
+        return "unknown"
+    if row["ratio"] is None:
+        return "new" if row["change_nanousd"] else ""
+    return f"{(row['ratio'] - 1) * 100:+,.1f} %"
 
 
 def _money(row: Mapping[str, Any]) -> str:
@@ -134,29 +162,7 @@ def as_json(answer: Answer) -> str:
 
 
 def as_csv(answer: Answer) -> str:
-    """One line per row, groups first, then `cost_usd` and every sum; `other`, if any, is the last line."""
-    body = answer.body
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    groups: Sequence[str] = body["group_by"]
-    columns = ("cost_usd", *MEASURES)
-    writer.writerow((*groups, *columns))
-    for row in body["rows"]:
-        writer.writerow((*(_plain(row[name]) for name in groups), *(_plain(row[name]) for name in columns)))
-    other = body["other"]
-    if other:
-        names = [f"({other['groups']} more)", *[""] * (len(groups) - 1)]
-        writer.writerow((*names, *(_plain(other[name]) for name in columns)))
-    return out.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
-        return "'" + value
-    return value
+    return sheet.costs(answer.body)
 
 
 FORMS: Mapping[str, Callable[[Answer], str]] = {"table": show, "json": as_json, "csv": as_csv}

@@ -31,6 +31,7 @@ from aicostguard.ledger import (
     open_ledger,
     operating,
     query,
+    queryroutes,
     supervised,
 )
 from aicostguard.ledger.access import oidc_routes, people_routes
@@ -139,6 +140,7 @@ def create_app(
     people_routes.add(app, door)
     oidc_routes.add(app, door, provider)
     keeping.add(app, door)
+    queryroutes.add(app, store, drain, now_ms)
     apidoc.mount(app)
     return app
 
@@ -180,6 +182,7 @@ def _taking_in(store: Store, desk: Desk, door: Door) -> Callable[[], None]:
         drain(store)
         desk.catch_up()
         door.write()
+        store.fold()
 
     return take_in
 
@@ -222,23 +225,6 @@ def _routes(app: FastAPI, store: Store, gate: Gate, metrics: Metrics, price: ing
             reply = await visit.run(take)
             metrics.took(reply)
             return Json(reply)
-
-    @app.get("/v1/costs", **apidoc.GET_COSTS)
-    def get_costs(request: Request) -> Response:
-        def answer(key: Principal) -> dict[str, Any]:
-            asked = query.parse(_parameters(request), key.project_id, now_ms())
-            drain(store)
-            return query.run(store, asked)
-
-        return Json(authorised(request, "read", answer))
-
-    @app.get("/v1/receipts", **apidoc.GET_RECEIPTS)
-    def get_receipts(request: Request) -> Response:
-        def answer(key: Principal) -> dict[str, Any]:
-            drain(store)
-            return query.receipts(store, _parameters(request), key.project_id, now_ms())
-
-        return Json(authorised(request, "read", answer))
 
     @app.get("/v1/arrivals", **apidoc.GET_ARRIVALS)
     def get_arrivals(request: Request) -> Response:

@@ -15,7 +15,6 @@ from starlette.responses import FileResponse, Response
 
 from aicostguard.ledger.deliveries import PARAMETERS as DELIVERIES
 from aicostguard.ledger.deliveries import STATES, SUMS
-from aicostguard.ledger.keeping.doc import ARCHIVED
 from aicostguard.ledger.model import DIMENSIONS, MEASURES
 from aicostguard.ledger.problem import MEDIA_TYPE
 from aicostguard.ledger.query import ARRIVALS, PARAMETERS
@@ -56,6 +55,9 @@ def _measure(name: str) -> dict[str, Any]:
         "clock_adjusted_calls": "Calls whose sender's clock was beyond belief; they stand at the time of arrival.",
         "input_tokens": "All input tokens, cached and written ones included.",
         "output_tokens": "All output tokens, reasoning included.",
+        "cache_savings_nanousd": "What the calls would have cost without any cache, less what they cost.",
+        "timed_calls": "Calls that tell a latency.",
+        "first_token_calls": "Calls that tell a time to first token.",
         "reported_cost_nanousd": "What providers themselves said the calls cost.",
     }
     nullable = name == "cost_nanousd"
@@ -209,44 +211,6 @@ POST_RECEIPTS: dict[str, Any] = {
             },
         },
     },
-}
-_ROW = _object({**_NAMES, "hour": {"type": "string"}, "day": {"type": "string"}, **_AMOUNTS})
-GET_COSTS: dict[str, Any] = {
-    "summary": "What did it cost?",
-    "description": "Sums over a period, grouped and filtered. Rows and `other` (what `limit` cut off) add up "
-    "to `totals`. Calls without a price or without usage are counted beside the money, never as zero.",
-    "tags": ["costs"],
-    "responses": {
-        200: _json(
-            "The answer.",
-            _object(
-                {
-                    "since": {"type": "string"},
-                    "until": {"type": "string"},
-                    "tz": {"type": "string"},
-                    "group_by": {"type": "array", "items": {"type": "string"}},
-                    "rows": {"type": "array", "items": _ROW},
-                    "other": {"oneOf": [_object({"groups": {"type": "integer"}, **_AMOUNTS}), {"type": "null"}]},
-                    "totals": _object(_AMOUNTS),
-                    "archived": ARCHIVED,
-                }
-            ),
-        ),
-        **_errors(401, 403, 422, 503),
-    },
-    "openapi_extra": {**_KEY_NEEDED, "parameters": _parameters(*PARAMETERS)},
-}
-GET_RECEIPTS: dict[str, Any] = {
-    "summary": "The newest receipts",
-    "description": "Single receipts of a period, newest first, each with its cost, its price row and its time.",
-    "tags": ["receipts"],
-    "responses": {
-        200: _json(
-            "The receipts.", _object({"receipts": {"type": "array", "items": {"type": "object"}}, "archived": ARCHIVED})
-        ),
-        **_errors(401, 403, 422, 503),
-    },
-    "openapi_extra": {**_KEY_NEEDED, "parameters": _parameters("since", "until", "tz", "limit")},
 }
 GET_SOURCES: dict[str, Any] = {
     "summary": "Who delivered, and what is missing",

@@ -235,7 +235,8 @@ def _rows(
             priced = price(receipt, at_ms)
             cost = priced.cost_nanousd
             if cost is None or 0 <= cost <= MAX_COST_NANOUSD:
-                rows.append(made((seq, at_ms, adjusted, receipt, cost, priced.row, priced.reason)))
+                saved = None if cost is None or CACHED.isdisjoint(receipt) else savings(receipt, cost, at_ms, price)
+                rows.append(made((seq, at_ms, adjusted, receipt, cost, priced.row, priced.reason, saved)))
                 continue
             most = MAX_COST_NANOUSD // 10**9
             problems = [Problem("input_tokens", f"gives a cost outside 0 to {most} dollars for one call")]
@@ -252,6 +253,21 @@ def _refusal(place: int, seq: int, problems: Sequence[Problem]) -> Refusal:
 
 def _known_keys(receipt: Any) -> Any:
     return {key: value for key, value in receipt.items() if key in FIELDS} if isinstance(receipt, dict) else receipt
+
+
+#: what says that input was cached or written to a cache
+CACHED = frozenset(name for name in FIELDS if name.startswith("cache_"))
+
+
+def savings(receipt: Mapping[str, Any], cost: int, at_ms: int, price: Pricer) -> int | None:
+    """What a receipt would cost at the same prices had nothing been cached, less its cost.
+
+    Below 0 where writing to a cache cost more than reading from it saved; None where nothing was cached.
+    """
+    if CACHED.isdisjoint(receipt):
+        return None
+    plain = price({key: value for key, value in receipt.items() if key not in CACHED}, at_ms).cost_nanousd
+    return None if plain is None else plain - cost
 
 
 def _check_keys(body: dict[str, Any]) -> bool:

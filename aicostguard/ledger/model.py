@@ -47,8 +47,16 @@ DIMENSIONS: Mapping[str, Dimension] = {
 OF_ENVELOPE = ("service", "environment", "release", "host")
 #: every receipt has one, and there are few: what totals are read from
 SMALLEST = "provider"
-#: ways to cut time
-TIMES = ("hour", "day")
+#: pairs of dimensions that are rolled up together, by the day; what names one holds a value of each, joined by `JOINT`
+PAIRS: tuple[tuple[str, str], ...] = (("feature", "model"), ("team", "model"), ("environment", "model"))
+#: stands in no value that a receipt may have
+JOINT = "\x1f"
+#: ways to cut time, the shortest first
+TIMES = ("hour", "day", "week", "month")
+#: what is said in milliseconds: key of a receipt → the measure that counts the receipts that say it
+TIMED = {"latency_ms": "timed_calls", "ttft_ms": "first_token_calls"}
+#: dimension → whether it is known by the hour, too, and not only by the day, how its times are spread
+SPREAD = {"provider": True, "model": True, "feature": False}
 
 #: columns of `Usage` that are summed, in order; the provider's own cost goes by the same name
 UNITS: tuple[str, ...] = Usage._fields
@@ -62,6 +70,9 @@ MEASURES: tuple[str, ...] = (
     "partial_calls",
     "clock_adjusted_calls",
     *UNITS,
+    #: what the calls would have cost without any cache, less what they cost
+    "cache_savings_nanousd",
+    *(name for pair in TIMED.items() for name in pair[::-1]),
 )
 #: flag of a receipt → the measure that counts it
 FLAGGED = {
@@ -82,6 +93,8 @@ class Row(NamedTuple):
     cost_nanousd: int | None
     price_row: str | None
     unpriced_reason: str | None
+    #: see `MEASURES`; None where nothing was cached or there is no price
+    cache_savings_nanousd: int | None = None
 
 
 class Refusal(NamedTuple):
@@ -138,7 +151,8 @@ class Arrivals(NamedTuple):
 class Query(NamedTuple):
     """A question about cost: `[since_ms, until_ms)`, grouped, filtered, ordered.
 
-    `filters` maps a dimension to the values it may have; "" stands for receipts without it.
+    `filters` maps a dimension to the values it may have, `excluded` to those it may not; "" stands for receipts
+    without it. `before` is the period to compare with. `latency` is "", "approximate" or "exact".
     `offsets` are `(from_ms, offset_ms)` of the zone of `tz` for the period, the first at or before `since_ms`.
     `order` is a measure, `tokens` (all of them) or one of `group_by`; the largest first when `descending`.
     """
@@ -153,17 +167,31 @@ class Query(NamedTuple):
     order: str = "cost_nanousd"
     descending: bool = True
     limit: int = 100
+    excluded: Mapping[str, tuple[str, ...]] = {}
+    before: tuple[int, int] | None = None
+    latency: str = ""
 
 
 class Costs(NamedTuple):
     """The answer: rows `(group values, sums)` in order, the sums over everything, and how many groups exist.
 
-    A group value is a string ("" = the receipts say nothing), or for hour and day the start in ms.
+    A group value is a string ("" = the receipts say nothing), or for time the start in ms. `before` holds the sums of
+    the period compared with, for each row and last in all; empty without one. `latency` holds percentiles likewise.
     """
 
     rows: list[tuple[tuple[Any, ...], dict[str, int]]]
     totals: dict[str, int]
     groups: int
+    before: list[dict[str, int]] = []
+    latency: list[dict[str, float | None]] = []
+
+
+class Place(NamedTuple):
+    """Where a receipt stands in the order in which receipts are shown; no other stands there."""
+
+    at_ms: int
+    epoch: str
+    seq: int
 
 
 class Key(NamedTuple):

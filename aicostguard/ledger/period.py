@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import HOUR_MS
 
-SAYS = "an ISO date or time, or 24h, 7d, 30d, today, yesterday, month, all"
+SAYS = "an ISO date or time, or 24h, 7d, 30d, today, yesterday, week, month, all"
 _AGO = re.compile(r"([1-9]\d{0,4})([hd])\Z")
 _LATEST_MS = 253_402_300_800_000  # the year 10000
 
@@ -30,7 +30,7 @@ def start(text: str, now_ms: int, tz: ZoneInfo, field: str) -> int:
     """The moment a text names, in ms. Words and dates name the start of what they say. Raises `Refused` (422).
 
     `24h` is the start of the hour 24 hours ago; `7d` the start of the day six days ago, so that today and the
-    six days before it are meant; `month` the first of this month; `all` the beginning of time.
+    six days before it are meant; `week` the last Monday, `month` the first of this month; `all` the beginning of time.
     """
     now = datetime.fromtimestamp(now_ms / 1000, tz)
     found = _AGO.match(text)
@@ -57,8 +57,38 @@ _WORDS = {
     "today": lambda day: day,
     "yesterday": lambda day: day - timedelta(days=1),
     "tomorrow": lambda day: day + timedelta(days=1),
+    "week": lambda day: day - timedelta(days=day.weekday()),
     "month": lambda day: day.replace(day=1),
 }
+
+
+def previous(since_ms: int, until_ms: int, now_ms: int, tz: ZoneInfo) -> tuple[int, int]:
+    """The period before `[since_ms, until_ms)`, for comparing: as many days of the zone, or as many months.
+
+    A period that begins with a month is compared with the month before. Of one that is not over yet, only as much of
+    the other counts as has passed of this one, up to the end of the hour.
+    """
+    since, until = (datetime.fromtimestamp(ms / 1000, tz) for ms in (since_ms, until_ms))
+    now = datetime.fromtimestamp(min(-(-now_ms // HOUR_MS) * HOUR_MS, until_ms) / 1000, tz)
+    if any(moment.time() != time() for moment in (since, until)):
+        length = until_ms - since_ms
+        return since_ms - length, _ms(now) - length
+    months = (until.year - since.year) * 12 + until.month - since.month
+    if since.day == 1 and (until.day == 1 or months == 0):
+        months = max(1, months)
+        first = _months_before(since.date(), months)
+        end = now.date() - since.date() + first
+        begin = _midnight(first, tz)
+        last = since_ms if now >= until and until.day == 1 else _ms(datetime.combine(end, now.time(), tz))
+        return begin, min(last, since_ms)
+    days = timedelta(days=(until.date() - since.date()).days)
+    end = now.date() - days
+    return _midnight(since.date() - days, tz), min(_ms(datetime.combine(end, now.time(), tz)), since_ms)
+
+
+def _months_before(day: date, months: int) -> date:
+    number = day.year * 12 + day.month - 1 - months
+    return date(number // 12, number % 12 + 1, 1)
 
 
 def _midnight(day: date, tz: ZoneInfo) -> int:

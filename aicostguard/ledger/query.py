@@ -1,31 +1,47 @@
 """The one query path: what the page, the API, the CLI and CSV all ask, and the shape of the answer.
 
-Owns the parameters of a cost query, their defaults and refusals, and how money is written. Money leaves as an
-integer of nano-dollars and as an exact decimal text; a float never stands in between.
+Owns the parameters of a cost query, their defaults and refusals. What a row says is `amounts`' to decide.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, Sequence
 
 from aicostguard.ledger import period
+from aicostguard.ledger.amounts import amounts, changed, less, usd
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, MEASURES, TIMES, Costs, Query
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, MEASURES, TIMES, Costs, Place, Query
 from aicostguard.ledger.store import Store
+
+__all__ = ["amounts", "arrivals", "parse", "receipts", "run", "usd"]
 
 MAX_GROUPS = 3
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
 DEFAULT_SINCE = "30d"
-#: parameter → what it means; every dimension is a filter besides
+#: percentiles lag behind sums by so long at most, where somebody asks again and again
+FOLD_EVERY_S = 1.0
+#: what stands behind the name of a dimension whose values are to be left out: `model!=gpt-4o` in a URL
+NOT = "!"
+#: parameter → what it means; every dimension is a filter besides, and with ! behind it an exclusion
 PARAMETERS: Mapping[str, str] = {
     "since": f"Start of the period, included: {period.SAYS}. 7d means today and the six days before it.",
     "until": "End of the period, excluded; same forms. Default: everything up to now.",
     "group_by": f"Up to {MAX_GROUPS} of {', '.join((*TIMES, *DIMENSIONS))}, separated by commas.",
-    "tz": "IANA name of the zone in which days and hours are cut, e.g. Europe/Berlin. Default UTC.",
+    "tz": "IANA name of the zone in which time is cut, e.g. Europe/Berlin. Default UTC.",
     "limit": f"Rows at most, 1 to {MAX_LIMIT}; what is cut off is summed up in `other`.",
-    "order": "cost, calls, tokens, a measure or one of group_by; with - in front the largest first. Default -cost; "
-    "with hour or day in group_by, time first.",
+    "order": "cost, calls, tokens, change (with compare), a measure or one of group_by; with - in front the largest "
+    "first. Default -cost; with time in group_by, time first.",
+    "compare": "`previous`: each row beside the period before, as long or, for a month, the month before. Of a period "
+    "that is not over, only as much of the other counts as has passed of this one.",
+    "latency": "`1`: percentiles of latency and time to first token, off by 1 % at most, up to a second behind.",
+    "exact": "`1`: percentiles that are off by nothing, read from the receipts themselves.",
+}
+#: of these, what applies to receipts; `cursor` besides
+OF_RECEIPTS: Mapping[str, str] = {
+    **{name: PARAMETERS[name] for name in ("since", "until", "tz", "limit")},
+    "cursor": "The `cursor` of the page before this one.",
 }
 #: the same for receipts as they come in
 ARRIVALS: Mapping[str, str] = {
@@ -39,10 +55,7 @@ Parameters = Mapping[str, Sequence[str]]
 
 def parse(parameters: Parameters, project_id: int, now_ms: int) -> Query:
     """A query from parameters as they stand in a URL. Raises `Refused` (422) naming the parameter."""
-    for name in parameters:
-        if name not in PARAMETERS and name not in DIMENSIONS:
-            allowed = ", ".join((*PARAMETERS, *DIMENSIONS))
-            raise Refused(422, f"is not a parameter; known are {allowed}", _safe(name))
+    _known(parameters, PARAMETERS)
     tz_name = _one(parameters, "tz", "UTC")
     tz = period.zone(tz_name)
     since = period.start(_one(parameters, "since", DEFAULT_SINCE), now_ms, tz, "since")
@@ -51,11 +64,10 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Query:
     if since > until:
         raise Refused(422, "must not be later than until", "since")
     group_by = _groups(parameters)
-    limit = _one(parameters, "limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_LIMIT and len(limit) < 9):
-        raise Refused(422, f"must be an integer from 1 to {MAX_LIMIT}", "limit")
     times = [name for name in group_by if name in TIMES]
-    order, descending = _order(_one(parameters, "order", times[0] if times else "-cost"), group_by)
+    before = _before(parameters, (since, until), now_ms, times)
+    order, descending = _order(_one(parameters, "order", times[0] if times else "-cost"), group_by, before is not None)
+    exact, approximate = (_flag(parameters, name) for name in ("exact", "latency"))
     return Query(
         project_id=project_id,
         since_ms=since,
@@ -66,8 +78,47 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Query:
         offsets=((0, 0),),
         order=order,
         descending=descending,
-        limit=int(limit),
+        limit=_limit(parameters),
+        excluded=_filters(parameters, NOT),
+        before=before,
+        latency="exact" if exact else "approximate" if approximate else "",
     )
+
+
+def _known(parameters: Parameters, own: Mapping[str, str]) -> None:
+    for name in parameters:
+        if name not in own and name.removesuffix(NOT) not in DIMENSIONS:
+            allowed = ", ".join((*own, *DIMENSIONS))
+            raise Refused(422, f"is not a parameter; known are {allowed}", _safe(name))
+
+
+def _before(
+    parameters: Parameters, asked: tuple[int, int], now_ms: int, times: Sequence[str]
+) -> tuple[int, int] | None:
+    word = _one(parameters, "compare", "")
+    if not word:
+        return None
+    if word != "previous":
+        raise Refused(422, "must be previous, or left out", "compare")
+    if times:
+        raise Refused(422, f"does not go with {times[0]} in group_by: ask for the period before by since", "compare")
+    if asked[0] == 0:
+        raise Refused(422, "needs a since that something lies before", "compare")
+    return period.previous(*asked, now_ms, period.zone(_one(parameters, "tz", "UTC")))
+
+
+def _limit(parameters: Parameters) -> int:
+    limit = _one(parameters, "limit", str(DEFAULT_LIMIT))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_LIMIT and len(limit) < 9):
+        raise Refused(422, f"must be an integer from 1 to {MAX_LIMIT}", "limit")
+    return int(limit)
+
+
+def _flag(parameters: Parameters, name: str) -> bool:
+    word = _one(parameters, name, "0")
+    if word not in ("0", "1"):
+        raise Refused(422, "must be 1 or 0", name)
+    return word == "1"
 
 
 def _one(parameters: Parameters, name: str, default: str) -> str:
@@ -88,8 +139,10 @@ def _groups(parameters: Parameters) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _order(text: str, group_by: tuple[str, ...]) -> tuple[str, bool]:
+def _order(text: str, group_by: tuple[str, ...], compares: bool) -> tuple[str, bool]:
     name = text.lstrip("-")
+    if name == "change" and compares:
+        return name, text.startswith("-")
     if name in group_by:
         return name, text.startswith("-")
     if name in _ORDERS:
@@ -101,26 +154,47 @@ def _order(text: str, group_by: tuple[str, ...]) -> tuple[str, bool]:
 def run(store: Store, query: Query) -> dict[str, Any]:
     """Ask the store and shape the answer: `{since, until, tz, group_by, rows, other, totals, archived}`.
 
-    Each row holds its group's names and the sums of `MEASURES`, with `cost_usd` beside `cost_nanousd`. Both are
-    null where not one call of the row has a price: unknown is never shown as zero.
+    Each row holds its group's names, the sums of `MEASURES` and what follows from them (`amounts.DERIVED`). Cost
+    is null where not one call of the row has a price: unknown is never shown as zero.
     """
     tz = period.zone(query.tz)
     first = store.first_at(query.project_id)
     # `all` starts where the receipts do: nobody wants the zone's history since 1970.
     since = first - first % DAY_MS if first is not None and query.since_ms == 0 else query.since_ms
     query = query._replace(since_ms=min(since, query.until_ms))
-    query = query._replace(offsets=period.offsets(query.since_ms, query.until_ms, tz))
+    earliest = min(query.since_ms, query.before[0] if query.before else query.since_ms)
+    query = query._replace(offsets=period.offsets(earliest, query.until_ms, tz))
+    if query.latency == "approximate":
+        store.fold(FOLD_EVERY_S)
     found = store.costs(query)
-    return {
+    rows = [
+        {**_names(query, values, tz), **_told(query, found, place, sums)}
+        for place, (values, sums) in enumerate(found.rows)
+    ]
+    answer = {
         "since": period.iso(query.since_ms, tz),
         "until": period.iso(query.until_ms, tz),
         "tz": query.tz,
         "group_by": list(query.group_by),
-        "rows": [{**_names(query, values, tz), **amounts(sums)} for values, sums in found.rows],
-        "other": _other(found) if query.group_by else None,
-        "totals": amounts(found.totals),
-        "archived": archived(store, query),
+        "rows": rows,
+        "other": _other(query, found) if query.group_by else None,
+        "totals": _told(query, found, -1, found.totals),
+        "archived": archived(store, query, raw=query.latency == "exact"),
     }
+    if query.before is not None:
+        answer["compared_with"] = dict(zip(("since", "until"), (period.iso(ms, tz) for ms in query.before)))
+    return answer
+
+
+def _told(query: Query, found: Costs, place: int, sums: Mapping[str, int]) -> dict[str, Any]:
+    """What a row says, or with -1 the totals."""
+    out = amounts(sums)
+    if found.before:
+        out.update(changed(sums, found.before[place]))
+    if found.latency:
+        out.update((name, None if ms is None else round(ms, 1)) for name, ms in found.latency[place].items())
+        out["approximate"] = query.latency == "approximate"
+    return out
 
 
 def archived(store: Store, query: Query, *, raw: bool = False) -> dict[str, Any] | None:
@@ -137,38 +211,60 @@ def archived(store: Store, query: Query, *, raw: bool = False) -> dict[str, Any]
 
 
 def receipts(store: Store, parameters: Parameters, project_id: int, now_ms: int) -> dict[str, Any]:
-    """The newest receipts of a period that pass the filters: `{"receipts": [...]}`. Raises `Refused` (422)."""
-    for name in ("group_by", "order"):
+    """The newest receipts of a period that pass the filters: `{receipts, cursor}`. Raises `Refused` (422).
+
+    `cursor` asks for the page behind this one, whatever has come in meanwhile; null behind the last.
+    """
+    for name in ("group_by", "order", "compare", "latency", "exact"):
         if name in parameters:
             raise Refused(422, "does not apply to receipts, which come newest first", name)
-    asked = parse(parameters, project_id, now_ms)
+    after = _place(_one(parameters, "cursor", ""))
+    asked = parse({name: value for name, value in parameters.items() if name != "cursor"}, project_id, now_ms)
     tz = period.zone(asked.tz)
-    found = [_told(row, tz) for row in store.receipts(asked)]
-    return {"receipts": found, "archived": archived(store, asked, raw=True)}
+    rows = store.receipts(asked, after)
+    last = rows[-1] if len(rows) == asked.limit else None
+    cursor = None if last is None else f"{last['at_ms']}.{last['seq']}.{last['epoch']}"
+    return {
+        "receipts": [_receipt(row, tz) for row in rows],
+        "cursor": cursor,
+        "archived": archived(store, asked, raw=True),
+    }
+
+
+_CURSOR = re.compile(r"(\d{1,15})\.(\d{1,16})\.([\w:-]{1,80})\Z", re.ASCII)
+
+
+def _place(cursor: str) -> Place | None:
+    if not cursor:
+        return None
+    found = _CURSOR.match(cursor)
+    if found is None:
+        raise Refused(422, "must be the cursor of an earlier answer", "cursor")
+    return Place(int(found.group(1)), found.group(3), int(found.group(2)))
 
 
 def arrivals(store: Store, parameters: Parameters, project_id: int) -> dict[str, Any]:
     """What was stored since an earlier answer: `{receipts, cursor, skipped, more}`. Raises `Refused` (422)."""
-    for name in parameters:
-        if name not in ARRIVALS and name not in DIMENSIONS:
-            raise Refused(422, f"is not a parameter; known are {', '.join((*ARRIVALS, *DIMENSIONS))}", _safe(name))
+    if excluded := [name for name in parameters if name.endswith(NOT)]:
+        raise Refused(422, "does not apply here: filters name what is wanted", _safe(excluded[0]))
+    _known(parameters, ARRIVALS)
     tz = period.zone(_one(parameters, "tz", "UTC"))
     after = _one(parameters, "after", "")
     if after and not (after.isascii() and after.isdigit() and len(after) < 19):
         raise Refused(422, "must be the cursor of an earlier answer", "after")
     found = store.arrivals(project_id, int(after) if after else None, _filters(parameters))
-    told = [_told(row, tz) for row in found.receipts]
+    told = [_receipt(row, tz) for row in found.receipts]
     return {"receipts": told, "cursor": str(found.last), "skipped": found.skipped, "more": found.more}
 
 
-def _told(row: dict[str, Any], tz: Any) -> dict[str, Any]:
+def _receipt(row: dict[str, Any], tz: Any) -> dict[str, Any]:
     """A receipt as it leaves the ledger."""
     cost = row["cost_nanousd"]
     return {"at": period.iso(row["at_ms"], tz), "cost_usd": None if cost is None else usd(cost), **row}
 
 
-def _filters(parameters: Parameters) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(dict.fromkeys(parameters[name])) for name in DIMENSIONS if parameters.get(name)}
+def _filters(parameters: Parameters, mark: str = "") -> dict[str, tuple[str, ...]]:
+    return {name: tuple(dict.fromkeys(parameters[name + mark])) for name in DIMENSIONS if parameters.get(name + mark)}
 
 
 def _safe(name: str) -> str:
@@ -181,30 +277,20 @@ def _names(query: Query, values: tuple[Any, ...], tz: Any) -> dict[str, str | No
     for name, value in zip(query.group_by, values):
         if name == "hour":
             out[name] = period.iso(value, tz)
-        elif name == "day":
-            out[name] = period.day(value)
+        elif name in TIMES:
+            out[name] = period.day(value)[: 7 if name == "month" else None]
         else:
             out[name] = value or None
     return out
 
 
-def _other(found: Costs) -> dict[str, Any] | None:
+def _other(query: Query, found: Costs) -> dict[str, Any] | None:
     """What the limit cut off, so that rows and other always add up to the totals. Of no group: it is archived."""
-    rest = {name: found.totals[name] - sum(sums[name] for _, sums in found.rows) for name in MEASURES}
+    rest = less(found.totals, [sums for _, sums in found.rows])
     if found.groups <= len(found.rows) and not rest["calls"]:
         return None
-    return {"groups": found.groups - len(found.rows), **amounts(rest)}
-
-
-def amounts(sums: Mapping[str, int]) -> dict[str, Any]:
-    """Sums as they leave the ledger."""
-    priced = sums["calls"] == 0 or sums["unpriced_calls"] < sums["calls"]
-    cost = sums["cost_nanousd"] if priced else None
-    return {"cost_usd": None if cost is None else usd(cost), **sums, "cost_nanousd": cost}
-
-
-def usd(nano: int) -> str:
-    """Nano-dollars as an exact decimal: 1500000000 → "1.5", 0 → "0"."""
-    whole, part = divmod(abs(nano), 10**9)
-    text = f"{whole}.{part:09d}".rstrip("0").rstrip(".")
-    return "-" + text if nano < 0 else text
+    out = {"groups": found.groups - len(found.rows), **amounts(rest)}
+    if found.before:
+        *rows, whole = found.before
+        out.update(changed(rest, less(whole, list(rows))))
+    return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, NamedTuple, Protocol, Sequence
 
-from aicostguard.ledger.ingest import MAX_COST_NANOUSD, Pricer
+from aicostguard.ledger.ingest import MAX_COST_NANOUSD, Pricer, savings
 
 #: receipts looked at, and at most changed, by one step
 STEP = 2_000
@@ -34,6 +34,7 @@ class Stored(NamedTuple):
     cost_nanousd: int | None
     price_row: str | None
     unpriced_reason: str | None
+    cache_savings_nanousd: int | None = None
 
 
 class Change(NamedTuple):
@@ -42,6 +43,7 @@ class Change(NamedTuple):
     stored: Stored
     cost_nanousd: int
     price_row: str
+    cache_savings_nanousd: int | None = None
 
 
 class Report(NamedTuple):
@@ -91,7 +93,8 @@ def reprice(books: Books, scope: Scope, price: Pricer, source: str, now_ms: int,
                 still += row.cost_nanousd is None
                 kept += row.cost_nanousd is not None
             elif (cost, found.row) != (row.cost_nanousd, row.price_row):
-                changes.append(Change(row, cost, found.row or ""))
+                saved = savings(row.receipt, cost, row.place[0], price)
+                changes.append(Change(row, cost, found.row or "", saved))
         if changes and number is not None:
             books.apply_repricing(number, scope.project_id, changes)
         for change in changes:

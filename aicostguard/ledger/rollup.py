@@ -10,14 +10,30 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, FLAGGED, HOUR_MS, MEASURES, OF_ENVELOPE, UNITS, Row
+from aicostguard.ledger.model import (
+    DAY_MS,
+    DIMENSIONS,
+    FLAGGED,
+    HOUR_MS,
+    JOINT,
+    MEASURES,
+    OF_ENVELOPE,
+    PAIRS,
+    TIMED,
+    UNITS,
+    Row,
+)
 
 _BY_HOUR = tuple(name for name, dimension in DIMENSIONS.items() if dimension.hourly)
 #: the other daily sums are folded from the hourly ones
 _BY_DAY = tuple(name for name, dimension in DIMENSIONS.items() if dimension.daily and not dimension.hourly)
 
-#: (dimension, start_ms, value) → an amount for each of `RollUp.measures`
-Sums = dict[tuple[str, int, str], Sequence[int]]
+_PAIRS = {",".join(pair): pair for pair in PAIRS}
+
+#: (dimension, start_ms, value)
+Cell = tuple[str, int, str]
+#: an amount for each of `RollUp.measures`
+Sums = dict[Cell, Sequence[int]]
 
 
 class RollUp(NamedTuple):
@@ -44,6 +60,8 @@ def roll_up(rows: Sequence[Row], origin: Mapping[str, str]) -> RollUp:
     for (name, start, value), sums in hourly.items():
         folded[name, start - start % DAY_MS, value].append(sums)
     daily.update((key, _total(members)) for key, members in folded.items())
+    for name, (one, other) in _PAIRS.items():
+        _pair(daily, rows, amounts, name, (one, values[one]), (other, values[other]))
     return RollUp(tuple(columns), hourly, daily)
 
 
@@ -72,6 +90,12 @@ def _columns(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]], present
     for name in UNITS:
         if name in present:
             found[name] = [receipt.get(name, 0) for receipt in receipts]
+    if any(row.cache_savings_nanousd for row in rows):
+        found["cache_savings_nanousd"] = [row.cache_savings_nanousd or 0 for row in rows]
+    for key, calls in TIMED.items():
+        if key in present:
+            found[calls] = [1 if key in receipt else 0 for receipt in receipts]
+            found[key] = [receipt.get(key, 0) for receipt in receipts]
     return {name: found[name] for name in MEASURES if name in found and any(found[name])}
 
 
@@ -85,6 +109,27 @@ def _values(
         return ""
     values = [receipt.get(name, "") for receipt in receipts]
     return values[0] if values.count(values[0]) == len(values) else values
+
+
+def _pair(
+    daily: Sums,
+    rows: Sequence[Row],
+    amounts: Sequence[tuple[int, ...]],
+    name: str,
+    one: tuple[str, Sequence[str] | str],
+    other: tuple[str, Sequence[str] | str],
+) -> None:
+    """Add the daily sums of a pair, given each of its dimensions and that one's values."""
+    for (of, _), (alike, second) in ((one, other), (other, one)):
+        if isinstance(second, str):
+            # All rows have that value: the sums are those of the other dimension, which are known.
+            known = [(start, value, sums) for (dimension, start, value), sums in daily.items() if dimension == of]
+            for start, value, sums in known:
+                daily[name, start, value + JOINT + second if alike == other[0] else second + JOINT + value] = sums
+            return
+    joined = [f"{first}{JOINT}{second}" for first, second in zip(one[1], other[1])]
+    for start, places in _by_start(rows, DAY_MS).items():
+        _sum_up(daily, (name,), start, places, {name: joined}, amounts)
 
 
 def _sum_up(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
-from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
+from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Place, Query, Source
 from aicostguard.pricing import PriceBook
 
 #: makes a batch of an envelope's bytes found in the inbox: (project, bytes, received_ms) → Batch
@@ -33,11 +33,20 @@ class Store(Protocol):
     def drain(self, prepare: Prepare) -> int:
         """Take in what agents left in the file itself; returns how many envelopes. 0 where there is no such way."""
 
+    def fold(self, at_most_every_s: float = 0.0) -> None:
+        """Take into percentiles what was added since: the sums have it at once, percentiles only now.
+
+        Nothing is done when that was done less than so long ago.
+        """
+
     def costs(self, query: Query) -> Costs:
         """Rows and totals of one and the same moment."""
 
-    def receipts(self, query: Query) -> list[dict[str, Any]]:
-        """The newest `query.limit` receipts of the period that pass the filters, keys left out where absent."""
+    def receipts(self, query: Query, after: Place | None = None) -> list[dict[str, Any]]:
+        """The newest `query.limit` receipts of the period that pass the filters, keys left out where absent.
+
+        With `after`, those behind that place: what comes in meanwhile moves none of them.
+        """
 
     def missing(self, query: Query, *, raw: bool = False) -> list[tuple[int, int]]:
         """`(start of a UTC day in ms, receipts)`: what `costs`, or `receipts` (`raw`), lack because it is archived."""

@@ -112,6 +112,7 @@ def prefill(path: str, rows: int) -> None:
         at_ms = start + DAY_MS * number // per_day + 2000
         body = envelope(rng, epoch, number // 50 * BATCH, at_ms)
         store.add(ingest.prepare(project, body, at_ms))
+    store.fold()
     store.close()
     index = next(text for text in schema.MIGRATIONS[0] if "receipts_by_time" in text)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -125,8 +126,7 @@ def prefill(path: str, rows: int) -> None:
             moved.update({name: f"{name} + {day * DAY_MS}" for name in ("at_ms", "received_ms", "start_ms")})
             for table, only in (
                 ("receipts", "epoch LIKE '01BENCH00%'"),
-                ("hourly", _first(start)),
-                ("daily", _first(start)),
+                *((name, _first(start)) for name in ("hourly", "daily", "hourly_spreads", "daily_spreads")),
             ):
                 names = [item[1] for item in connection.execute(f"PRAGMA table_info({table})")]
                 values = [moved.get(name, '"%s"' % name) for name in names]

@@ -13,7 +13,7 @@ from aicostguard import ledger
 from aicostguard.ledger import period, query
 from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, MEASURES, TIMES, Query, Row
 from aicostguard.ledger.rollup import roll_up
-from aicostguard.ledger.sqlite import SqliteStore, read, schema
+from aicostguard.ledger.sqlite import SqliteStore, schema, sums
 from aicostguard.receipt import FIELDS
 from tests.ledger.support import NOW, costs, envelope, epoch, receipt, take
 
@@ -157,7 +157,7 @@ def test_one_dimension_never_reads_raw_receipts(store: SqliteStore) -> None:
 
 @given(since=st.integers(0, 4 * DAY_MS), length=st.integers(0, 4 * DAY_MS), hours=st.booleans(), days=st.booleans())
 def test_a_cover_has_no_gap_and_no_overlap(since: int, length: int, hours: bool, days: bool) -> None:
-    parts = sorted(read.cover(since, since + length, hours=hours, days=days), key=lambda part: part[1])
+    parts = sorted(sums.cover(since, since + length, hours=hours, days=days), key=lambda part: part[1])
     at = since
     for table, start, end in parts:
         assert start == at

@@ -18,7 +18,7 @@ from aicostguard.ledger.budgets.counters import Amount
 from aicostguard.ledger.budgets.gather import Group
 from aicostguard.ledger.budgets.rule import Counter
 from aicostguard.ledger.model import DIMENSIONS, Query
-from aicostguard.ledger.sqlite import read
+from aicostguard.ledger.sqlite import sums
 
 #: runs of arrivals taken in by one transaction: other writers wait no longer than that
 RUNS_AT_ONCE = 200
@@ -96,10 +96,12 @@ def _since(connection: sqlite3.Connection, kept: Kept, since: int) -> Iterator[G
     filters = {name: (kept.budget.match[name],) for name in listed if name in kept.budget.match}
     asked = Query(kept.project_id, since, gather.LATEST_MS, tuple(listed), filters, limit=10**9)
     shared = {"organisation": gather.organisation(connection, kept.project_id)} if "organisation" in names else {}
-    source, values = read._union(asked)
-    sums = "SUM(cost_nanousd), SUM(input_tokens + output_tokens), SUM(calls), SUM(unpriced_calls), SUM(estimated_calls)"
+    source, values = sums.union(asked)
+    amounts_of = (
+        "SUM(cost_nanousd), SUM(input_tokens + output_tokens), SUM(calls), SUM(unpriced_calls), SUM(estimated_calls)"
+    )
     by = " GROUP BY g0" if listed else ""
-    for row in connection.execute(f"SELECT {'g0, ' if listed else ''}{sums} FROM ({source}){by}", values):
+    for row in connection.execute(f"SELECT {'g0, ' if listed else ''}{amounts_of} FROM ({source}){by}", values):
         labels = {listed[0]: row[0]} if listed else {}
         amounts = row[len(listed) :]
         if amounts[2]:

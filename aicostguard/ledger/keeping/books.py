@@ -13,7 +13,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 from aicostguard.ledger.errors import Corrupt, Refused
 from aicostguard.ledger.keeping.parquet import Columns, Values, Written, added, summed
 from aicostguard.ledger.model import DAY_MS, MEASURES, SMALLEST
-from aicostguard.ledger.sqlite.read import MEASURED
+from aicostguard.ledger.sqlite.sums import MEASURED
 from aicostguard.ledger.sqlite.write import quoted
 
 #: the project that a rule for all others is kept under

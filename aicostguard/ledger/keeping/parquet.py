@@ -14,7 +14,7 @@ import secrets
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from aicostguard.ledger.errors import Corrupt, Full, LedgerError, NotWritable
-from aicostguard.ledger.model import FLAGGED, MEASURES, UNITS
+from aicostguard.ledger.model import FLAGGED, MEASURES, TIMED, UNITS
 
 #: rows that are held at once, and written as one group
 GROUP = 10_000
@@ -64,7 +64,8 @@ def summed(names: Sequence[str], rows: Sequence[Values]) -> dict[str, int]:
     sums["unpriced_calls"] = sum(cost is None for cost in columns.get("cost_nanousd", ()))
     sums.update({measure: total(flag) for flag, measure in FLAGGED.items()})
     sums["clock_adjusted_calls"] = total("clock_adjusted")
-    sums.update({name: total(name) for name in UNITS})
+    sums.update({name: total(name) for name in (*UNITS, "cache_savings_nanousd", *TIMED)})
+    sums.update({calls: sum(ms is not None for ms in columns.get(key, ())) for key, calls in TIMED.items()})
     return {name: sums[name] for name in MEASURES}
 
 

@@ -13,7 +13,7 @@ from aicostguard.ledger.budgets import book, rule
 from aicostguard.ledger.keeping.naming import Naming
 from aicostguard.ledger.model import DAY_MS, MEASURES
 from aicostguard.ledger.rollup import Sums
-from aicostguard.ledger.sqlite.read import MEASURED
+from aicostguard.ledger.sqlite.sums import MEASURED
 from aicostguard.ledger.sqlite.write import add, quoted, steps
 
 #: tables that are handled on their own, or hold no text of anybody's

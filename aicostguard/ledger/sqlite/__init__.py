@@ -7,6 +7,7 @@ requests are refused with a reason and senders keep their receipts.
 from __future__ import annotations
 
 import hmac
+import math
 import os
 import queue
 import sqlite3
@@ -16,10 +17,10 @@ from typing import Any, Callable, Mapping, Sequence, TypeVar
 from aicostguard.config import mask
 from aicostguard.ledger import turn
 from aicostguard.ledger.errors import LedgerError, NotWritable
-from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Query, Source
+from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Place, Query, Source
 from aicostguard.ledger.repricing import Change, Scope, Stored
 from aicostguard.ledger.secret import hash_key
-from aicostguard.ledger.sqlite import copying, file, read, repriced, write
+from aicostguard.ledger.sqlite import copying, costs, file, read, repriced, spreads, write
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.schema import VERSION
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
@@ -42,6 +43,7 @@ class SqliteStore:
         self.checked = False
         #: a file of an older release was copied to this place, verified, before it was migrated
         self.kept_as: str | None = None
+        self._folded = -math.inf
         #: the prices of what comes in; None: those of this release. `ledger.open_ledger` sets it.
         self.book: PriceBook | None = None
         if not create and not os.path.exists(path):
@@ -100,6 +102,13 @@ class SqliteStore:
             taken += self._writer.do(lambda connection: write.drain(connection, prepare))
         return taken
 
+    def fold(self, at_most_every_s: float = 0.0) -> None:
+        if time.monotonic() - self._folded < at_most_every_s:
+            return
+        self._folded = time.monotonic()
+        while (found := self._read(spreads.gather)) is not None:
+            self._writer.do(lambda connection, found=found: spreads.put(connection, found))  # type: ignore[misc]
+
     def priced(self, scope: Scope, after: tuple[int, str, int] | None, limit: int) -> list[Stored]:
         return self._read(lambda connection: repriced.page(connection, scope, after, limit))
 
@@ -126,10 +135,10 @@ class SqliteStore:
         self._writer.do(lambda connection: repriced.remember(connection, name, value))
 
     def costs(self, query: Query) -> Costs:
-        return self._read(lambda connection: read.costs(connection, query))
+        return self._read(lambda connection: costs.costs(connection, query))
 
-    def receipts(self, query: Query) -> list[dict[str, Any]]:
-        return self._read(lambda connection: read.receipts(connection, query))
+    def receipts(self, query: Query, after: Place | None = None) -> list[dict[str, Any]]:
+        return self._read(lambda connection: read.receipts(connection, query, after))
 
     def missing(self, query: Query, *, raw: bool = False) -> list[tuple[int, int]]:
         return self._read(lambda connection: read.missing(connection, query, raw=raw))

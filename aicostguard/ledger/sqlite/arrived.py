@@ -95,7 +95,10 @@ def remember(connection: sqlite3.Connection, batch: Batch, fresh: Sequence[Row])
             or 0
         )
     if number % FORGET_EVERY == 0:
-        connection.execute("DELETE FROM arrivals WHERE id <= ?", (number - REMEMBERED,))
+        # Never what has not been taken in by the spreads, which have no other way to hear of it.
+        connection.execute(
+            "DELETE FROM arrivals WHERE id <= min(?, (SELECT arrival FROM spread_to))", (number - REMEMBERED,)
+        )
 
 
 def runs(seqs: Sequence[int]) -> Iterator[Run]:

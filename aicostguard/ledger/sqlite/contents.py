@@ -11,7 +11,7 @@ import sqlite3
 from typing import Any, NamedTuple
 
 from aicostguard.ledger.model import MEASURES, SMALLEST
-from aicostguard.ledger.sqlite.read import MEASURED
+from aicostguard.ledger.sqlite.sums import MEASURED
 
 
 class Contents(NamedTuple):

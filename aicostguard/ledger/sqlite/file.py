@@ -14,7 +14,7 @@ import urllib.parse
 from typing import Iterator
 
 from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, Newer, NotWritable
-from aicostguard.ledger.sqlite import wal
+from aicostguard.ledger.sqlite import backfill, wal
 from aicostguard.ledger.sqlite.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 #: STRICT tables came with this
@@ -185,6 +185,8 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         for step in MIGRATIONS[known:]:
             for statement in step:
                 connection.execute(statement)
+            if step in backfill.AFTER:
+                backfill.AFTER[step](connection, path)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 from aicostguard.ledger.errors import Busy
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, OF_ENVELOPE
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, JOINT, OF_ENVELOPE, PAIRS
 from aicostguard.ledger.repricing import Change, Scope, Stored
+from aicostguard.ledger.rollup import Cell
 from aicostguard.ledger.sqlite import archived
-from aicostguard.ledger.sqlite.read import passing, receipt_of
+from aicostguard.ledger.sqlite.read import receipt_of
+from aicostguard.ledger.sqlite.sums import passing
 from aicostguard.ledger.sqlite.write import COLUMNS, add, quoted, steps
 from aicostguard.receipt import FIELDS
 
 Place = tuple[int, str, int]
-_CORRECTED = ("cost_nanousd", "unpriced_calls")
+_CORRECTED = ("cost_nanousd", "unpriced_calls", "cache_savings_nanousd")
 
 
 def page(connection: sqlite3.Connection, scope: Scope, after: Place | None, limit: int) -> list[Stored]:
@@ -50,6 +52,7 @@ def _stored(row: dict[str, Any]) -> Stored:
         row["cost_nanousd"],
         row.get("price_row"),
         row.get("unpriced_reason"),
+        row.get("cache_savings_nanousd"),
     )
 
 
@@ -82,21 +85,18 @@ def apply(connection: sqlite3.Connection, number: int, project_id: int, changes:
              change.price_row),
         )  # fmt: skip
         done = connection.execute(
-            "UPDATE receipts SET cost_nanousd = ?, price_row = ?, unpriced_reason = NULL "
+            "UPDATE receipts SET cost_nanousd = ?, price_row = ?, unpriced_reason = NULL, cache_savings_nanousd = ? "
             "WHERE project_id = ? AND epoch = ? AND seq = ? AND cost_nanousd IS ?",
-            (change.cost_nanousd, change.price_row, project_id, epoch, seq, was),
+            (change.cost_nanousd, change.price_row, change.cache_savings_nanousd, project_id, epoch, seq, was),
         ).rowcount
         if done != 1:
             raise Busy("a receipt is not what it was when it was read: another act is at work; run it again")
         before, after = before + (was or 0), after + change.cost_nanousd
         added = change.cost_nanousd - (was or 0)
-        for name, dimension in DIMENSIONS.items():
-            value = stored.origin.get(name, "") if name in OF_ENVELOPE else stored.receipt.get(name, "")
-            for table, kept, span in (("hourly", dimension.hourly, HOUR_MS), ("daily", dimension.daily, DAY_MS)):
-                if kept:
-                    key = (name, at_ms - at_ms % span, value)
-                    cost, unpriced = sums[table].get(key, (0, 0))
-                    sums[table][key] = (cost + added, unpriced - (was is None))
+        saved = (change.cache_savings_nanousd or 0) - (stored.cache_savings_nanousd or 0)
+        for table, key in _cells(stored, at_ms):
+            cost, unpriced, savings = sums[table].get(key, (0, 0, 0))
+            sums[table][key] = (cost + added, unpriced - (was is None), savings + saved)
     for table, corrected in sums.items():
         for statement, values in steps(add(table, _CORRECTED, project_id, corrected)):
             connection.execute(statement, values)
@@ -142,6 +142,20 @@ def remember_changes(connection: sqlite3.Connection, chains: Sequence[Sequence[d
                 f"INSERT OR IGNORE INTO repriced ({quoted(list(row))}) VALUES ({', '.join('?' * len(row))})",
                 list(row.values()),
             )
+
+
+def _cells(stored: Stored, at_ms: int) -> Iterator[tuple[str, Cell]]:
+    """Every sum that a receipt is in."""
+    values = {
+        name: stored.origin.get(name, "") if name in OF_ENVELOPE else stored.receipt.get(name, "")
+        for name in DIMENSIONS
+    }
+    for name, dimension in DIMENSIONS.items():
+        for table, kept, span in (("hourly", dimension.hourly, HOUR_MS), ("daily", dimension.daily, DAY_MS)):
+            if kept:
+                yield table, (name, at_ms - at_ms % span, values[name])
+    for one, other in PAIRS:
+        yield "daily", (f"{one},{other}", at_ms - at_ms % DAY_MS, values[one] + JOINT + values[other])
 
 
 def history(connection: sqlite3.Connection, project_id: int) -> list[dict[str, Any]]:

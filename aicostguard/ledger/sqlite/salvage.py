@@ -25,7 +25,17 @@ from aicostguard.receipt import FIELDS, check
 #: rows read by one statement, and taken over by one transaction
 _CHUNK = 500
 #: tables taken over row by row, as they are
-_AS_THEY_ARE = ("organisations", "projects", "keys", "key_uses", "people", "person_roles", "audit", "bare_receipts")
+_AS_THEY_ARE = (
+    "organisations",
+    "projects",
+    "keys",
+    "key_uses",
+    "people",
+    "person_roles",
+    "audit",
+    "bare_receipts",
+    "scores",
+)
 #: the same for a ledger that has no budgets of its own, whose numbers these would get mixed up with
 _BUDGETS = ("budgets", "budget_revisions", "budget_openings", "tickets", "policies")
 _LAST_ROWID = 2**62
@@ -272,4 +282,5 @@ def _row(values: dict[str, Any]) -> Row | None:
         cost,
         values["price_row"],
         values["unpriced_reason"],
+        saved if type(saved := values.get("cache_savings_nanousd")) is int else None,
     )

@@ -27,7 +27,7 @@ DRAIN_BYTES = 2_000_000
 
 _OF_BATCH = ("project_id", "epoch", "received_ms")
 #: as in `Row`, which has the receipt in between
-_OF_ROW = ("seq", "at_ms", "clock_adjusted", "cost_nanousd", "price_row", "unpriced_reason")
+_OF_ROW = ("seq", "at_ms", "clock_adjusted", "cost_nanousd", "price_row", "unpriced_reason", "cache_savings_nanousd")
 COLUMNS: tuple[str, ...] = (*_OF_BATCH, *_OF_ROW, *OF_ENVELOPE, *FIELDS)
 
 

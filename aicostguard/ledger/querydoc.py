@@ -1,0 +1,132 @@
+"""What the API says of its questions about cost: descriptions and shapes for the OpenAPI document.
+
+Owns no behaviour. Parameters and measures come from the tables that the query path itself reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from aicostguard.ledger import apidoc, query, views
+from aicostguard.ledger.amounts import AVERAGES, SHARES
+from aicostguard.ledger.keeping.doc import ARCHIVED
+from aicostguard.ledger.model import DIMENSIONS, TIMES
+
+FORMAT = {
+    "name": "format",
+    "in": "query",
+    "required": False,
+    "description": "`json` or `csv`; by default what the Accept header asks for. No cell begins as a formula does.",
+    "schema": {"type": "string"},
+}
+_SEVERAL = {"type": "array", "items": {"type": "string"}}
+_DECIMAL = {"type": ["string", "null"], "description": "US dollars, exact."}
+_NUMBER = {"type": ["number", "null"]}
+_DERIVED: dict[str, Any] = {
+    "cost_per_call_usd": {**_DECIMAL, "description": "US dollars a priced call, to the nano-dollar."},
+    "cache_savings_usd": {**_DECIMAL, "description": "What caches saved, in US dollars; below 0 where they cost."},
+    **dict.fromkeys((*SHARES, *AVERAGES), _NUMBER),
+}
+_PERCENTILES = {
+    **{f"{what}_{name}_ms": _NUMBER for what in ("latency", "ttft") for name in ("p50", "p95", "p99")},
+    "approximate": {"type": "boolean", "description": "Percentiles are off by up to 1 %."},
+}
+_CHANGES = {
+    "before": {"type": "object", "description": "Cost, calls and tokens of the period compared with."},
+    "change_nanousd": {"type": ["integer", "null"]},
+    "change_usd": _DECIMAL,
+    "ratio": {**_NUMBER, "description": "Cost by cost before; null where there was none."},
+}
+_AMOUNTS = {**apidoc._AMOUNTS, **_DERIVED, **_PERCENTILES, **_CHANGES}
+_ROW = apidoc._object({**apidoc._NAMES, **{name: {"type": "string"} for name in TIMES}, **_AMOUNTS})
+
+
+EXCLUDED: list[dict[str, Any]] = [
+    {
+        "name": name + query.NOT,
+        "in": "query",
+        "required": False,
+        "description": f"No receipts with this: {dimension.says}.",
+        "schema": _SEVERAL,
+    }
+    for name, dimension in DIMENSIONS.items()
+]
+
+
+def _entry(summary: str, says: str, answer: Any, parameters: list[dict[str, Any]], *errors: int) -> dict[str, Any]:
+    content = {"application/json": {"schema": answer}, "text/csv": {"schema": {"type": "string"}}}
+    return {
+        "summary": summary,
+        "description": says,
+        "tags": ["costs"],
+        "responses": {
+            200: {"description": "The answer.", "content": content},
+            **apidoc._errors(401, 403, *errors, 422, 503),
+        },
+        "openapi_extra": {**apidoc._KEY_NEEDED, "parameters": [*parameters, FORMAT]},
+    }
+
+
+GET_COSTS = _entry(
+    "What did it cost?",
+    "Sums over a period, grouped and filtered. Rows and `other` (what `limit` cut off) add up to `totals`. Calls "
+    "without a price or without usage are counted beside the money, never as zero.",
+    apidoc._object(
+        {
+            "since": {"type": "string"},
+            "until": {"type": "string"},
+            "tz": {"type": "string"},
+            "group_by": _SEVERAL,
+            "rows": {"type": "array", "items": _ROW},
+            "other": {"oneOf": [apidoc._object({"groups": {"type": "integer"}, **_AMOUNTS}), {"type": "null"}]},
+            "totals": apidoc._object(_AMOUNTS),
+            "archived": ARCHIVED,
+            "compared_with": apidoc._object({"since": {"type": "string"}, "until": {"type": "string"}}),
+        }
+    ),
+    [*apidoc._parameters(*query.PARAMETERS, own=query.PARAMETERS), *EXCLUDED],
+)
+GET_RECEIPTS = _entry(
+    "The receipts behind a figure",
+    "Single receipts of a period, newest first, each with its cost, its price row and its time, in pages: ask again "
+    "with the `cursor` of the answer while there is one. What comes in meanwhile moves no page.",
+    apidoc._object(
+        {
+            "receipts": {"type": "array", "items": {"type": "object"}},
+            "cursor": {"type": ["string", "null"]},
+            "archived": ARCHIVED,
+        }
+    ),
+    [*apidoc._parameters(*query.OF_RECEIPTS, own=query.OF_RECEIPTS), *EXCLUDED],
+)
+GET_RECEIPTS["tags"] = ["receipts"]
+
+
+def _of_view(parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": default is None,
+            "description": "Required." if default is None else f"Default {default}.",
+            "schema": {"type": "string"},
+        }
+        for name, default in parameters.items()
+    ]
+
+
+_ALL = {name: default for view in views.VIEWS.values() for name, default in view.parameters.items()}
+GET_VIEW = _entry(
+    "A question with a name",
+    "\n\n".join(f"`{name}`: {view.make.__doc__}" for name, view in views.VIEWS.items()),
+    {},
+    [
+        {"name": "name", "in": "path", "required": True, "schema": {"enum": list(views.VIEWS)}},
+        *[{**item, "required": False, "description": "Where the view has it."} for item in _of_view(_ALL)],
+    ],
+    404,
+)
+KNOWN = {
+    name: _entry(says, str(views.VIEWS[name].make.__doc__), {}, _of_view(views.VIEWS[name].parameters))
+    for name, says in (("costs_today", "Today by model"), ("feature_costs", "Days by feature"))
+}

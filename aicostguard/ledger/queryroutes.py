@@ -1,0 +1,152 @@
+"""Questions about cost over HTTP: `/v1/costs`, `/v1/receipts`, `/v1/views/…`, `/v1/compare`, `/costs/…`; `/v1/scores`.
+
+Owns these routes and the choice between JSON and CSV. Thin: what is asked and answered is `query`'s and `views`'.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable
+
+from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from aicostguard.ledger import body as bodies
+from aicostguard.ledger import comparedoc, comparing, query, querydoc, scores, sheet, views
+from aicostguard.ledger.access.door import authorise
+from aicostguard.ledger.access.principal import Principal
+from aicostguard.ledger.errors import Refused
+from aicostguard.ledger.sqlite import SqliteStore, scored
+from aicostguard.ledger.store import Store
+
+FORMATS = ("json", "csv")
+#: bytes of a body of scores
+MOST_BODY = 512 * 1024
+Parameters = dict[str, list[str]]
+
+
+class Json(Response):
+    """JSON in ASCII, as the rest of the ledger writes it."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+def parameters_of(request: Request) -> Parameters:
+    out: Parameters = {}
+    for name, value in request.query_params.multi_items():
+        out.setdefault(name, []).append(value)
+    return out
+
+
+def wants_csv(request: Request, parameters: Parameters) -> bool:
+    """Whether CSV is asked for: by `format`, which is taken out of the parameters, else by the Accept header."""
+    words = parameters.pop("format", [])
+    if len(words) > 1 or (words and words[0] not in FORMATS):
+        raise Refused(422, f"must be {' or '.join(FORMATS)}, given once", "format")
+    if words:
+        return words[0] == "csv"
+    accepted = [item.partition(";")[0].strip().lower() for item in request.headers.get("accept", "").split(",")]
+    return "text/csv" in accepted and "application/json" not in accepted
+
+
+def csv(text: str, name: str) -> Response:
+    """CSV that a browser stores as a file."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+class Face:
+    """What the routes have in common: who may read, up-to-date receipts, JSON or CSV."""
+
+    def __init__(self, store: SqliteStore, drain: Callable[[Store], int], now_ms: Callable[[], int]) -> None:
+        self.store, self._drain, self.now_ms = store, drain, now_ms
+
+    def answered(
+        self,
+        request: Request,
+        name: str,
+        job: Callable[[Principal, Parameters], Any],
+        as_csv: Callable[[Any], str],
+    ) -> Response:
+        key = authorise(request, "read")
+        parameters = parameters_of(request)
+        wanted = wants_csv(request, parameters)
+        self._drain(self.store)
+        answer = job(key, parameters)
+        return csv(as_csv(answer), name) if wanted else Json(answer)
+
+    def asker(self, key: Principal) -> views.Asker:
+        return views.Asker(self.store, key.project_id, self.now_ms())
+
+
+def listed(answer: Any) -> str:
+    """CSV of an answer that is a list of objects, or holds one, or is one."""
+    if isinstance(answer, dict):
+        inner = next((value for value in answer.values() if isinstance(value, list)), None)
+        answer = [answer] if inner is None else inner
+    return sheet.rows(answer or [])
+
+
+def add(app: FastAPI, store: SqliteStore, drain: Callable[[Store], int], now_ms: Callable[[], int]) -> Face:
+    """Add the routes."""
+    face = Face(store, drain, now_ms)
+
+    @app.get("/v1/costs", **querydoc.GET_COSTS)
+    def get_costs(request: Request) -> Response:
+        def job(key: Principal, parameters: Parameters) -> Any:
+            return query.run(store, query.parse(parameters, key.project_id, now_ms()))
+
+        return face.answered(request, "costs", job, sheet.costs)
+
+    @app.get("/v1/receipts", **querydoc.GET_RECEIPTS)
+    def get_receipts(request: Request) -> Response:
+        def job(key: Principal, parameters: Parameters) -> Any:
+            return query.receipts(store, parameters, key.project_id, now_ms())
+
+        return face.answered(request, "receipts", job, listed)
+
+    @app.get("/v1/views/{name}", **querydoc.GET_VIEW)
+    def get_view(name: str, request: Request) -> Response:
+        def job(key: Principal, parameters: Parameters) -> Any:
+            return views.look(name, parameters, face.asker(key))
+
+        return face.answered(request, name if name in views.VIEWS else "view", job, listed)
+
+    for path, name in (("/costs/today", "costs_today"), ("/costs/feature", "feature_costs")):
+
+        def known(request: Request, name: str = name) -> Response:
+            def job(key: Principal, parameters: Parameters) -> Any:
+                return views.look(name, parameters, face.asker(key))
+
+            return face.answered(request, name, job, listed)
+
+        app.get(path, **querydoc.KNOWN[name])(_only_request(known))
+
+    @app.post("/v1/scores", **comparedoc.POST_SCORES)
+    async def post_scores(request: Request) -> Response:
+        key = await run_in_threadpool(authorise, request, "ingest")
+        encoding = request.headers.get("content-encoding")
+        body = await bodies.json_object(request.stream(), encoding, min(MOST_BODY, key.max_bytes or MOST_BODY))
+        found = scores.parse(body, now_ms())
+        await run_in_threadpool(store.change, lambda connection: scored.put(connection, key.project_id, found))
+        return Json({"stored": len(found)})
+
+    @app.get("/v1/compare", **comparedoc.GET_COMPARE)
+    def get_compare(request: Request) -> Response:
+        def job(key: Principal, parameters: Parameters) -> Any:
+            return comparing.compare(store, parameters, key.project_id, now_ms())
+
+        return face.answered(request, "compare", job, lambda answer: sheet.rows(comparing.flat(answer)))
+
+    return face
+
+
+def _only_request(route: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    def plain(request: Request) -> Response:
+        return route(request)
+
+    return plain

@@ -1,0 +1,51 @@
+"""The step of the schema that came with the queries: pairs of dimensions, latencies, cache savings, scores.
+
+Owns its statements, as `schema` does those of the other steps; `backfill` works out what they cannot. Never edited once
+released.
+"""
+
+from __future__ import annotations
+
+#: sums that came with the queries; `backfill` makes those of receipts that were there before
+_SUMMED_LATER = ("cache_savings_nanousd", "timed_calls", "latency_ms", "first_token_calls", "ttft_ms")
+QUERIES = (
+    "ALTER TABLE receipts ADD COLUMN cache_savings_nanousd INTEGER",
+    *(
+        f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
+        for table in ("hourly", "daily")
+        for name in _SUMMED_LATER
+    ),
+    # How latencies are spread; see `ledger.spread`.
+    *(
+        f"""CREATE TABLE {table} (
+    project_id INTEGER NOT NULL,
+    dimension TEXT NOT NULL,
+    start_ms INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    latency_ms BLOB NOT NULL,
+    ttft_ms BLOB NOT NULL,
+    PRIMARY KEY (project_id, dimension, start_ms, value)
+) STRICT, WITHOUT ROWID"""
+        for table in ("hourly_spreads", "daily_spreads")
+    ),
+    # The last of `arrivals` whose latencies are in these tables.
+    "CREATE TABLE spread_to (arrival INTEGER NOT NULL) STRICT",
+    "INSERT INTO spread_to SELECT COALESCE(max(id), 0) FROM arrivals",
+    # From a label that nobody rolls up, or that nearly everybody has another of, to its receipts.
+    *(
+        f"CREATE INDEX receipts_by_{name} ON receipts (project_id, {name}, at_ms) WHERE {name} IS NOT NULL"
+        for name in ("request", "session", "user")
+    ),
+    # Quality, as the user measures it: of a call (label `request`), a session, or a run of an evaluation.
+    """CREATE TABLE scores (
+    project_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    model TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (project_id, name, kind, subject, model)
+) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX scores_by_time ON scores (project_id, at_ms)",
+)

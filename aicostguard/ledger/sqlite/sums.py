@@ -1,0 +1,195 @@
+"""What calls cost: the choice between daily sums, hourly sums and raw receipts, as SQL.
+
+A period is covered exactly: whole days from `daily`, whole hours at its edges from `hourly`, and only what is left of
+an hour, if anything, from raw rows. If the cover overlaps or leaves a gap, totals are wrong while every row is right: a
+property test holds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from aicostguard.ledger.model import (
+    DAY_MS,
+    DIMENSIONS,
+    FLAGGED,
+    HOUR_MS,
+    JOINT,
+    MEASURES,
+    PAIRS,
+    SMALLEST,
+    TIMED,
+    TIMES,
+    UNITS,
+    Query,
+)
+
+#: measure → what one receipt adds to it, as SQL
+MEASURED: Mapping[str, str] = {
+    "cost_nanousd": "COALESCE(cost_nanousd, 0)",
+    "calls": "1",
+    "unpriced_calls": "(cost_nanousd IS NULL)",
+    **{name: f"COALESCE({flag}, 0)" for flag, name in FLAGGED.items()},
+    "clock_adjusted_calls": "clock_adjusted",
+    **{name: f"COALESCE({name}, 0)" for name in (*UNITS, "cache_savings_nanousd", *TIMED)},
+    **{calls: f"({key} IS NOT NULL)" for key, calls in TIMED.items()},
+}
+_RAW = ", ".join(f"{MEASURED[name]} AS {name}" for name in MEASURES)
+_ROLLED = ", ".join(MEASURES)
+
+#: `(table, from, to)`
+Segment = tuple[str, int, int]
+
+
+def cover(since: int, until: int, *, hours: bool, days: bool) -> list[Segment]:
+    """Cut `[since, until)` into segments with no overlap and no gap, whole days first."""
+    if since >= until:
+        return []
+    if days:
+        first, last = -(-since // DAY_MS) * DAY_MS, until // DAY_MS * DAY_MS
+        if first < last:
+            inner: list[Segment] = [("daily", first, last)]
+            edges = {"hours": hours, "days": False}
+            return inner + cover(since, first, **edges) + cover(last, until, **edges)
+    if hours:
+        first, last = -(-since // HOUR_MS) * HOUR_MS, until // HOUR_MS * HOUR_MS
+        if first < last:
+            raw = [("receipts", a, b) for a, b in ((since, first), (last, until)) if a < b]
+            return [("hourly", first, last), *raw]
+    return [("receipts", since, until)]
+
+
+def rolled_up(query: Query) -> str | None:
+    """The dimension, or the pair, whose sums answer the query; None when only raw receipts can."""
+    asked = {name for name in query.group_by if name not in TIMES} | {*query.filters, *query.excluded}
+    if len(asked) < 2:
+        return asked.pop() if asked else SMALLEST
+    return next((",".join(pair) for pair in PAIRS if asked == set(pair)), None)
+
+
+def kept_of(dimension: str) -> tuple[bool, bool]:
+    """Whether there are hourly and daily sums."""
+    known = DIMENSIONS.get(dimension)
+    return (known.hourly, known.daily) if known else (False, True)
+
+
+def local(query: Query, column: str) -> str:
+    """SQL for the local time of `column` (ms): the zone's offset is constant between its changes."""
+    *earlier, (_, last) = query.offsets
+    if not earlier:
+        return f"({column} + {last:d})" if last else column
+    cases = " ".join(
+        f"WHEN {column} < {until:d} THEN {offset:d}" for (_, offset), (until, _) in zip(earlier, query.offsets[1:])
+    )
+    return f"({column} + CASE {cases} ELSE {last:d} END)"
+
+
+def _time(query: Query, name: str, column: str) -> str:
+    """SQL for the start of the local hour, as UTC ms; or of the local day, week (Monday) or month, as local ms."""
+    at = local(query, column)
+    if name == "hour":
+        return f"({column} - {at} % {HOUR_MS})"
+    day = f"({at} - {at} % {DAY_MS})"
+    if name == "week":  # the first of 1970 was a Thursday
+        return f"({day} - ({at} / {DAY_MS} + 3) % 7 * {DAY_MS})"
+    if name == "month":
+        return f"(CAST(strftime('%s', {at} / 1000, 'unixepoch', 'start of month') AS INTEGER) * 1000)"
+    return day
+
+
+def segments(query: Query, kept: tuple[bool, bool]) -> list[Segment]:
+    """The cover of the query's period, from what is `kept` by the hour and by the day."""
+    hours, days = kept
+    cut = set(TIMES) & set(query.group_by)
+    if cut:
+        offsets = [offset for _, offset in query.offsets]
+        hours = hours and not any(offset % HOUR_MS for offset in offsets)
+        days = days and not any(offsets) and "hour" not in cut
+    return cover(query.since_ms, query.until_ms, hours=hours, days=days)
+
+
+def cover_of(query: Query) -> list[Segment]:
+    """The segments that the query's sums are read from."""
+    dimension = rolled_up(query)
+    return segments(query, (False, False) if dimension is None else kept_of(dimension))
+
+
+def parts_of(dimension: str | None) -> Mapping[str, str]:
+    """name → SQL of its value in rows of a dimension or a pair."""
+    if dimension is None or "," not in dimension:
+        return {} if dimension is None else {dimension: "value"}
+    one, other = dimension.split(",")
+    return {
+        one: f"substr(value, 1, instr(value, '{JOINT}') - 1)",
+        other: f"substr(value, instr(value, '{JOINT}') + 1)",
+    }
+
+
+def select(query: Query, segment: Segment, dimension: str | None, what: str, table: str = "") -> tuple[str, list[Any]]:
+    """`SELECT g0, g1, …, what` of a segment's rows that pass the filters, and its values."""
+    name, start, end = segment
+    raw = name == "receipts"
+    at = "at_ms" if raw else "start_ms"
+    columns = parts_of(None if raw else dimension)
+    groups = []
+    for place, group in enumerate(query.group_by):
+        sql = _time(query, group, at) if group in TIMES else columns.get(group, f"COALESCE(\"{group}\", '')")
+        groups.append(f"{sql} AS g{place}")
+    where = ["project_id = ?"]
+    values: list[Any] = [query.project_id]
+    if not raw:
+        where.append("dimension = ?")
+        values.append(dimension)
+    where += [f"{at} >= ?", f"{at} < ?"]
+    values += [start, end]
+    passed, wanted = passing(query.filters, query.excluded, columns)
+    sql = f"SELECT {', '.join([*groups, what])} FROM {table or name} WHERE {' AND '.join(where)}{passed}"
+    return sql, [*values, *wanted]
+
+
+def passing(
+    filters: Mapping[str, tuple[str, ...]],
+    excluded: Mapping[str, tuple[str, ...]] = {},
+    columns: Mapping[str, str] = {},
+) -> tuple[str, list[Any]]:
+    """SQL that begins with AND, and its values: only rows that pass. `columns` tells where a name's value stands."""
+    parts: list[str] = []
+    values: list[Any] = []
+    for wanted_not, named in (("", filters), ("NOT ", excluded)):
+        for name, wanted in named.items():
+            column = columns.get(name, f"COALESCE(\"{name}\", '')")
+            if not wanted_not and "" not in wanted and name not in columns:
+                column = f'"{name}"'  # plain, so that an index can be used
+            parts.append(f" AND {column} {wanted_not}IN ({', '.join('?' * len(wanted))})")
+            values += wanted
+    return "".join(parts), values
+
+
+def union(query: Query) -> tuple[str, list[Any]]:
+    """A subquery with the groups g0, g1, … and the measures of everything the query asks for."""
+    dimension = rolled_up(query)
+    parts: list[str] = []
+    values: list[Any] = []
+    for segment in cover_of(query):
+        sql, wanted = select(query, segment, dimension, _RAW if segment[0] == "receipts" else _ROLLED)
+        parts.append(sql)
+        values += wanted
+    if not parts:
+        nothing = [f"NULL AS g{place}" for place in range(len(query.group_by))]
+        nothing += [f"0 AS {name}" for name in MEASURES]
+        parts.append(f"SELECT {', '.join(nothing)} WHERE 0")
+    return " UNION ALL ".join(parts), values
+
+
+def both(query: Query) -> tuple[str, list[Any], Sequence[str]]:
+    """As `union`, and the SQL of each sum: of the period, then, if there is one, of the period compared with."""
+    now, values = union(query)
+    if query.before is None:
+        return now, values, [f"SUM({name})" for name in MEASURES]
+    since, until = query.before
+    then, more = union(query._replace(since_ms=since, until_ms=until))
+    groups = [f"g{place}" for place in range(len(query.group_by))]
+    columns = ", ".join([*groups, *MEASURES])
+    source = f"SELECT 1 AS now, {columns} FROM ({now}) UNION ALL SELECT 0 AS now, {columns} FROM ({then})"
+    sums = [f"SUM({name} * {when})" for when in ("now", "(1 - now)") for name in MEASURES]
+    return source, [*values, *more], sums
