@@ -79,6 +79,7 @@ def test_the_agent_needs_python_alone(wheel: zipfile.ZipFile) -> None:
         "estimate",
         "guard",
         "archive",
+        "alerts",
         "all",
     }
 
