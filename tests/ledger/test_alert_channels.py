@@ -102,6 +102,7 @@ def test_it_is_given_up_after_some_hours_and_said(town: Town, receiver: Receiver
     tell(town, receiver)
     began = town.now_ms
     while log(town)[0]["state"] != "failed":
+        assert town.now_ms - began < DAY
         town.watch.deliver()
         town.now_ms += MINUTE
     assert len(receiver.requests) == outbox.MOST_ATTEMPTS
