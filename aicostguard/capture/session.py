@@ -91,8 +91,11 @@ class Session:
     async def drain(self) -> None:
         """Deliver what waits, without blocking the loop."""
         calls, self.waiting = self.waiting, []
-        for call in calls:
-            await call.drain()
+        try:
+            for call in calls:
+                await call.drain()
+        except Exception as error:
+            self._lost("drain", error)
 
     def __del__(self) -> None:
         if hasattr(self, "_over"):  # else its start failed, and has been counted as a fault

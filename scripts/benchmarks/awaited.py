@@ -26,7 +26,7 @@ def awaited(runs: int) -> List[Dict[str, Any]]:
     from aicostguard.config import load
     from aicostguard.delivery import Delivery
 
-    slow = SINK.replace("self.rfile.read(", "__import__('time').sleep(%s); self.rfile.read(" % ANSWER_S)
+    slow = SINK.replace("Handler.taken +=", "__import__('time').sleep(%s); Handler.taken +=" % ANSWER_S)
     # Its backlog of five connections would make the sixth wait a second.
     slow = slow.replace(_SERVER, _SERVER + "\n    request_queue_size = 128")
     found: Dict[str, List[List[float]]] = {}

@@ -12,18 +12,33 @@ from typing import Any, Dict, Iterator, Sequence
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "aicg_" + "b" * 32
 
-#: takes whatever is sent: receipts, spans, handshakes
+#: takes whatever is sent: receipts, spans, handshakes; GET /taken says how many bytes since it was asked last
 SINK = r"""
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    taken = 0
     def do_POST(self):
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        Handler.taken += len(self.body())
         spans = "traces" in self.path and "v0" not in self.path
-        body = b"" if spans else b'{"accepted":1,"duplicate":0,"refused":[]}'
+        self.answer(b"" if spans else b'{"accepted":1,"duplicate":0,"refused":[]}')
+    def do_GET(self):
+        if self.path != "/taken":
+            return self.do_POST()
+        told, Handler.taken = Handler.taken, 0
+        self.answer(b"%d" % told)
+    def body(self):
+        if "chunked" not in self.headers.get("transfer-encoding", ""):
+            return self.rfile.read(int(self.headers.get("content-length", 0)))
+        pieces = []
+        while not pieces or pieces[-1]:
+            pieces.append(self.rfile.read(int(self.rfile.readline(), 16)))
+            self.rfile.readline()
+        return b"".join(pieces)
+    def answer(self, body):
         self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers()
         self.wfile.write(body)
-    do_GET = do_PUT = do_POST
+    do_PUT = do_POST
     def log_message(self, *args): pass
 class Server(http.server.ThreadingHTTPServer):
     def handle_error(self, *args): pass  # who sends may end in the middle

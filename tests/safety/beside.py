@@ -16,9 +16,12 @@ import zlib
 from typing import Any, AsyncIterator, Callable, Dict, List
 
 from aicostguard import context
+from aicostguard.capture import estimating
 from aicostguard.capture.frameworks import agents, celery, crewai, django, google_adk, langgraph, pydantic_ai
 from aicostguard.capture.patch import Hook
+from aicostguard.capture.state import state
 from aicostguard.simulator import Simulator
+from tests.safety import inject
 from tests.safety.calls import CLAUDE, GPT, HI, KEY, USAGE, seen
 
 Ask = Callable[[Simulator], Any]
@@ -26,8 +29,9 @@ Ask = Callable[[Simulator], Any]
 BESIDE: Dict[str, Ask] = {}
 
 
-#: made before: what its making raises is meant for whoever makes it
+#: made before: what their making raises is meant for whoever makes them
 _SESSION = context.session("s")
+_ESTIMATES = estimating.Estimates()
 
 
 def _needs(*modules: str) -> Callable[[Ask], Ask]:
@@ -168,6 +172,7 @@ def fetched_later(simulator: Simulator) -> Any:
     with httpx.Client(headers={"x-sim": json.dumps({"polls": 1})}) as client:
         base = simulator.base_url("openai") + "/responses"
         made = client.post(base, json={"model": "gpt-5", "input": "hi", "background": True}).json()
+        found.append(client.post(**_post(simulator)).status_code)  # while the other is not finished
         found += [client.get("%s/%s" % (base, made["id"])).json()["status"] for _ in range(3)]
         base = simulator.urls["anthropic"] + "/v1/messages/batches"
         params = {"model": CLAUDE, "max_tokens": 9, "messages": HI}
@@ -192,6 +197,88 @@ def encoded(simulator: Simulator) -> Any:
                 raw = b"".join(answer.iter_raw())
             found.append(seen(zlib.decompress(raw)) if encoding == "deflate" else bool(raw))
     return found
+
+
+@_needs("httpx2")
+def encoded_for_httpx2(simulator: Simulator) -> Any:
+    """Its decoders give pieces."""
+    import httpx2
+
+    found: List[Any] = []
+    with httpx2.Client() as client:
+        asked = _post(simulator, stream=True, encoding="gzip", chunk_size=50)
+        asked["headers"]["accept-encoding"] = "gzip"
+        with client.stream("POST", **asked) as answer:
+            found.append(seen(b"".join(answer.iter_bytes())))
+    return found
+
+
+@_needs("httpx")
+def unreadable(simulator: Simulator) -> Any:
+    """Undecoded bytes in an encoding that nobody knows, and in one that they are not in."""
+    import httpx
+
+    found: List[Any] = []
+    for encoding in ("compress", "gzip"):
+        head = {"content-type": "application/json", "content-encoding": encoding}
+        transport = httpx.MockTransport(
+            lambda request, head=head: httpx.Response(200, headers=head, stream=httpx.ByteStream(b"no such thing"))
+        )
+        with httpx.Client(transport=transport) as client, client.stream("POST", **_post(simulator)) as answer:
+            found.append(seen(b"".join(answer.iter_raw())))
+    return found
+
+
+@_needs("httpx", "requests", "urllib3", "aiohttp")
+def without_a_model(simulator: Simulator) -> Any:
+    """The answer does not say what was asked, so that the request is looked at."""
+    import aiohttp
+    import httpx
+    import requests
+    import urllib3
+
+    url, body = simulator.base_url("openai") + "/images/generations", {"model": "gpt-image-1", "prompt": "hi"}
+    head = {"Content-Type": "application/json"}
+
+    async def ask() -> int:
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
+            await answer.read()
+            return int(answer.status)
+
+    found = [httpx.post(url, json=body).status_code, requests.post(url, json=body).status_code, asyncio.run(ask())]
+    with urllib3.PoolManager() as pool:
+        found += [pool.request("POST", url, body=json.dumps(body), headers=head).status]
+        found += [pool.request("POST", url, body=json.dumps(body).encode(), headers=head).status]
+    return found
+
+
+@_needs("httpx", estimating.MODULE)
+def estimated(simulator: Simulator) -> Any:
+    """A stream without usage, with the extra `estimate`; as its usage is told when nobody is metering, too."""
+    import httpx
+
+    found: List[Any] = []
+    state.estimates = _ESTIMATES
+    try:
+        with httpx.Client() as client:
+            for no_usage in (True, False):
+                with client.stream("POST", **_post(simulator, stream=True, no_usage=no_usage)) as answer:
+                    found.append(seen(b"".join(answer.iter_bytes())))
+        inject.sleepless(2, lambda: not (_ESTIMATES._jobs or _ESTIMATES._running.locked()))
+    finally:
+        state.estimates = None
+        _ESTIMATES._jobs.clear()
+    return found
+
+
+@_needs("openai")
+def with_a_send_of_its_own(simulator: Simulator) -> Any:
+    import openai
+
+    inner = openai.DefaultHttpxClient()
+    inner.send = inner.send
+    with openai.OpenAI(base_url=simulator.base_url("openai"), api_key=KEY, http_client=inner) as client:
+        return seen(client.chat.completions.create(model=GPT, messages=HI))
 
 
 @_needs("httpx")

@@ -105,12 +105,14 @@ def guards(code: CodeType) -> bool:
 
     True when everything it calls stands inside `try … except Exception`, apart from `hasattr`, a list's own
     `pop` and `clear`, and an attempt that catches what it expects. To make such a function raise is to make one of
-    those raise that it calls, and each of these has its own turn.
+    those raise that it calls, and each of these has its own turn. True, too, of one that does nothing at all.
     """
     if code.co_name.startswith("<"):  # a lambda or an expression
         return False
     tree = ast.parse(_source(code))
     function = next(node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    if all(map(_does_nothing, function.body)):
+        return True
     covered: Set[ast.AST] = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Try) and any(_catches(handler) for handler in node.handlers):
@@ -122,6 +124,11 @@ def guards(code: CodeType) -> bool:
         call.func.attr in ("pop", "clear", "get") if isinstance(call.func, ast.Attribute) else _is_hasattr(call)
         for call in calls
     )
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    """Is this a docstring, or the return of a constant?"""
+    return isinstance(statement, (ast.Expr, ast.Return)) and isinstance(statement.value, (ast.Constant, type(None)))
 
 
 def _is_hasattr(call: ast.Call) -> bool:

@@ -86,8 +86,11 @@ class Run:
     async def drain(self) -> None:
         """Deliver what waits, without blocking the loop."""
         calls, self.waiting = self.waiting, []
-        for call in calls:
-            await call.drain()
+        try:
+            for call in calls:
+                await call.drain()
+        except Exception as error:
+            self._opened.lost("drain", error)
 
     def __del__(self) -> None:
         if hasattr(self, "_results"):

@@ -39,7 +39,10 @@ def _address(connection: Any) -> Optional[Address]:
 
 def _closes(error: BaseException) -> bool:
     """Is this the exception that says that a connection is closed? Not a timeout, a cancellation, a misuse."""
-    return any(kind.__name__ == "ConnectionClosed" for kind in type(error).__mro__)
+    try:
+        return any(kind.__name__ == "ConnectionClosed" for kind in type(error).__mro__)
+    except Exception:  # the user is to have the exception in hand, not one of ours
+        return False
 
 
 def _ahandshake(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:

@@ -143,8 +143,10 @@ def raw_curl_cffi(base: str, mode: str) -> Any:
     if mode == "sync":
         return requests.post(url, json=BODY).json()
     if mode == "stream":
+        # Its session waits for itself for ever when an answer is whole before `Future.add_done_callback` is called.
+        later = {"x-sim": json.dumps({"first_delay_ms": 250})}
         with requests.Session() as session:
-            response = session.post(url, json={**BODY, **USAGE}, stream=True)
+            response = session.post(url, json={**BODY, **USAGE}, headers=later, stream=True)
             try:
                 return list(response.iter_lines())
             finally:
