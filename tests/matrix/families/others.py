@@ -117,6 +117,7 @@ _OTEL = (
     # what openai-v2 asks for admits later ones that lack a module it imports
     "opentelemetry-util-genai==0.4b0",
     "opentelemetry-instrumentation-httpx==0.66b2",
+    "httpx==0.28.1",  # which it imports and does not name; the SDK is httpx2's
 )
 _OPENAI, _SENTRY, _DDTRACE = "openai==3.54.0", "sentry-sdk==2.75.0", "ddtrace==4.16.0"
 
