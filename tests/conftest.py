@@ -113,12 +113,16 @@ class _Recorder:
         elif report.skipped:
             self.rows[report.nodeid] = {"ids": [], "outcome": "skipped", "reason": _reason(report), "seconds": 0.0}
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         now = int(time.time())
         for row in self.rows.values():
             row["at"] = now
+        told = self.rows
+        if _left:
+            told = {**told, LEFT: {"ids": [], "outcome": "failed", "seconds": 0.0, "at": now}}
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.to:
-            _write(Path(self.to), self.rows)
+            _write(Path(self.to), told)
         merged = RESULTS / ("%d.%d.json" % sys.version_info[:2])
         try:
             old = json.loads(merged.read_text(encoding="utf-8"))
@@ -142,7 +146,8 @@ def _write(path: Path, rows: Dict[str, Dict[str, Any]]) -> None:
         sys.stderr.write("outcomes not recorded in %s: %s\n" % (path, error))
 
 
-#: what was found open between two files, told at the end of the run
+LEFT = "left open between two files"
+#: what was
 _left: List[str] = []
 _file: List[str] = ["the start"]
 
@@ -151,9 +156,8 @@ _file: List[str] = ["the start"]
 def swept(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a file leaves open is its own failure: else a socket is found at the end, when nobody knows whose it is.
 
-    What becomes garbage between two files is no file's: it is told at the end of the run, with both names. It comes
-    from a file whose tests let clients of SDKs go unclosed (`tests/simulator/test_sdks.py`), some of which are only
-    collected once pytest has let go of their last test.
+    What becomes garbage between two files is no file's: it is told at the end of the run, with both names, and the run
+    fails, which no test in it did.
     """
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always", ResourceWarning)
@@ -166,7 +170,7 @@ def swept(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _left:
-        terminalreporter.section("left open between two files")
+        terminalreporter.section(LEFT)
         for line in _left:
             terminalreporter.write_line(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -187,3 +188,29 @@ def test_the_shell_of_a_person_decides_no_outcome(copy: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=str(copy), env=shell, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
+
+
+#: the folder is left after the file, and before the next one; the cycle is for the garbage collector alone
+LEAVES = """
+import socket
+import pytest
+
+def test_leaves(request):
+    held = [[socket.socket()]]
+    held[0].append(held[0])
+    request.node.getparent(pytest.Dir).addfinalizer(held.clear)
+"""
+
+
+def test_what_is_left_open_between_two_files_fails_the_run(copy: Path) -> None:
+    for name, text in (("a/test_a.py", LEAVES), ("b/test_b.py", "def test_good(): pass")):
+        (copy / "tests" / name).parent.mkdir()
+        (copy / "tests" / name).write_text(text, encoding="utf-8")
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--results-to", "told.json")
+    done = call(copy, *command, "tests/a", "tests/b")
+    assert done.returncode == 1, done.stdout
+    assert "2 passed" in done.stdout
+    assert re.search(r"between \S*test_a\.py and \S*test_b\.py: unclosed <socket\.socket", done.stdout)
+    told = json.loads((copy / "told.json").read_text())
+    assert [name for name, row in told.items() if row["outcome"] == "failed"] == ["left open between two files"]
+    assert call(copy, *command, "tests/a").returncode == call(copy, *command, "tests/b").returncode == 0
