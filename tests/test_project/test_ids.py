@@ -213,4 +213,4 @@ def test_what_is_left_open_between_two_files_fails_the_run(copy: Path) -> None:
     assert re.search(r"between \S*test_a\.py and \S*test_b\.py: unclosed <socket\.socket", done.stdout)
     told = json.loads((copy / "told.json").read_text())
     assert [name for name, row in told.items() if row["outcome"] == "failed"] == ["left open between two files"]
-    assert call(copy, *command, "tests/a").returncode == call(copy, *command, "tests/b").returncode == 0
+    assert call(copy, *command, "tests/b").returncode == 0

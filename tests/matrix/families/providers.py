@@ -149,10 +149,10 @@ def ollama_chat(client: Any, mode: str) -> Any:
 
 
 def ollama_module(url: Url, mode: str) -> Any:
-    """Its functions belong to a client that is made at import, with the host that the environment names."""
-    import os
+    """Its functions belong to a client that is made at import, when nobody knows yet where the simulator listens."""
+    import ollama
 
-    os.environ["OLLAMA_HOST"] = url("ollama")
+    ollama.chat.__self__._client.base_url = url("ollama")
     return None
 
 
