@@ -89,6 +89,7 @@ def _group() -> None:
 @click.option("--prices", metavar="FILE", type=click.Path(dir_okay=False), help="Own prices; remembered. See below.")
 @click.option("--public-url", help="Where people find this ledger: alerts link there. Default: AICG_PUBLIC_URL.")
 @click.option("--no-prices", is_flag=True, help="Forget the file that --prices named.")
+@options.exposed
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr.")
 @click.option(
     "--log-level",
@@ -107,20 +108,33 @@ def serve(
     no_prices: bool,
     log_format: str,
     log_level: str,
+    **exposed: Any,
 ) -> int:
     """Run the ledger until Ctrl-C or SIGTERM.
 
     The first start makes a key and writes it to a file that only you can read. Programs send receipts with
     AICG_URL and AICG_KEY; `aicg costs` and GET /v1/costs tell what they cost. The API is described at /docs.
     Aliases, prices and discounts of your own lie in prices.json or prices.yaml beside the ledger's file, or where
-    --prices says.
+    --prices says. Without --tls-cert it speaks plain http, which belongs on this machine or behind a proxy that ends
+    TLS; docs/access.md says how.
     """
     from aicostguard.ledger import serve as server
+    from aicostguard.ledger.access.exposed import Exposed
 
     if prices and no_prices:
         raise click.UsageError("--prices names a file and --no-prices forgets it; give one")
     own = "" if no_prices else prices
-    return server.run(path or ledger.default_path(), host, port, key_file, own, log_format, log_level, public_url)
+    return server.run(
+        path or ledger.default_path(),
+        host,
+        port,
+        key_file,
+        own,
+        log_format,
+        log_level,
+        public_url,
+        Exposed(**exposed),
+    )
 
 
 @_group.command(short_help=VERBS["costs"])

@@ -25,6 +25,21 @@ def asks(command: F) -> F:
     return command
 
 
+def exposed(command: F) -> F:
+    """How `aicg serve` stands in the network, and who may come in."""
+    file = click.Path(dir_okay=False)
+    for option in (
+        click.option("--per-minute", type=click.IntRange(1), help="Requests of a key, if it has no limit of its own."),
+        click.option("--oidc", metavar="FILE", type=file, help="People log in through this OpenID Connect provider."),
+        click.option("--allow-host", multiple=True, metavar="NAME", help="A name to be asked by, beside 127.0.0.1."),
+        click.option("--forwarded-allow", metavar="ADDRESSES", help="Proxies whose X-Forwarded-For and -Proto count."),
+        click.option("--tls-key", metavar="FILE", type=file, help="Its private key, PEM."),
+        click.option("--tls-cert", metavar="FILE", type=file, help="Speak https, with this certificate chain, PEM."),
+    ):
+        command = option(command)
+    return command
+
+
 def one_place(path: str | None, url: str | None) -> None:
     if path and url:
         raise click.UsageError("--db and --url are two places to ask; give one")

@@ -37,6 +37,7 @@ from aicostguard.ledger import (
 from aicostguard.ledger.access import oidc_routes, people_routes
 from aicostguard.ledger.access import routes as access
 from aicostguard.ledger.access.door import Door, authorise
+from aicostguard.ledger.access.exposed import Hosts
 from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.alerts import routes as alert_routes
 from aicostguard.ledger.alerts.watch import Settings, Watch
@@ -105,9 +106,11 @@ def create_app(
     per_minute: int | None = None,
     alerts: Settings | None = None,
     provider: Provider | None = None,
+    hosts: frozenset[str] | None = None,
 ) -> FastAPI:
     """The application over the ledger at `path`, opened and closed with it, or over an open `store`.
 
+    `hosts` are the names that it is asked by; None for any.
     Opens the file at once: raises what `SqliteStore` raises.
     """
     if store is None:
@@ -125,6 +128,7 @@ def create_app(
     app = FastAPI(lifespan=_lifespan(store, owned, desk, door, watch), **apidoc.ABOUT)
     app.state.door = door
     app.state.readiness = Readiness(store)
+    app.add_middleware(Hosts, allowed=hosts)
     app.add_middleware(Headers)
     app.add_middleware(Counted, metrics=metrics)
     app.add_exception_handler(LedgerError, _refuse)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -16,17 +15,21 @@ import socket
 import stat
 import sys
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import uvicorn
 from fastapi import FastAPI
 
-from aicostguard.config import LOOPBACK, mask
+from aicostguard.config import mask
 from aicostguard.ledger import keys, logs, now_ms, open_ledger, prices, supervised, turn
+from aicostguard.ledger.access.exposed import LOCAL, Exposed, is_loopback
 from aicostguard.ledger.alerts import watch
 from aicostguard.ledger.api import create_app
 from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from aicostguard.ledger.access.oidc import Provider
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8090
@@ -42,6 +45,7 @@ def serve(
     own: str | None = None,
     out: TextIO = sys.stdout,
     public_url: str | None = None,
+    exposed: Exposed = LOCAL,
 ) -> None:
     """Run until SIGTERM or SIGINT. Raises `LedgerError` when it cannot start.
 
@@ -49,6 +53,8 @@ def serve(
     find the ledger; alerts link there.
     """
     alerts = watch.settings(os.environ, public_url or "")
+    exposed.check()
+    provider = _provider(exposed.oidc)
     listener = _listen(host, port)
     try:
         if own:
@@ -57,14 +63,27 @@ def serve(
         try:
             key_path = key_file or os.path.join(os.path.dirname(os.path.abspath(path)), "ledger.key")
             key, made = keys.first_key(store, key_path, now_ms())
-            _greet(out, store, listener, host, key_path, key, made)
+            _greet(out, store, listener, host, key_path, key, made, exposed)
             if not alerts.public_url:
-                alerts = alerts._replace(public_url=_address(listener, host))
-            _run(store, listener, alerts)
+                alerts = alerts._replace(public_url=_address(listener, host, exposed))
+            _run(store, listener, host, alerts, exposed, provider)
         finally:
             store.close()
     finally:
         listener.close()
+        if provider is not None:
+            provider.close()
+
+
+def _provider(path: str | None) -> Provider | None:
+    """The OpenID Connect provider that a file describes. Raises `LedgerError`."""
+    if path is None:
+        return None
+    try:
+        from aicostguard.ledger.access import oidc
+    except ImportError as error:
+        raise NotWritable(f"--oidc needs the extra oidc: pip install 'aicostguard[oidc]' ({error})") from error
+    return oidc.Provider(oidc.read(path))
 
 
 class _Server(uvicorn.Server):
@@ -76,7 +95,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def server_for(app: FastAPI) -> uvicorn.Server:
+def server_for(app: FastAPI, exposed: Exposed = LOCAL) -> uvicorn.Server:
     """uvicorn as the ledger runs it; it listens where `run(sockets=[…])` is told to."""
     return _Server(
         uvicorn.Config(
@@ -87,12 +106,23 @@ def server_for(app: FastAPI) -> uvicorn.Server:
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="on",
+            **exposed.for_uvicorn(),
         )
     )
 
 
-def _run(store: SqliteStore, listener: socket.socket, alerts: watch.Settings) -> None:
-    server = server_for(create_app(store=store, alerts=alerts))
+def _run(
+    store: SqliteStore,
+    listener: socket.socket,
+    host: str,
+    alerts: watch.Settings,
+    exposed: Exposed,
+    provider: Provider | None,
+) -> None:
+    app = create_app(
+        store=store, alerts=alerts, per_minute=exposed.per_minute, provider=provider, hosts=exposed.hosts(host)
+    )
+    server = server_for(app, exposed)
     # Each batch makes thousands of small objects without a cycle among them. What is here by now stays for good:
     # the collector need not look through it every few batches, which took a fifth of the time.
     gc.collect()
@@ -132,15 +162,22 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(listener: socket.socket, host: str) -> str:
+def _address(listener: socket.socket, host: str, exposed: Exposed) -> str:
     shown_host = f"[{host}]" if ":" in host else host
-    return f"http://{shown_host}:{listener.getsockname()[1]}"
+    return f"{exposed.scheme}://{shown_host}:{listener.getsockname()[1]}"
 
 
 def _greet(
-    out: TextIO, store: SqliteStore, listener: socket.socket, host: str, key_path: str, key: str | None, made: bool
+    out: TextIO,
+    store: SqliteStore,
+    listener: socket.socket,
+    host: str,
+    key_path: str,
+    key: str | None,
+    made: bool,
+    exposed: Exposed,
 ) -> None:
-    url = _address(listener, host)
+    url = _address(listener, host, exposed)
     say = _Say(out)
     say(f"AI Cost Guard ledger at {url}  (API: {url}/docs)")
     say(f"  data  {store.path}")
@@ -162,9 +199,10 @@ def _greet(
         say(f"  key   {mask(key)} in {key_path}")
     if key is not None and _readable_by_others(key_path):
         say(f"  WARNING: {key_path} can be read by other users; run: chmod 600 {key_path}")
-    if not _is_loopback(host):
+    if not is_loopback(host) and not exposed.tls_cert:
         say(f"  WARNING: listening on {host}: every machine that reaches this port can talk to the ledger, and over")
-        say("  plain http keys and receipts travel unencrypted. Put a TLS proxy in front, or use --host 127.0.0.1.")
+        say("  plain http keys and receipts travel unencrypted. Give --tls-cert and --tls-key, put a TLS proxy in")
+        say("  front, or use --host 127.0.0.1.")
     say(f"  send  AICG_URL={url} AICG_KEY=$(cat {key_path}) python your_app.py  # with: import aicostguard.auto")
     say("  ask   aicg costs --by feature,model")
 
@@ -190,15 +228,6 @@ def _readable_by_others(path: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
-    if host in LOOPBACK:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def run(
     path: str,
     host: str,
@@ -208,12 +237,14 @@ def run(
     log_format: str = "text",
     log_level: str = "warning",
     public_url: str | None = None,
+    exposed: Exposed = LOCAL,
 ) -> int:
     """As `serve`, with failures said on stderr. Returns the exit code: 0, or 1 when it could not start."""
     logs.configure(log_format, log_level)
     try:
-        serve(path, host, port, key_file, own, public_url=public_url)
+        serve(path, host, port, key_file, own, public_url=public_url, exposed=exposed)
     except LedgerError as error:
-        sys.stderr.write(f"aicg serve: {error}\n")
-        return 1
+        field = getattr(error, "field", "")
+        sys.stderr.write(f"aicg serve: {field}{': ' if field else ''}{error}\n")
+        return 2 if field else 1
     return 0
