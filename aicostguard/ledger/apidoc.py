@@ -134,6 +134,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         403: "The key lacks the scope.",
         404: "There is no such thing, or none that you see.",
         409: "It does not fit what there is now: a name is taken, or something is archived or revoked.",
+        408: "The body did not arrive in time. Send it again.",
         413: "More than 5 MB as sent, 32 MB inflated, or 5,000 receipts: split it.",
         415: "A Content-Encoding other than gzip.",
         422: "A key, value or parameter that does not fit; `field` names it.",
@@ -161,6 +162,13 @@ def _parameters(*names: str, own: Mapping[str, str] = PARAMETERS) -> list[dict[s
     ]
 
 
+_PROJECT = {
+    "name": "AICG-Project",
+    "in": "header",
+    "required": False,
+    "description": "Which project is meant, for those who may see several: NAME or ORGANISATION/NAME.",
+    "schema": {"type": "string"},
+}
 _KEY_NEEDED: dict[str, Any] = {"security": [{"key": []}]}
 
 POST_RECEIPTS: dict[str, Any] = {
@@ -310,6 +318,8 @@ ABOUT: dict[str, Any] = {
     "`/v1/health` needs a key: `Authorization: Bearer aicg_…`. All money is US dollars.",
     "docs_url": None,
     "redoc_url": None,
+    # A redirect would name whatever host the request named.
+    "redirect_slashes": False,
     "openapi_url": "/docs/openapi.json",
 }
 
@@ -345,6 +355,23 @@ def _sender(path: str, kind: str) -> Callable[[], Response]:
     return lambda: FileResponse(path, media_type=kind)
 
 
+#: what every route that wants a key may say, and every one that takes a body
+_OF_KEY, _OF_BODY = (401, 403, 404, 422, 429, 503), (400, 408, 413, 415, 422)
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    """Add what holds for all routes alike, so that none has to say it, and take out what FastAPI supposes."""
+    responses = operation["responses"]
+    if len(responses) > 1 and responses.get("200", {}).get("description") == "Successful Response":
+        del responses["200"]
+    if operation.get("security"):
+        operation["security"] = [{"key": []}, {"session": []}]
+        operation.setdefault("parameters", []).append(_PROJECT)
+    for wanted in (_OF_KEY if operation.get("security") else (), _OF_BODY if "requestBody" in operation else ()):
+        for status, says in _errors(*wanted).items():
+            responses.setdefault(str(status), says)
+
+
 def mount(app: FastAPI) -> None:
     """Add the page and its files."""
     headers = {"Content-Security-Policy": _POLICY}
@@ -364,6 +391,9 @@ def mount(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = plain()
+        for path in schema["paths"].values():
+            for operation in path.values():
+                _complete(operation)
         schema.setdefault("components", {})["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer", "description": "A ledger key: aicg_…"},
             "session": {"type": "apiKey", "in": "cookie", "name": "aicg_session", "description": "From POST /v1/login"},

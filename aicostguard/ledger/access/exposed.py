@@ -47,7 +47,7 @@ class Exposed(NamedTuple):
                 what = f"{self.tls_cert}" + (f" and {self.tls_key}" if self.tls_key else "")
                 why = getattr(error, "reason", None) or error
                 raise NotWritable(
-                    f"{what} cannot be used for TLS ({why}): both must be PEM, the key without a passphrase and that of "
+                    f"{what} cannot be used for TLS ({why}): both must be PEM, the key without a passphrase and of "
                     "the certificate"
                 ) from None
         for item in (self.forwarded_allow or "").split(","):
