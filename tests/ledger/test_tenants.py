@@ -36,7 +36,9 @@ PUBLIC = {
     "/v1/oidc/login",
     "/v1/oidc/callback",
 }
-#: what a key that only sends may ask for
+#: what a key that only sends may post
+FOR_SENDERS = {"/v1/receipts", "/v1/authorize", "/v1/settle", "/v1/scores"}
+#: what it may ask for
 OF_SENDERS = {"/v1/policy", "/v1/whoami", "/v1/projects"}
 #: part of a path → a thing of the other project
 OF_B: dict[str, str] = {"name": f"{CANARY}-thing", "email": f"{CANARY}@example.com", "number": "1"}
@@ -144,7 +146,7 @@ def test_every_route_wants_a_key_and_sees_no_other_project(
             if path not in OF_SENDERS:
                 assert server.ask(method, at, key=sender).status == 403, path
             continue
-        if path not in ("/v1/receipts", "/v1/authorize", "/v1/settle"):
+        if path not in FOR_SENDERS:
             for key in (sender, reader):
                 assert server.ask(method, at, body, key=key).status == 403, (method, path)
         if "{" in path:
