@@ -107,7 +107,7 @@ ELSEWHERE = {
     "gives a request's body, where the answer names no model": re.compile(r"/(curl_cffi|niquests)\.py:_body\Z"),
     "urllib3 before 1.26.10, which runs in the matrix": re.compile(r"/urllib3\.py:_read\.read\Z"),
 }
-#: three are known: what `quick.py` makes of a shape, and `replaced_send`, since `quick.py` came
+#: known: `_Shape.fits` of `quick.py`, `llama_index.py:_name`, `replaced_send`
 FEW = 3
 
 
