@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -289,7 +290,9 @@ def test_the_command_shows_the_rules_as_they_are_read(write, tmp_path, capsys):
     (tmp_path / "own.json").write_text("{}")
     path = write(WHOLE)
     assert cli.main(["policy", "check", path]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    *told, rules = capsys.readouterr().out.splitlines()
+    assert re.fullmatch("  rules [0-9a-f]{64}", rules)  # as the audit trail names them
+    assert told == [
         "%s: 4 budgets" % path,
         "  budget_usd: $0.10; in all, for ever; block beyond it; tell at 80%",
         "  marketing: $500.00; each month of Europe/Berlin; of team=marketing, tags.tier=gold; for each user, model; "

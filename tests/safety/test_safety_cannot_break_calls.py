@@ -112,6 +112,7 @@ def forget() -> None:
     """Nothing remembered between two injections: a cached answer would keep a function from being run."""
     caller.forget()
     endpoints._known.clear()
+    state.endpoints.clear()
     for hook in hooks._hooks.values():
         hook.on, hook.failures = True, 0
     health.reset()
