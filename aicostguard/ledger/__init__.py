@@ -45,7 +45,10 @@ def open_ledger(path: str, *, create: bool = True, check: bool = False, own: str
 
 def drain(store: Store) -> int:
     """Price and roll up what lies in the inbox; returns how many envelopes."""
-    return store.drain(partial(_prepare, store.book))
+    taken = store.drain(partial(_prepare, store.book))
+    if taken:  # a file that nobody serves is folded here, or its arrivals would be remembered for ever
+        store.fold()
+    return taken
 
 
 def _prepare(book: PriceBook | None, project_id: int, envelope: bytes, received_ms: int) -> Batch:
