@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import gc
 import json
 import random
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Counter, Dict, Iterator, Tuple
 
@@ -28,9 +30,6 @@ from tests.agent import Agent
 from tests.guard.budgets import CENT, CLAUDE, GPT, billed, cap, standing
 from tests.safety.calls import Clients
 
-#: asyncio before 3.11 leaves the connection of a cancelled call to the collector, which says so; with us and without
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
 TASKS = 500
 #: all of them together would cost some sixty cents, and hold more
 CAP = 12 * CENT
@@ -43,6 +42,19 @@ MODELS = (("openai async", GPT), ("openai async", "gpt-4o-mini"), ("anthropic as
 ENDS = {"plain": 35, "stream": 25, "fails": 15, "reset": 5, "cancelled": 12, "left": 8}
 #: the same without those of which nobody knows afterwards what was billed
 CERTAIN = {"plain": 45, "stream": 35, "fails": 20}
+
+
+@pytest.fixture
+def clients(simulator: Simulator) -> Iterator[Clients]:
+    """Their own: the libraries leave some connections of cancelled calls to the collector, which says so, with us and
+    without."""
+    made = Clients(simulator)
+    yield made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        made.close()
+        del made
+        gc.collect()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.ledger.support import KEY, Server, envelope, receipt, served, serving
 async def _post(port: int, key: str, body: bytes) -> tuple[int, dict[str, str], Any]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        head = f"POST /v1/receipts HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Encoding: gzip\r\n"
+        head = f"POST /v1/receipts HTTP/1.1\r\nHost: ::1\r\nAuthorization: Bearer {key}\r\nContent-Encoding: gzip\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
         await writer.drain()
         lines, _, content = (await reader.read()).partition(b"\r\n\r\n")

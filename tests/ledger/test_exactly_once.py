@@ -73,7 +73,9 @@ def test_the_same_seq_of_another_epoch_or_project_is_another_receipt(store: Sqli
 @pytest.mark.ids("E7")
 def test_a_reply_lost_after_the_commit_does_not_count_twice(server: Server, store: SqliteStore) -> None:
     body = json.dumps(envelope([receipt()])).encode()
-    head = f"POST /v1/receipts HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /v1/receipts HTTP/1.1\r\nHost: ::1\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(head.encode() + body)
         wait_for(lambda: totals(store)["calls"] == 1, "the commit")

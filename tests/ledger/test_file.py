@@ -366,7 +366,7 @@ def test_a_stop_lets_a_request_under_way_finish(tmp_path: Path) -> None:
     with served(tmp_path) as (process, server):
         key = (tmp_path / "ledger.key").read_text().strip()
         body = json.dumps(envelope([receipt()] * 500)).encode()
-        head = f"POST /v1/receipts HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}"
+        head = f"POST /v1/receipts HTTP/1.1\r\nHost: ::1\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}"
         with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
             connection.sendall(head.encode() + b"\r\n\r\n" + body[:1000])
             time.sleep(0.3)

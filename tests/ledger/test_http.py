@@ -116,7 +116,7 @@ def test_too_large_is_413_whether_announced_or_not(server: Server) -> None:
     assert server.ask("POST", "/v1/receipts", big, key=None).status == 401, "the reply, not a reset"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(
-            f"POST /v1/receipts HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
+            f"POST /v1/receipts HTTP/1.1\r\nHost: ::1\r\nAuthorization: Bearer {KEY}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
         connection.settimeout(20)

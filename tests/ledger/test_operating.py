@@ -222,7 +222,7 @@ def test_the_log_for_people_names_what_json_names(tmp_path: Path) -> None:
 
 
 def _half_sent(port: int, body: bytes) -> socket.socket:
-    head = f"POST /v1/receipts HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\nAuthorization: Bearer %s\r\n\r\n"
+    head = f"POST /v1/receipts HTTP/1.1\r\nHost: ::1\r\nContent-Length: {len(body)}\r\nAuthorization: Bearer %s\r\n\r\n"
     connection = socket.create_connection(("127.0.0.1", port), 30)
     key = os.environ.get("_KEY", "")
     connection.sendall((head % key).encode() + body[: len(body) // 2])
