@@ -260,10 +260,9 @@ class Clock:
 def test_p99_of_our_own_code(path: str, wired: Wire, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     for owner, names in (
-        (httpx_like, ("_begin",)),
         (requests_hook, ("_begin", "_response")),
         (aiohttp_hook, ("_begin", "_tap")),
-        (httpx_like._Tapper, ("response",)),
+        (httpx_like._Tapper, ("begin", "response")),
         (call.Call, ("read", "open", "feed", "end")),
     ):
         for name in names:
