@@ -81,7 +81,7 @@ def serve(folder: Path, port: int) -> Ledger:
         [*command, "--key-file", str(key)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while not (key.is_file() and listens(port)):
+    while not (key.is_file() and key.read_text().strip() and listens(port)):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise AssertionError("the ledger did not start: %s" % process.communicate()[1])
