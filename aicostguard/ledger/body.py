@@ -65,6 +65,13 @@ async def json_object(stream: AsyncIterator[bytes], encoding: str | None, most: 
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(found, dict):
         raise Refused(400, "the body must be a JSON object")
+    if b"\\u" in sent:
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Refused(
+                400, "the body holds half a character (a lone surrogate, as \\ud800); send whole ones"
+            ) from None
     return found
 
 

@@ -101,11 +101,15 @@ def _raw(store: SqliteStore) -> list[dict[str, Any]]:
 
 
 def _value(row: dict[str, Any], name: str, tz: Any) -> str:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     local = datetime.fromtimestamp(row["at_ms"] / 1000, tz)
     if name == "day":
         return local.date().isoformat()
+    if name == "week":  # its Monday
+        return (local.date() - timedelta(days=local.weekday())).isoformat()
+    if name == "month":
+        return local.date().replace(day=1).isoformat()
     if name == "hour":
         return local.replace(minute=0, second=0, microsecond=0).isoformat()
     return str(row.get(name, ""))
@@ -114,7 +118,7 @@ def _value(row: dict[str, Any], name: str, tz: Any) -> str:
 def _shown(names: tuple[Any, ...], groups: list[str], tz: Any) -> tuple[str, ...]:
     out = []
     for group, value in zip(groups, names):
-        if group == "day":
+        if group in ("day", "week", "month"):
             value = period.day(value)
         elif group == "hour":
             value = period.iso(value, tz)
