@@ -13,6 +13,7 @@ from typing import List, Optional, Sequence
 #: verb → one line of help; what needs the extra `server`
 VERBS = {
     "serve": "run the ledger: receive, price and store receipts",
+    "dashboard": "open the dashboard of a running ledger in a browser, logged in",
     "costs": "what calls cost, by feature, model, user, day, …",
     "models": "which models are in use, and what they cost",
     "compare": "models beside each other: cost, latency, quality, and savings against another",
@@ -45,7 +46,7 @@ CORE = {
     "audit": ("aicostguard.cli.audit", "main"),
 }
 #: third-party modules behind the extra, the first missing one decides
-_NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline", "argon2")
+_NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline", "argon2", "jinja2")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

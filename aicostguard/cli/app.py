@@ -21,6 +21,7 @@ from aicostguard.cli import (
     budgets,
     compare,
     core,
+    dashboard,
     follow,
     keep,
     options,
@@ -174,6 +175,7 @@ def costs(
 costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
 
 
+_group.add_command(dashboard.dashboard)
 _group.add_command(compare.compare)
 _group.add_command(compare.models)
 _group.add_command(follow.deliveries)

@@ -33,9 +33,11 @@ from aicostguard.ledger import (
     query,
     queryroutes,
     supervised,
+    web,
 )
 from aicostguard.ledger.access import oidc_routes, people_routes
 from aicostguard.ledger.access import routes as access
+from aicostguard.ledger.access.chosen import Chosen
 from aicostguard.ledger.access.door import Door, authorise
 from aicostguard.ledger.access.exposed import Hosts
 from aicostguard.ledger.access.principal import Principal
@@ -128,6 +130,7 @@ def create_app(
     app = FastAPI(lifespan=_lifespan(store, owned, desk, door, watch), **apidoc.ABOUT)
     app.state.door = door
     app.state.readiness = Readiness(store)
+    app.add_middleware(Chosen)
     app.add_middleware(Hosts, allowed=hosts)
     app.add_middleware(Headers)
     app.add_middleware(Counted, metrics=metrics)
@@ -145,6 +148,7 @@ def create_app(
     oidc_routes.add(app, door, provider)
     keeping.add(app, door)
     queryroutes.add(app, store, drain, now_ms)
+    web.add(app, store, desk, watch, door, provider, drain, now_ms)
     apidoc.mount(app)
     return app
 

@@ -49,11 +49,16 @@ def known(store: Store, header: str | None, now_ms: int) -> Key:
     found = store.find_key(key.strip())
     if found is None:
         raise Refused(401, "this key is not known here; `aicg keys list` shows which are")
+    in_force(found, now_ms)
+    return found
+
+
+def in_force(found: Key, now_ms: int) -> None:
+    """Refuse (401) a key that is over."""
     if found.revoked_ms is not None:
         raise Refused(401, "this key was revoked; ask for a new one, or make it with `aicg keys create`")
     if found.expires_ms is not None and found.expires_ms <= now_ms:
         raise Refused(401, "this key has expired; ask for a new one, or make it with `aicg keys create`")
-    return found
 
 
 def allowed(has: tuple[str, ...], scopes: tuple[str, ...], archived: bool, who: str) -> None:

@@ -22,6 +22,7 @@ from fastapi import FastAPI
 
 from aicostguard.config import mask
 from aicostguard.ledger import keys, logs, now_ms, open_ledger, prices, supervised, turn
+from aicostguard.ledger.access import opened
 from aicostguard.ledger.access.exposed import LOCAL, Exposed, is_loopback
 from aicostguard.ledger.alerts import watch
 from aicostguard.ledger.api import create_app
@@ -63,9 +64,9 @@ def serve(
         try:
             key_path = key_file or os.path.join(os.path.dirname(os.path.abspath(path)), "ledger.key")
             key, made = keys.first_key(store, key_path, now_ms())
-            _greet(out, store, listener, host, key_path, key, made, exposed)
             if not alerts.public_url:
                 alerts = alerts._replace(public_url=_address(listener, host, exposed))
+            _greet(out, store, listener, host, key_path, key, made, exposed, alerts.public_url)
             _run(store, listener, host, alerts, exposed, provider)
         finally:
             store.close()
@@ -176,6 +177,7 @@ def _greet(
     key: str | None,
     made: bool,
     exposed: Exposed,
+    public_url: str,
 ) -> None:
     url = _address(listener, host, exposed)
     say = _Say(out)
@@ -203,8 +205,17 @@ def _greet(
         say(f"  WARNING: listening on {host}: every machine that reaches this port can talk to the ledger, and over")
         say("  plain http keys and receipts travel unencrypted. Give --tls-cert and --tls-key, put a TLS proxy in")
         say("  front, or use --host 127.0.0.1.")
+    say(f"  open  {_link(store, key, public_url) if out.isatty() else 'aicg dashboard'}  (the dashboard)")
     say(f"  send  AICG_URL={url} AICG_KEY=$(cat {key_path}) python your_app.py  # with: import aicostguard.auto")
     say("  ask   aicg costs --by feature,model")
+
+
+def _link(store: SqliteStore, key: str | None, url: str) -> str:
+    """An address that opens the dashboard with the first key, once, within ten minutes; else where to log in."""
+    found = None if key is None else store.find_key(key)
+    if found is None or "read" not in found.scopes:
+        return f"{url}/login"
+    return opened.address(url, store.change(lambda connection: opened.link(connection, found.id, now_ms())))
 
 
 class _Say:

@@ -13,7 +13,7 @@ from typing import Callable
 from starlette.requests import HTTPConnection
 
 from aicostguard.ledger import keys
-from aicostguard.ledger.access import keyring, people, places, sessions
+from aicostguard.ledger.access import keyring, opened, people, places, sessions
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.access.guesses import Guesses
 from aicostguard.ledger.access.limits import Limits
@@ -59,7 +59,8 @@ class Door:
     def enter(self, request: HTTPConnection, scopes: tuple[str, ...], reach: str) -> Principal:
         header, token = request.headers.get("authorization"), sessions.token_of(request)
         if header is None and token is not None:
-            found, archived = self._of_session(request, token)
+            of_key = token.startswith(opened.TOKEN)
+            found, archived = (self._of_opened if of_key else self._of_session)(request, token)
         else:
             key = keys.known(self.store, header, self.now_ms())
             self._limit(key.id, key.per_minute)
@@ -84,15 +85,45 @@ class Door:
         if session is None:
             raise Refused(401, "nobody is logged in here, or no longer; log in with POST /v1/login")
         now_ms = self.now_ms()
-        seen_ms = self.sessions.at(session.id, session.seen_ms) or 0
-        if seen_ms <= now_ms - sessions.IDLE_MS or session.created_ms <= now_ms - sessions.MOST_MS:
-            raise Refused(401, "this session is over; log in again with POST /v1/login")
+        self._lasts(session, now_ms)
         found = self.store.look(lambda connection: people.of(connection, session.person_id))
         if found.disabled_ms is not None:
             raise Refused(401, "this account is disabled; an admin can enable it")
         self._limit(f"person {found.id}", None)
         self.sessions.note(session.id, now_ms)
         return found
+
+    def readable(self, principal: Principal) -> list[Project]:
+        """The projects whose costs somebody may look at, in the order they were made."""
+        every = self.store.look(places.projects)
+        if principal.kind == "person":
+            roles = self.store.look(lambda connection: people.roles(connection, int(principal.id)))
+            return [project for project in every if "read" in _scopes(roles, project)]
+        if principal.may("read", LEDGER):
+            return every
+        if principal.may("read", ORGANISATION):
+            return [project for project in every if project.organisation_id == principal.organisation_id]
+        return [project for project in every if project.id in principal.visible]
+
+    def _lasts(self, session: sessions.Session, now_ms: int) -> None:
+        seen_ms = self.sessions.at(session.id, session.seen_ms) or 0
+        if seen_ms <= now_ms - sessions.IDLE_MS or session.created_ms <= now_ms - sessions.MOST_MS:
+            raise Refused(401, "this session is over; log in again with POST /v1/login")
+
+    def _of_opened(self, request: HTTPConnection, token: str) -> tuple[Principal, bool]:
+        """A session that a key began may what the key may, as long as the key does."""
+        found = self.store.look(lambda connection: opened.found(connection, token))
+        if found is None:
+            raise Refused(401, "nobody is logged in here, or no longer; open the dashboard with a key again")
+        session, key = found
+        now_ms = self.now_ms()
+        self._lasts(session, now_ms)
+        keys.in_force(key, now_ms)
+        sessions.from_our_page(request)
+        self._limit(key.id, key.per_minute)
+        self.sessions.note(session.id, now_ms)
+        self.uses.note(key.id, now_ms)
+        return self._of_key(key, request.headers.get(PROJECT_HEADER), address(request))
 
     def _of_session(self, request: HTTPConnection, token: str) -> tuple[Principal, bool]:
         person = self.person(token)

@@ -25,14 +25,16 @@ from aicostguard.ledger.errors import Limited, Refused
 _DEVICE = "aicg_device"
 
 
-class _Face:
+class Face:
+    """What the routes do; pages that log somebody in do the same."""
+
     def __init__(self, door: Door) -> None:
         self.door = door
         self.store = door.store
 
     # Log-in and log-out.
 
-    def log_in(self, request: Request, body: dict[str, Any]) -> Response:
+    def log_in(self, request: Request, body: dict[str, Any], response: Response | None = None) -> Response:
         names.only(body, ("email", "password"))
         for name in ("email", "password"):
             if not isinstance(body.get(name), str) or len(body[name]) > passwords.MOST:
@@ -63,7 +65,7 @@ class _Face:
         self.door.guesses.right(email, came, device)
         stored = person.password or ""
         renewed = passwords.hashed(body["password"]) if passwords.outdated(stored) else None
-        return begin(self.door, request, person, renewed)
+        return begin(self.door, request, person, renewed, response=response)
 
     def _note(self, person: Person, came: str, what: str) -> None:
         self.store.change(lambda c: audit.note(c, self.door.now_ms(), Actor(person.email, came), what, person.email))
@@ -87,7 +89,7 @@ class _Face:
         sessions.drop_cookie(request, response)
         return response
 
-    def password(self, request: Request, body: dict[str, Any]) -> Response:
+    def password(self, request: Request, body: dict[str, Any], response: Response | None = None) -> Response:
         """Set a password: by the old one, or by a code."""
         names.only(body, ("old", "new", "code"))
         now_ms = self.door.now_ms()
@@ -111,7 +113,7 @@ class _Face:
             people.set_password(connection, found, hashed, Actor(found.email, address(request)), now_ms)
             return people.of(connection, found.id)
 
-        return begin(self.door, request, self.store.change(job))
+        return begin(self.door, request, self.store.change(job), response=response)
 
     # People.
 
@@ -217,7 +219,7 @@ def begin(
 
 def add(app: FastAPI, door: Door) -> None:
     """Add the routes."""
-    face = _Face(door)
+    face = Face(door)
 
     @app.post("/v1/login", **doc.POST_LOGIN)
     async def post_login(request: Request) -> Response:

@@ -71,10 +71,11 @@ def end_all(connection: sqlite3.Connection, person_id: int) -> None:
 
 
 def seen(connection: sqlite3.Connection, when: dict[str, int]) -> None:
-    """Keep when sessions were last used."""
-    connection.executemany(
-        "UPDATE sessions SET seen_ms = max(seen_ms, ?) WHERE hash = ?", [(at, name) for name, at in when.items()]
-    )
+    """Keep when sessions were last used, those that keys began as well."""
+    for table in ("sessions", "key_sessions"):
+        connection.executemany(
+            f"UPDATE {table} SET seen_ms = max(seen_ms, ?) WHERE hash = ?", [(at, name) for name, at in when.items()]
+        )
 
 
 def device(connection: sqlite3.Connection, person_id: int, now_ms: int) -> str:

@@ -72,3 +72,15 @@ PEOPLE = (
     created_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID""",
 )
+
+# The dashboard opened with a key instead of an account: links that are good once, and the sessions behind them.
+OPENED = (
+    """CREATE TABLE key_sessions (
+    hash TEXT PRIMARY KEY,
+    key_id TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL,
+    address TEXT NOT NULL
+) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE key_links (hash TEXT PRIMARY KEY, key_id TEXT NOT NULL, expires_ms INTEGER NOT NULL) STRICT",
+)

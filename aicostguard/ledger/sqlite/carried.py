@@ -32,7 +32,7 @@ TABLES = (
     Table("person_roles", "person_id", "SELECT id FROM people"),
 )
 #: emptied: everybody logs in again, for who was logged in then may have been logged out since
-GONE = ("sessions", "codes", "devices", "logins")
+GONE = ("sessions", "key_sessions", "key_links", "codes", "devices", "logins")
 #: history: lines that the backup lacks are added
 HISTORY = ("audit",)
 
