@@ -5,9 +5,12 @@ Owns modes and atomic replacement. Raises `OSError`; callers turn it into a coun
 
 from __future__ import annotations
 
-import io
+import errno
 import os
-from typing import Optional, Tuple
+from typing import Optional
+
+from aicostguard.delivery import seats
+from aicostguard.delivery.seats import Taken
 
 
 def private_folder(*parts: str) -> str:
@@ -23,47 +26,26 @@ def private_folder(*parts: str) -> str:
     return path
 
 
-def identity(descriptor: int) -> Optional[Tuple[int, int]]:
-    """What stands behind a descriptor: no two files or sockets that exist are equal. None when it is closed.
-
-    A program that becomes a daemon closes every descriptor it finds, ours too, and the number goes to the next file it
-    opens. So what we keep open is looked at before it is used, which takes less than a microsecond.
-    """
-    try:
-        seen = os.fstat(descriptor)
-    except (OSError, ValueError):
-        return None
-    return seen[1:3]  # st_ino, st_dev
-
-
-def _opener(path: str, flags: int) -> int:
-    # Never through a link that somebody else laid.
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-
-
-def open_new(path: str) -> io.FileIO:
-    """A new file, 0600, unbuffered, for reading and writing; `FileExistsError` when it is there."""
-    return io.FileIO(path, "x+b", opener=_opener)
-
-
-_APPEND = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-
-
 def create_to_append(path: str) -> int:
     """The descriptor of a new file, 0600, for reading and appending; `FileExistsError` when it is there."""
-    return os.open(path, _APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+    return seats.opened(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL)
 
 
 def open_to_append(path: str) -> int:
     """The descriptor of an existing file for reading and appending."""
-    return os.open(path, _APPEND)
+    return seats.opened(path, os.O_RDWR | os.O_APPEND)
 
 
-def write_all(file: io.FileIO, data: bytes) -> None:
+def write_all(fd: int, known: Optional[seats.Identity], data: bytes) -> None:
     """Write all of `data` or raise: a disk that fills up takes a part without an error."""
     view = memoryview(data)
     while view:
-        written = file.write(view)
+        if known is None or seats.identity(fd) != known:
+            raise Taken()
+        try:
+            written = os.write(fd, view)
+        except OSError as error:
+            raise Taken() if error.errno == errno.EBADF else error from None
         if not written:
             raise OSError("nothing was written")
         view = view[written:]
@@ -71,14 +53,25 @@ def write_all(file: io.FileIO, data: bytes) -> None:
 
 def replace(path: str, data: bytes) -> None:
     """Put `data` at `path`: readers see the old file or the new one."""
+    try:
+        _replace(path, data)
+    except Taken:  # in the middle of it, and hardly twice
+        _replace(path, data)
+
+
+def _replace(path: str, data: bytes) -> None:
     temporary = "%s.%d.tmp" % (path, os.getpid())
     try:
         os.unlink(temporary)  # left by an earlier process with our id
     except FileNotFoundError:
         pass
     try:
-        with open_new(temporary) as file:
-            write_all(file, data)
+        fd = seats.opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        known = seats.identity(fd)
+        try:
+            write_all(fd, known, data)
+        finally:
+            seats.close(fd, known)
         os.replace(temporary, path)
     except BaseException:
         try:

@@ -7,6 +7,7 @@ again, never raises for one. If it is wrong, the host is slowed down, or a recei
 
 from __future__ import annotations
 
+import errno
 import time
 from time import monotonic
 from typing import Any, Callable, Dict, Sequence
@@ -50,13 +51,16 @@ class Keeper:
         return "on-failure" if self.settings.spool == "durable" and not self.durable else self.settings.spool
 
     def prepare(self) -> None:
-        """Build what `secure` needs, so that neither the first call nor two at once have to. Opens nothing."""
+        """Build what `secure` needs, so that neither the first call nor two at once have to. Leaves nothing open."""
         if not self.durable:
             return
         with imports:
             import json  # noqa: F401
 
+            from aicostguard.delivery import seats
+
             _ = self.spool
+            seats.make_room()
 
     @property
     def spool(self) -> Any:
@@ -198,6 +202,9 @@ class Keeper:
 
     def fault(self, where: str, error: OSError) -> None:
         """The disk will not: leave it alone for a while."""
+        if error.errno == errno.EBADF:  # not the disk: the host program closed what we had open; it is opened anew
+            our_health.fault(where, error)
+            return
         self.broken = True
         self._rests_until = time.monotonic() + self._next_pause()
         warn("spool.broken", type(error).__name__)

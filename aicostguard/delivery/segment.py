@@ -13,12 +13,12 @@ import os
 from bisect import bisect_right
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-from aicostguard.delivery import envelope, files
+from aicostguard.delivery import envelope, files, seats
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.epoch import PATTERN
 from aicostguard.delivery.folder import NEW, OPEN, lock, same
 from aicostguard.delivery.queue import BATCH
-from aicostguard.health import COUNTERS
+from aicostguard.health import COUNTERS, health
 
 #: bytes read at a time; no record of ours is longer than `LONGEST`; bytes of receipts in one batch that is read back
 PIECE, LONGEST, BATCH_BYTES = 1 << 18, 1 << 16, 1 << 19
@@ -128,7 +128,7 @@ class Segment:
     def __init__(self, path: str, fd: int, ours: bool) -> None:
         self.path = path
         self.fd = fd
-        self._identity = files.identity(fd)
+        self._identity = seats.identity(fd)
         #: True when this process wrote it and keeps its books
         self.ours = ours
         #: receipts in it that are also in memory: queued or on their way
@@ -155,24 +155,25 @@ class Segment:
         self._partly: Set[int] = set()
         self._start = self._ahead = self._checked = 0
 
-    def __del__(self, close: Any = os.close, identity: Any = files.identity) -> None:
+    def __del__(self, close: Any = seats.close) -> None:
         fd, self.fd = self.fd, -1
-        if fd >= 0 and identity(fd) == self._identity:
-            close(fd)
+        close(fd, self._identity)
 
     def whole(self) -> int:
         """The descriptor, opened anew when the host program has closed it. Raises `Vanished` when that cannot be."""
-        if files.identity(self.fd) == self._identity:
+        if seats.identity(self.fd) == self._identity:
             return self.fd
         try:
             fd = files.open_to_append(self.path)
         except OSError:
             raise Vanished() from None
-        if files.identity(fd) != self._identity or not lock(fd):
-            os.close(fd)
-            if files.identity(self.fd) != self._identity:  # else another thread was faster
+        found = seats.identity(fd)
+        if found != self._identity or not lock(fd):
+            seats.close(fd, found)
+            if seats.identity(self.fd) != self._identity:  # else another thread was faster
                 raise Vanished()
         else:
+            health.note("descriptor_closed")
             self.fd = fd
         return self.fd
 
@@ -181,7 +182,7 @@ class Segment:
 
         The number leads nowhere from now on, rather than being free: a frame that the fork cut off may write to it.
         """
-        if files.identity(self.fd) != self._identity:
+        if seats.identity(self.fd) != self._identity:
             self.fd = -1  # somebody else's by now
             return
         try:
@@ -190,7 +191,7 @@ class Segment:
                 os.dup2(nowhere, self.fd, inheritable=False)
             finally:
                 os.close(nowhere)
-            self._identity = files.identity(self.fd)  # so that it is closed with the last reference
+            self._identity = seats.identity(self.fd)  # so that it is closed with the last reference
         except OSError:
             fd, self.fd = self.fd, -1
             os.close(fd)
@@ -211,7 +212,12 @@ class Segment:
             whole = os.fstat(fd)[1:3] == self._identity
         except (OSError, ValueError):
             whole = False
-        written = os.write(fd if whole else self.whole(), data)
+        try:
+            written = os.write(fd if whole else self.whole(), data)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            written = os.write(self.whole(), data)  # closed since that look at it
         self.size += written
         if written != len(data):
             raise OSError(errno.ENOSPC, "cut off")
@@ -319,10 +325,11 @@ def create(where: str, name: str, head: Dict[str, Any]) -> Segment:
     """A new segment of this process, locked, with its head. Raises `OSError`."""
     # Under another name until it is locked: who looks for abandoned segments would take it for one.
     new = os.path.join(where, name + NEW)
-    segment = Segment(os.path.join(where, name + OPEN), files.create_to_append(new), ours=True)
+    segment = Segment(new, files.create_to_append(new), ours=True)
     try:
         lock(segment.fd)
         segment.write(head_record(head))
+        segment.path = os.path.join(where, name + OPEN)
         os.rename(new, segment.path)
     except BaseException:
         try:
@@ -339,10 +346,11 @@ def take_back(path: str) -> None:
         fd = files.open_to_append(path)
     except OSError:
         return
+    known = seats.identity(fd)
     try:
-        os.write(fd, done_record((), dict.fromkeys(COUNTERS, 0), ended=False))
+        files.write_all(fd, known, done_record((), dict.fromkeys(COUNTERS, 0), ended=False))
     finally:
-        os.close(fd)
+        seats.close(fd, known)
 
 
 def take_over(where: str, name: str, claimed: str) -> Optional[Segment]:

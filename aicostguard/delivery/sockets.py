@@ -12,10 +12,10 @@ import io
 import socket
 import ssl
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional
 
 from aicostguard.delivery import request as requests
-from aicostguard.delivery.files import identity
+from aicostguard.delivery.seats import Identity, Taken, identity, raised
 from aicostguard.delivery.threads import Flag, start_thread
 
 #: bytes that are handed to the socket at once, each time with what is left of the time
@@ -24,10 +24,6 @@ PIECE = 1 << 16
 
 class Late(OSError):
     """The deadline of an exchange has passed."""
-
-
-class Gone(OSError):
-    """Our descriptor was closed under us."""
 
 
 class ProxyRefused(OSError):
@@ -69,7 +65,7 @@ class Connection:
     ) -> None:
         self.deadline = min(deadline, time.monotonic() + requests.CONNECT_SECONDS)
         self._socket: socket.socket
-        self._identity: Optional[Tuple[int, int]] = None
+        self._identity: Optional[Identity] = None
         proxy = address.proxy
         self._connect(*self._resolve(proxy or address, hurry))
         try:
@@ -84,12 +80,12 @@ class Connection:
             raise
 
     def timed(self) -> socket.socket:
-        """The socket, its timeout set to what is left; raises `Gone` when it is no longer ours."""
+        """The socket, its timeout set to what is left; raises `Taken` when it is no longer ours."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise Late()
-        if identity(self._socket.fileno()) != self._identity:
-            raise Gone()
+        if self._identity is None or identity(self._socket.fileno()) != self._identity:
+            raise Taken()
         self._socket.settimeout(left)
         return self._socket
 
@@ -122,7 +118,7 @@ class Connection:
         # `socket.create_connection` gives each address the whole timeout: two dead addresses would take twice.
         last: OSError = OSError("no address")
         for family, kind, protocol, _, place in addresses:
-            self._socket = socket.socket(family, kind, protocol)
+            self._socket = _seated(socket.socket(family, kind, protocol))
             self._identity = identity(self._socket.fileno())
             try:
                 self.timed().connect(place)
@@ -188,10 +184,41 @@ class Connection:
 
     def close(self) -> None:
         """Close what is ours; of a number that somebody else has by now only let go."""
-        if identity(self._socket.fileno()) == self._identity:
-            self._socket.close()
-        else:
-            self._socket.detach()
+        _close(self._socket, self._identity)
+
+
+def _seated(low: socket.socket) -> socket.socket:
+    """A socket just made, on a high number. Raises `Taken` when its number has changed hands meanwhile."""
+    try:
+        number = raised(low.fileno())
+        if number == low.fileno():
+            return low
+        known = identity(number)
+        high = _fresh(low, number, known)
+    except BaseException:
+        low.detach()  # whose it is by now is not known
+        raise
+    _close(low, known)
+    return high
+
+
+def _fresh(low: socket.socket, number: int, known: Optional[Identity]) -> socket.socket:
+    high = socket.socket(low.family, low.type, low.proto, fileno=number)
+    try:
+        name = high.getsockname()
+    except OSError:  # what we have a copy of is no socket at all
+        name = None
+    if not isinstance(name, tuple) or name[1]:  # or one that leads somewhere already
+        _close(high, known)
+        raise Taken()
+    return high
+
+
+def _close(one: socket.socket, known: Optional[Identity]) -> None:
+    if known is not None and identity(one.fileno()) == known:
+        one.close()
+    else:
+        one.detach()
 
 
 def _peek(plain: Any, size: int, flags: int) -> bytes:

@@ -64,9 +64,9 @@ class Worker:
                 request = self.courier.queue.wait(self._pause())
                 if request is not None:
                     self._serve(request)
-                else:
+                else:  # whoever was served may go on as if we were quiet, such as by closing all descriptors
                     self._turn()
-                self.status.tick()
+                    self.status.tick()
         except Exception as error:
             our_health.fault("worker.run", error)
         finally:

@@ -21,6 +21,8 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from aicostguard import health
+from aicostguard.delivery import seats
+from aicostguard.delivery.files import create_to_append, open_to_append
 from aicostguard.guard.engine import Guard
 from aicostguard.guard.errors import BudgetExhausted, LoopDetected
 from aicostguard.guard.policy import Policy
@@ -57,6 +59,7 @@ class Trail:
         self._kept = kept
         self._lock = threading.Lock()
         self._file: Optional[int] = None
+        self._known: Optional[seats.Identity] = None
         self._pid = 0
         #: where our last entry ends, its number and its hash
         self._end = -1
@@ -112,12 +115,16 @@ class Trail:
     def _open(self) -> int:
         if self._file is None or self._pid != os.getpid():  # a lock taken through the parent's descriptor is shared
             return self._again()
+        if seats.identity(self._file) != self._known:  # the host program has closed it
+            health.note("descriptor_closed")
+            return self._again()
         return self._file
 
     def _again(self) -> int:
         self.close()
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = _opened(self.path)
+        self._known = seats.identity(self._file)
         self._pid, self._end = os.getpid(), -1
         return self._file
 
@@ -143,7 +150,22 @@ class Trail:
         """Let go of the file; a later entry opens it again."""
         file, self._file = self._file, None
         if file is not None:
-            os.close(file)
+            seats.close(file, self._known)
+
+
+def _opened(path: str) -> int:
+    """Its descriptor. Other processes may make it, or put it aside, at the same time."""
+    for _ in range(100):
+        try:
+            return open_to_append(path)
+        except FileNotFoundError:
+            try:
+                return create_to_append(path)
+            except FileExistsError:
+                continue
+        except seats.Taken:
+            continue
+    raise seats.Taken()
 
 
 def _last(path: str) -> Optional[Dict[str, Any]]:

@@ -18,6 +18,7 @@ from aicostguard.guard.store import StoreFailed
 from aicostguard.guard.store.memory import MemoryStore
 from aicostguard.guard.values import LABELS, Bound, Facts, Spent
 
+HERE = dict(os.environ, PYTHONPATH=os.getcwd())
 PRICING = ModelPricing()
 PRICING.register("m", input_per_million=1000, output_per_million=1000)
 
@@ -204,6 +205,31 @@ def test_a_forked_child_goes_on_with_the_chain(path):
     log.add("allowed", id="parent again")
     log.close()
     assert [entry["id"] for entry in audit.entries(path)] == ["parent", "child", "parent again"]
+    assert audit.verify(path).problems == []
+
+
+CLOSED = """
+import os
+from aicostguard.guard import audit
+log = audit.Trail(%r)
+log.add("allowed", id="before")
+os.closerange(3, %d)
+own = [open("own%%d" %% n, "w+b", buffering=0) for n in range(%d)]
+seen = [os.fstat(file.fileno())[:3] for file in own]
+log.add("allowed", id="after")
+log.close()
+assert [os.fstat(file.fileno())[:3] for file in own] == seen
+assert not any(os.fstat(file.fileno()).st_size for file in own)
+"""
+
+
+@pytest.mark.ids("B41", "Z4")
+@pytest.mark.parametrize("highest, files", [(200, 20), (1200, 20), (1200, 900)])
+def test_a_program_that_closes_all_descriptors_keeps_its_own_files(tmp_path, path, highest, files):
+    """What it opens afterwards is neither locked nor written to nor closed, whichever numbers it gets."""
+    code = CLOSED % (path, highest, files)
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=HERE, timeout=60).returncode == 0
+    assert [entry["id"] for entry in audit.entries(path)] == ["before", "after"]
     assert audit.verify(path).problems == []
 
 
