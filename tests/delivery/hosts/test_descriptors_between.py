@@ -149,7 +149,7 @@ os._exit(0)
 
 #: the one moment that is left: what is opened, at the lowest number there is, and copied to a high one is then closed,
 #: in two calls in a row
-LEFT = {"seats.py:_close:close closed", "seats.py:_close:close told b''"}
+LEFT = {"seats.py:_close:close %s" % what for what in ("closed", "told b''", "replaced")}  # by what was opened next
 
 
 #: what the program closes: as far as it has files itself, or everything, where ours are, too
