@@ -151,22 +151,34 @@ def serve(
 @click.option("--latency", is_flag=True, help="Percentiles of latency, off by 1 % at most.")
 @click.option("--exact", is_flag=True, help="Exact percentiles, from the receipts themselves.")
 @click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), help=f"Rows at most. Default: {query.DEFAULT_LIMIT}.")
+@click.option("--chart", type=click.Path(dir_okay=False), help="Draw it into this file, .svg or .png, as well.")
 @click.option("--json", "form", flag_value="json", help="Print JSON, as GET /v1/costs gives it.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 @options.asks
 def costs(
-    form: str | None, where: tuple[str, ...], path: str | None, url: str | None, key: str | None, **given: Any
+    form: str | None,
+    where: tuple[str, ...],
+    path: str | None,
+    url: str | None,
+    key: str | None,
+    chart: str | None,
+    **given: Any,
 ) -> int:
     """What did the calls cost?
 
     Calls without a price or without usage are counted below the table: they are in no sum.
     """
+    from aicostguard.cli import drawn
+
+    ending = drawn.ending(chart)
     for name in ("latency", "exact"):
         given[name] = "1" if given[name] else None
     parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
     options.filtered(parameters, where, DIMENSIONS, excludes=True)
     options.one_place(path, url)
     answer = ask.costs(parameters, path, url, key)
+    if chart:
+        drawn.write(answer.body, chart, ending)
     sys.stdout.write(table.FORMS[form or "table"](answer))
     sys.stdout.flush()
     return 0

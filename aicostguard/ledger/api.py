@@ -127,6 +127,7 @@ def create_app(
     gate = Gate()
     metrics = Metrics(store, gate)
     watch = Watch(store, now_ms, alerts, desk.catch_up)
+    metrics.follow("aicg_alert_charts", "Charts for alerts, by what became of them.", "result", watch.pictures.counts)
     app = FastAPI(lifespan=_lifespan(store, owned, desk, door, watch), **apidoc.ABOUT)
     app.state.door = door
     app.state.readiness = Readiness(store)

@@ -64,12 +64,32 @@ class Metrics:
             self._receipts.labels(result).inc(reply[result])
         self._receipts.labels("refused").inc(len(reply["refused"]))
 
+    def follow(self, name: str, says: str, label: str, counts: Mapping[str, int]) -> None:
+        """Tell what somebody else counts."""
+        self.registry.register(_Followed(name, says, label, counts))
+
     def text(self, accept: str | None) -> tuple[bytes, str]:
         """`(body, content type)` in the form that `Accept` asks for: OpenMetrics, else Prometheus' text."""
         if "application/openmetrics-text" in (accept or ""):
             whole: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
             return whole, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class _Followed:
+    """Counts that are kept elsewhere."""
+
+    def __init__(self, name: str, says: str, label: str, counts: Mapping[str, int]) -> None:
+        self._name, self._says, self._label, self._counts = name, says, label, counts
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._says, labels=(self._label,))
+        for value, count in list(self._counts.items()):
+            family.add_metric((value,), count)
+        yield family
 
 
 class _Standing:

@@ -18,7 +18,8 @@ from tests.ledger.support import Priced, epoch, receipt, take
 #: a Wednesday, noon UTC
 NOON = 1_795_608_000_000
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-LOOPBACK = Settings("https://costs.example", "127.0.0.1")
+#: without charts, each of which takes a second and more; tests of charts have them
+LOOPBACK = Settings("https://costs.example", "127.0.0.1", charts=False)
 
 
 def priced(given: Mapping[str, Any], at_ms: int) -> Priced:

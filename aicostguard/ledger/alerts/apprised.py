@@ -6,6 +6,7 @@ take, and how it is ended.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -36,9 +37,15 @@ def check(url: str) -> Checked:
     return Checked(str(found.get("service", "")), str(found.get("error", "")), bool(found.get("bad")))
 
 
-def send(url: str, key: str, title: str, body: str, kind: str, allowed: str, cuts: Cuts) -> Outcome:
-    """Send it once. `kind` is apprise's: info, warning, failure, success. Never raises."""
+def send(
+    url: str, key: str, title: str, body: str, kind: str, allowed: str, cuts: Cuts, picture: bytes = b""
+) -> Outcome:
+    """Send it once. `kind` is apprise's: info, warning, failure, success. Never raises.
+
+    The picture, a PNG, is attached where the service takes files.
+    """
     order = {"url": url, "check": False, "allowed": allowed, "title": title, "body": body, "type": kind}
+    order["picture"] = base64.b64encode(picture).decode("ascii")
     found = _run({**order, "key": key, "timeout": _STEP_S}, cuts)
     if found.get("ok"):
         return Outcome(True, f"taken by {found.get('service', 'the service')}")

@@ -8,6 +8,7 @@ parent's deadline. Imports nothing of the ledger's but `target`, by its path.
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import logging
@@ -107,11 +108,23 @@ def main() -> int:
             title=order["title"],
             notify_type=apprise.NotifyType(order["type"]),
             body_format=apprise.NotifyFormat.TEXT,
+            attach=attached(service, order["picture"]),
         )
     except Exception as error:
         return answer(ok=False, service=name, error=f"apprise failed ({type(error).__name__})")
     why = guard.why or masked("; ".join(said.texts), url) or "it was not taken"
     return answer(ok=bool(sent), service=name, error="" if sent else why, refused=bool(guard.why))
+
+
+def attached(service: Any, picture: str) -> Any:
+    """The picture for a service that takes files, else None."""
+    if not picture or not service.attachment_support:
+        return None
+    import apprise
+    from apprise.attachment.memory import AttachMemory
+
+    make: Any = AttachMemory
+    return apprise.AppriseAttachment(make(content=base64.b64decode(picture), name="chart.png", mimetype="image/png"))
 
 
 def answer(**what: Any) -> int:

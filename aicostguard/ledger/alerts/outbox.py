@@ -48,6 +48,7 @@ def put(
         "kind": rule.kind,
         "action": rule.action,
         "period": rule.period,
+        "timezone": rule.timezone,
         "alerts": [_alert(connection, number, rule) for number in alerts],
     }
     made = 0

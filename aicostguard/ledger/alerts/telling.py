@@ -5,6 +5,7 @@ Owns the shape of both. The same notice gives the same message whenever it is se
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any, Mapping, NamedTuple
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from aicostguard.ledger import period
 from aicostguard.ledger.alerts import outbox, words
 from aicostguard.ledger.alerts.outbox import Notice
+from aicostguard.ledger.alerts.picture import MEDIA_TYPE, Picture
 from aicostguard.ledger.alerts.rule import ACTIONS
 
 _UTC = period.zone("UTC")
@@ -47,8 +49,8 @@ class Message(NamedTuple):
     kind: str
 
 
-def payload(notice: Notice, channel: str, public_url: str) -> bytes:
-    """The body of a webhook."""
+def payload(notice: Notice, channel: str, public_url: str, picture: Picture | None = None) -> bytes:
+    """The body of a webhook. The picture is inside: it needs no key, and nothing that could be guessed or run out."""
     message = notice.message
     alerts = []
     for alert, line in zip(message["alerts"], outbox.lines(message, notice.event)):
@@ -74,8 +76,18 @@ def payload(notice: Notice, channel: str, public_url: str) -> bytes:
         "action": message["action"],
         "text": words.title(notice.event, [alert["text"] for alert in alerts]),
         "alerts": alerts,
+        "chart": None if picture is None else _chart(picture),
     }
     return json.dumps(body, separators=(",", ":")).encode("ascii")
+
+
+def _chart(picture: Picture) -> dict[str, str]:
+    return {
+        "title": picture.title,
+        "description": picture.says,
+        "content_type": MEDIA_TYPE,
+        "base64": base64.b64encode(picture.data).decode("ascii"),
+    }
 
 
 def text(notice: Notice, url: str, public_url: str) -> Message:

@@ -13,7 +13,18 @@ import os
 import time
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
-from aicostguard.ledger.alerts import apprised, book, channel, incident, minutes, outbox, readings, target, telling
+from aicostguard.ledger.alerts import (
+    apprised,
+    book,
+    channel,
+    incident,
+    minutes,
+    outbox,
+    picture,
+    readings,
+    target,
+    telling,
+)
 from aicostguard.ledger.alerts.book import Kept
 from aicostguard.ledger.alerts.outbox import Notice
 from aicostguard.ledger.alerts.rule import SORTS
@@ -34,10 +45,11 @@ PUBLIC_URL = "AICG_PUBLIC_URL"
 
 
 class Settings(NamedTuple):
-    """What the operator decides: where the page is found, and which private networks may be sent to."""
+    """What the operator decides: where the page is found, which private networks may be sent to, charts or none."""
 
     public_url: str = ""
     private: str = ""
+    charts: bool = True
 
 
 def settings(environ: Mapping[str, str] = os.environ, public_url: str = "") -> Settings:
@@ -50,7 +62,12 @@ def settings(environ: Mapping[str, str] = os.environ, public_url: str = "") -> S
         target.networks(private)
     except ValueError as error:
         raise LedgerError(str(error)) from None
-    return Settings(url.rstrip("/"), private)
+    charts = environ.get(picture.SETTING, "").strip() or "1"
+    if charts not in ("0", "1"):
+        raise LedgerError(
+            f"{picture.SETTING}: {charts[:64]!a} is neither 1 (charts go with alerts) nor 0 (they do not)"
+        )
+    return Settings(url.rstrip("/"), private, charts == "1")
 
 
 class _Due:
@@ -85,6 +102,7 @@ class Watch:
         self._forgot_ms = 0
         self._cuts: Cuts = set()
         self._stopping = False
+        self.pictures = picture.Pictures(store, self._cuts)
 
     # Looking.
 
@@ -221,13 +239,16 @@ class Watch:
             log.warning("channel %r of alerts: attempt %d failed: %s", its.name, notice.attempt, outcome.said)
 
     def _exchange(self, its: channel.Channel, notice: Notice) -> Outcome:
-        public, private = self.settings
+        public, private, charts = self.settings
+        drawn = self.pictures.of(notice, its.project_id, self._now()) if charts else None
         if its.kind == "webhook":
-            body = telling.payload(notice, its.name, public)
+            body = telling.payload(notice, its.name, public, drawn)
             networks = target.networks(private)
             return post(its.url, its.secret, notice.key, body, self._now() / 1000, networks, self._cuts)
         message = telling.text(notice, its.url, public)
-        return apprised.send(its.url, notice.key, *message, private, self._cuts)
+        # A service that takes the text may refuse the picture: a second attempt goes without.
+        attached = drawn.data if drawn is not None and notice.attempt == 1 else b""
+        return apprised.send(its.url, notice.key, *message, private, self._cuts, attached)
 
     def stop(self) -> None:
         """Cut off what is being sent: it stays to be sent."""
