@@ -16,6 +16,12 @@ from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import Server, serving
 
 
+@pytest.fixture(autouse=True)
+def _without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No charts in alerts, each of which takes a second and more: the tests of charts ask for them."""
+    monkeypatch.setenv("AICG_ALERT_CHARTS", "0")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     opened = ledger.open_ledger(str(tmp_path / "ledger.db"))

@@ -165,7 +165,7 @@ def test_a_receiver_that_speaks_ever_so_slowly_is_left_too(monkeypatch: pytest.M
 def test_the_ledgers_own_network_is_out_of_reach_unless_its_operator_says_otherwise(
     store: SqliteStore, receiver: Receiver, allowed: str
 ) -> None:
-    town = Town(store, settings=Settings("", allowed))
+    town = Town(store, settings=Settings("", allowed, charts=False))
     written = ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]")
     for url in (receiver.url.replace("127.0.0.1", host) for host in written):
         town.office.add_channel({"name": "ops", "url": url, "secret": SECRET})
@@ -326,7 +326,7 @@ def test_a_service_is_held_to_the_allowed_addresses_by_whatever_library_it_conne
     store: SqliteStore, mailbox: tuple[Mailbox, int], receiver: Receiver
 ) -> None:
     box, port = mailbox
-    town = Town(store, settings=Settings("", ""))
+    town = Town(store, settings=Settings("", "", charts=False))
     mail = f"mailto://127.0.0.1:{port}?from=ledger@example.com&to=ops@example.com&mode=insecure"
     for url in (mail, receiver.url.replace("http:", "json:") + "/x"):
         town.office.add_channel({"name": "ops", "url": url})

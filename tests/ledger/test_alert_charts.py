@@ -27,6 +27,12 @@ WITH = Settings("https://costs.example", "127.0.0.1")
 PNG = b"\x89PNG\r\n"
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes its time; what is tested is not how fast it is."""
+    monkeypatch.setattr(picture, "DEADLINE_S", 300.0)
+
+
 @pytest.fixture
 def town(store: SqliteStore) -> Town:
     made = Town(store, settings=WITH)

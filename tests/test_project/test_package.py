@@ -80,6 +80,7 @@ def test_the_agent_needs_python_alone(wheel: zipfile.ZipFile) -> None:
         "guard",
         "archive",
         "alerts",
+        "dashboard",
         "all",
     }
 

@@ -30,7 +30,7 @@ MEDIA_TYPE = draw.FORMATS["png"]
 WIDTH, SCALE = 640, 1.5
 #: bytes of a picture, which travels inside a message
 MOST_BYTES = 300_000
-DEADLINE_S = 10.0
+DEADLINE_S = 15.0
 #: after a failure, seconds without another try
 REST_S = 60.0
 #: pictures that are kept: one message goes to several channels, and is tried again

@@ -27,6 +27,9 @@
    `<script type="module" src="{{ view.site.assets.url("name.js") }}"></script>`; they import each other by `./name.js`.
    Data for a script: `<script type="application/json" id="…">{{ value|tojson }}</script>`. On `document`, the event
    `themed` says that colours have changed; `data-filter` is the field that the key `/` goes to.
+7. Charts: a function of `charts` (`spend.spend(answer)`, `bars.breakdown`, …, `burn.burn`) makes one of an answer; the
+   template has `{% block head %}{{ charts.head() }}{% endblock %}` and `{{ charts.figure(chart, "file-name") }}`. A
+   mark filters the page, a dragged stretch of time becomes its period. `burn.spark(nanos)` is a small line as SVG.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ from aicostguard.ledger.access.door import Door
 from aicostguard.ledger.alerts.watch import Watch
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.sqlite import SqliteStore
-from aicostguard.ledger.web import assets, frame, login
+from aicostguard.ledger.web import assets, frame, library, login
+from aicostguard.ledger.web.charts import bundle
 from aicostguard.ledger.web.pages import overview
 from aicostguard.ledger.web.view import Page, Site
 
@@ -62,7 +66,9 @@ def add(
 ) -> None:
     """Add the dashboard to the ledger's application."""
     files = assets.Assets()
-    site = Site(store, desk, watch, door, now_ms, drain, provider, files, frame.environment())
+    charts = bundle.Bundle(bundle.folder())
+    site = Site(store, desk, watch, door, now_ms, drain, provider, files, frame.environment(), charts)
     assets.add(app, files)
+    library.add(app, charts)
     login.add(app, site, PAGES)
     frame.add(app, site, PAGES)

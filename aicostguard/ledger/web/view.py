@@ -29,6 +29,7 @@ from aicostguard.ledger.query import PARAMETERS
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web import policy
 from aicostguard.ledger.web.assets import Assets
+from aicostguard.ledger.web.charts.bundle import Bundle
 from aicostguard.ledger.web.state import State
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Site(NamedTuple):
     provider: Provider | None
     assets: Assets
     templates: Environment
+    charts: Bundle
 
 
 class Page(NamedTuple):

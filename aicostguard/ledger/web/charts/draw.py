@@ -22,7 +22,7 @@ PACKAGE = "vl_convert"
 MISSING = "charts are drawn by vl-convert-python: pip install 'aicostguard[dashboard]'"
 FORMATS: Mapping[str, str] = {"svg": "image/svg+xml", "png": "image/png"}
 #: bytes of a drawing as JSON, and seconds until it is given up
-MOST_BYTES, DEADLINE_S = 6 << 20, 20.0
+MOST_BYTES, DEADLINE_S = 6 << 20, 60.0
 WIDTH = 720
 SCALE = 2
 #: characters of a line beneath a title
