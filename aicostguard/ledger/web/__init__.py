@@ -42,16 +42,20 @@ from aicostguard.ledger.access.door import Door
 from aicostguard.ledger.alerts.watch import Watch
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.sqlite import SqliteStore
-from aicostguard.ledger.web import assets, frame, library, login
+from aicostguard.ledger.web import assets, frame, library, login, tail
 from aicostguard.ledger.web.charts import bundle
-from aicostguard.ledger.web.pages import overview
+from aicostguard.ledger.web.pages import overview, receipts
 from aicostguard.ledger.web.view import Page, Site
 
 if TYPE_CHECKING:
     from aicostguard.ledger.access.oidc import Provider
 
 #: in the order of the menu
-PAGES = (Page("overview", "/", "Overview", overview.show),)
+PAGES = (
+    Page("overview", "/", "Overview", overview.show),
+    Page("receipts", "/receipts", "Receipts", receipts.show, own=("cursor",), since="7d"),
+    Page("receipt", "/receipts/{at_ms}/{epoch}/{seq}", "", receipts.one),
+)
 
 
 def add(
@@ -71,4 +75,5 @@ def add(
     assets.add(app, files)
     library.add(app, charts)
     login.add(app, site, PAGES)
+    tail.add(app, site, PAGES)
     frame.add(app, site, PAGES)

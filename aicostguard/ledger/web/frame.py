@@ -21,12 +21,16 @@ from aicostguard.ledger.access import chosen
 from aicostguard.ledger.access.door import authorise
 from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.errors import LedgerError, Refused
+from aicostguard.ledger.model import DIMENSIONS
+from aicostguard.ledger.query import NOT
 from aicostguard.ledger.web import policy, view, words
 from aicostguard.ledger.web.state import State
 from aicostguard.ledger.web.view import Page, Site, View
 
 log = logging.getLogger("aicostguard.ledger")
 TEMPLATES = Path(__file__).parent / "templates"
+#: what the field for another filter is called; it turns into the filter's own parameter
+WHERE = "where"
 #: bytes and fields of a form
 MOST_FORM, MOST_FIELDS = 64 * 1024, 200
 
@@ -56,7 +60,9 @@ def add(app: FastAPI, site: Site, pages: Sequence[Page]) -> None:
 def _shown(site: Site, pages: Sequence[Page], page: Page) -> Callable[[Request], Response]:
     def get_page(request: Request) -> Response:
         def show(principal: Principal) -> Response:
-            return page.show(_view(site, pages, page, request, principal))
+            shown = _view(site, pages, page, request, principal)
+            wanted = shown.state.one(WHERE)
+            return shown.go(shown.address(shown.here, filtered(shown.state, wanted))) if wanted else page.show(shown)
 
         return guarded(site, pages, page, request, page.scope, show)
 
@@ -88,9 +94,23 @@ def _acted(site: Site, pages: Sequence[Page], page: Page) -> Callable[[Request],
 
 def _view(site: Site, pages: Sequence[Page], page: Page, request: Request, principal: Principal) -> View:
     made = View(site, pages, page, request, principal)
-    made.state = State.of(request.query_params.multi_items(), page.own)
+    made.state = State.of(request.query_params.multi_items(), (*page.own, *((WHERE,) if page.period else ())))
     site.drain(site.store)
     return made
+
+
+def filtered(state: State, wanted: str) -> State:
+    """The state with a filter as somebody wrote it: NAME=VALUE or NAME!=VALUE. Raises `Refused` (422)."""
+    name, equals, value = wanted.partition("=")
+    excluded = name.endswith(NOT)
+    name = name.removesuffix(NOT).strip()
+    if not equals or name not in DIMENSIONS:
+        raise Refused(
+            422,
+            f"{wanted[:64]!a} is no filter; write model=gpt-4o or team!=search, with {', '.join(DIMENSIONS)}",
+            WHERE,
+        )
+    return state.having(**{WHERE: None}).filtered(name, value.strip(), excluded=excluded)
 
 
 async def form(request: Request) -> dict[str, str]:

@@ -76,6 +76,11 @@ class State(NamedTuple):
             for value in values
         ]
 
+    @property
+    def only_wanted(self) -> State:
+        """The filters that name what is wanted, and nothing else."""
+        return State({name: values for name, values in self.given.items() if name in DIMENSIONS})
+
     def having(self, **changes: str | Sequence[str] | None) -> State:
         """The state with other parameters: None takes one away. `not_model` stands for `model!`."""
         given, own = dict(self.given), dict(self.own)

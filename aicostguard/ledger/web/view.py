@@ -25,6 +25,7 @@ from aicostguard.ledger.alerts.watch import Watch
 from aicostguard.ledger.budgets import status
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import LedgerError
+from aicostguard.ledger.model import DIMENSIONS
 from aicostguard.ledger.query import PARAMETERS
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web import policy
@@ -112,6 +113,11 @@ class View:
     def path(self) -> Mapping[str, str]:
         """What the path of the page leaves open."""
         return self.request.path_params
+
+    @property
+    def dimensions(self) -> list[str]:
+        """What can be filtered by."""
+        return list(DIMENSIONS)
 
     @property
     def projects(self) -> list[str]:

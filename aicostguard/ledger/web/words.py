@@ -23,7 +23,7 @@ def money(nano: int | None) -> str:
     if nano is None:
         return NONE
     sign, amount = "-" if nano < 0 else "", Decimal(abs(nano)) / 10**9
-    if amount == 0 or amount >= Decimal("0.1"):
+    if amount == 0 or amount >= Decimal("0.0995"):
         return f"{sign}${amount.quantize(Decimal('0.01'), ROUND_HALF_EVEN):,}"
     digits = min(9, 1 - amount.adjusted())
     return f"{sign}${amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN):f}"
@@ -90,11 +90,12 @@ def milliseconds(value: float | None) -> str:
 
 
 def moment(text: str | None, tz: str = "UTC") -> str:
-    """A time of the API in a zone: 29 Nov 2026, 14:05."""
+    """A time of the API in a zone: 29 Nov, 14:05; with the year where it is not this one."""
     if not text:
         return NONE
     at = datetime.fromisoformat(text).astimezone(ZoneInfo(tz))
-    return f"{at.day} {at:%b %Y, %H:%M}"
+    this_year = datetime.now(at.tzinfo).year == at.year
+    return f"{at.day} {at:%b, %H:%M}" if this_year else f"{at.day} {at:%b %Y, %H:%M}"
 
 
 def day(text: str) -> str:
@@ -132,6 +133,11 @@ def titled(shown: str, whole: str, kind: str = "") -> Markup:
     return Markup('<span{} title="{}">{}</span>').format(css, whole, shown)
 
 
+def nano(text: str | None) -> int | None:
+    """Nano-dollars of an exact amount as the API writes it."""
+    return None if text is None else int(Decimal(text) * 10**9)
+
+
 def as_money(nano: int | None) -> Markup:
     return titled(money(nano), exact(nano), "" if nano is not None else "none")
 
@@ -154,6 +160,7 @@ def as_time(text: str | None, tz: str = "UTC") -> Markup:
 
 
 FILTERS = {
+    "nano": nano,
     "money": as_money,
     "signed": signed,
     "exact": exact,
