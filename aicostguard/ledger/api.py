@@ -33,7 +33,6 @@ from aicostguard.ledger import (
     query,
     queryroutes,
     supervised,
-    web,
 )
 from aicostguard.ledger.access import oidc_routes, people_routes
 from aicostguard.ledger.access import routes as access
@@ -54,6 +53,7 @@ from aicostguard.ledger.problem import Problem
 from aicostguard.ledger.readiness import Readiness
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
+from aicostguard.ledger.web import table as dashboard
 
 if TYPE_CHECKING:
     from aicostguard.ledger.access.oidc import Provider
@@ -149,7 +149,7 @@ def create_app(
     oidc_routes.add(app, door, provider)
     keeping.add(app, door)
     queryroutes.add(app, store, drain, now_ms)
-    web.add(app, store, desk, watch, door, provider, drain, now_ms)
+    dashboard.add(app, store, desk, watch, door, provider, drain, now_ms)
     apidoc.mount(app)
     return app
 
