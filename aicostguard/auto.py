@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence
 
 from aicostguard import config
 from aicostguard.health import health
@@ -114,6 +114,41 @@ def _hook(settings: config.Settings) -> None:
 
         watchdog.install(settings.url, _tell)
     hooks.install(_build if settings.active else None)
+
+
+def observe(listener: Callable[[Receipt], None]) -> Optional[Callable[[], None]]:
+    """Hook the AI libraries and show `listener` each receipt, whether it is delivered anywhere or not.
+
+    Called on whatever thread ends the call; what `listener` raises is a fault of ours, and is counted. Returns what
+    ends it; None, and no effect, when `AICG_DISABLED` says so.
+    """
+    from aicostguard.capture.state import state
+
+    settings = config.load(os.environ) if _settings is None else _settings
+    if settings.disabled:
+        return None
+    before = state.deliver, state.adeliver
+    onward, aonward = before
+
+    def seen(receipt: Receipt) -> None:
+        if onward is not None:
+            onward(receipt)
+        listener(receipt)
+
+    async def aseen(receipts: Sequence[Receipt]) -> None:
+        for receipt in receipts:
+            listener(receipt)
+        if aonward is not None:
+            await aonward(receipts)
+
+    def stop() -> None:
+        if state.deliver is seen:
+            state.deliver, state.adeliver = before
+
+    if _settings is None:
+        _hook(settings)
+    state.deliver, state.adeliver = seen, aseen
+    return stop
 
 
 def uninstrument() -> None:

@@ -54,7 +54,7 @@ def slope(counts: List[int], streams: int) -> float:
 
 def judged(agent: Agent, counts: List[int], made: int) -> None:
     assert made == STREAMS, health.snapshot()
-    # What a stream leaves is a block at least. A hundred blocks more or less are the caches of the threads and the loop.
+    # What a stream leaves is a block at least. A hundred blocks more or less are the caches of threads and loop.
     assert slope(counts, STREAMS) < 0.1, counts
 
 
