@@ -11,13 +11,23 @@ import asyncio
 import functools
 import importlib.util
 import json
+import sys
 import threading
 import zlib
 from typing import Any, AsyncIterator, Callable, Dict, List
 
 from aicostguard import context
 from aicostguard.capture import estimating
-from aicostguard.capture.frameworks import agents, celery, crewai, django, google_adk, langgraph, pydantic_ai
+from aicostguard.capture.frameworks import (
+    agents,
+    celery,
+    crewai,
+    django,
+    google_adk,
+    langgraph,
+    llama_index,
+    pydantic_ai,
+)
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
 from aicostguard.simulator import Simulator
@@ -281,6 +291,34 @@ def with_a_send_of_its_own(simulator: Simulator) -> Any:
         return seen(client.chat.completions.create(model=GPT, messages=HI))
 
 
+@_needs("openai")
+def with_a_send_that_nobody_sees(simulator: Simulator) -> Any:
+    """It answers by itself, put onto the object: the hook on the class meets nothing."""
+    import openai
+
+    inner = openai.DefaultHttpxClient()
+
+    def send(request: Any, **more: Any) -> Any:
+        library = sys.modules[type(request).__module__.partition(".")[0]]
+        message = {"role": "assistant", "content": "hi"}
+        answer = {"id": "c", "object": "chat.completion", "created": 1, "model": GPT,
+                  "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}  # fmt: skip
+        return library.Response(200, json=answer, request=request)
+
+    inner.send = send  # type: ignore[method-assign]
+    with openai.OpenAI(base_url=simulator.base_url("openai"), api_key=KEY, http_client=inner) as client:
+        return seen(client.chat.completions.create(model=GPT, messages=HI))
+
+
+@_needs("httpx")
+def with_parts(simulator: Simulator) -> Any:
+    """The same answer again, of which something was cached."""
+    import httpx
+
+    usage = {"input_tokens": 20, "output_tokens": 9, "cache_read_input_tokens": 5}
+    return [seen(httpx.post(**_post(simulator, usage=usage)).json()["usage"]) for _ in range(3)]
+
+
 @_needs("httpx")
 def in_trouble(simulator: Simulator) -> Any:
     """A connection that is reset, a stream that is cut, a path that nobody knows, a stream without usage."""
@@ -351,6 +389,7 @@ def _framework(simulator: Simulator) -> Dict[str, Any]:
         lambda worker: pydantic_ai._running(worker),
         lambda worker: crewai._role(worker),
         lambda worker: google_adk._name(worker),
+        lambda worker: llama_index._name(worker),
         lambda worker: celery._name(worker),
         lambda worker: django._route(worker),
         lambda worker: langgraph._agent({"langgraph_node": "n", "langgraph_checkpoint_ns": "a:1|n:2"}),

@@ -185,27 +185,27 @@ def test_a_peer_that_reads_slowly_over_tls_gets_no_more_time(
 def test_a_body_that_trickles_does_not_take_a_2xx_back() -> None:
     with Odd(drips_body) as server:
         answer, seconds = _timed(Client(server.url, KEY, "0"))
-    assert answer.kind == reply.TAKEN and seconds < 2.0
+    assert answer.kind == reply.TAKEN and seconds < SHORT
 
 
 @pytest.mark.ids("E4")
 def test_connecting_has_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request, "CONNECT_SECONDS", 0.4)
     with BlackHole(accept=False) as hole:
-        answer, seconds = _timed(Client(hole.url, KEY, "0"), BODY, 10.0)
-        assert answer.kind == reply.LOST and seconds < 2.0
+        answer, seconds = _timed(Client(hole.url, KEY, "0"), BODY, 60.0)
+        assert answer.kind == reply.LOST and seconds < SHORT
     with Odd(silent) as server:
-        answer, seconds = _timed(Client(server.url.replace("http:", "https:"), KEY, "0"), BODY, 10.0)
-        assert answer.kind == reply.LOST and seconds < 2.0
+        answer, seconds = _timed(Client(server.url.replace("http:", "https:"), KEY, "0"), BODY, 60.0)
+        assert answer.kind == reply.LOST and seconds < SHORT
 
 
 @pytest.mark.ids("E4")
 def test_a_request_of_the_users_does_not_wait_for_a_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     asleep = threading.Event()
-    monkeypatch.setattr(sockets.socket, "getaddrinfo", lambda *_: asleep.wait(5) and [])
+    monkeypatch.setattr(sockets.socket, "getaddrinfo", lambda *_: asleep.wait(60) and [])
     answer, seconds = _timed(Client("http://ledger.example", KEY, "0", hurry=True))
     asleep.set()
-    assert (answer.kind, answer.detail) == (reply.LOST, "Late") and seconds < 2.0
+    assert (answer.kind, answer.detail) == (reply.LOST, "Late") and seconds < SHORT
 
 
 def test_a_name_that_does_not_exist_is_the_same_failure_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
