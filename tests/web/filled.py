@@ -158,6 +158,7 @@ def fill(store: SqliteStore) -> None:
 def key(store: SqliteStore, project: str = "default", **more: Any) -> str:
     """A key of a project, with what it may."""
     more.setdefault("scopes", ("ingest", "read", "manage"))
+    store.default_project()
 
     def job(connection: Any) -> str:
         number = places.project_named(connection, project).id

@@ -201,6 +201,15 @@ class View:
         gone = [name for name in PARAMETERS if name not in KEPT]
         return State({name: values for name, values in self.state.given.items() if name not in gone})
 
+    def shows(self, given: Mapping[str, Any]) -> str:
+        """The first screen with the parameters that an alert names: the same as behind the link in its message."""
+        pairs = [
+            (name, str(value))
+            for name, values in given.items()
+            for value in (values if isinstance(values, (list, tuple)) else (values,))
+        ]
+        return self.address("/", State.of(pairs))
+
     def api(self, path: str, form: str = "json", **changes: str | Sequence[str] | None) -> str:
         """The address of the API's answer to what is shown, for a download."""
         given = {name: tuple(values) for name, values in self.asked(**changes).items()}

@@ -118,6 +118,7 @@ async function draw(figure) {
     }
     // The plot says what is seen, once.
     for (const name of ["role", "aria-roledescription", "aria-label"]) stage.removeAttribute(name);
+    stage.firstElementChild?.setAttribute("aria-hidden", "true");
     figure.finalize?.();
     Object.assign(figure, { view, finalize, wide });
     interact(view, spec);

@@ -31,6 +31,8 @@ from aicostguard.ledger.web.charts.chart import (
 MOST = 9
 #: marks at most: then fewer series
 MARKS = 12_000
+#: marks a row that stands for several names
+_REST = " rest"
 _WORDS = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
 _FORMATS = {"hour": "%d %b %H:%M", "day": "%d %b", "week": "%d %b", "month": "%b %Y"}
 
@@ -43,16 +45,26 @@ class Line(NamedTuple):
 
 
 def spend(
-    answer: Mapping[str, Any], *, lines: Sequence[Line] = (), most: int = MOST, title: str = "", click: bool = True
+    answer: Mapping[str, Any],
+    *,
+    lines: Sequence[Line] = (),
+    most: int = MOST,
+    title: str = "",
+    click: bool = True,
+    rest: Sequence[Row] = (),
+    others: int = 0,
 ) -> Chart:
-    """Of an answer to a query that groups by time, and by nothing else or up to two dimensions."""
+    """Of an answer to a query that groups by time, and by nothing else or up to two dimensions.
+
+    `rest` are sums by time of `others` more names that the answer does not tell apart.
+    """
     unit = next(name for name in answer["group_by"] if name in TIMES)
     by = [name for name in answer["group_by"] if name not in TIMES]
     rows = answer["rows"]
     title = title or f"Spend by {unit}" + (f", {' and '.join(by)}" if by else "")
     buckets = len({row[unit] for row in rows})
-    found = Series(rows, by, min(most, max(1, MARKS // max(1, buckets))))
-    values = _values(rows, unit, by, found)
+    found = Series(rows, by, min(most, max(1, MARKS // max(1, buckets))), others)
+    values = _values([*rows, *({**row, _REST: True} for row in rest)], unit, by, found)
     heights: dict[int, float] = {}
     for row in values:
         heights[row["t"]] = heights.get(row["t"], 0.0) + row["c"]
@@ -63,6 +75,8 @@ def spend(
         "encoding": {"x": _x(answer, unit, values), "y": amount("y0", axis=money_axis(top), title=None)},
     }
     body["encoding"]["y"]["scale"] = {"domainMin": 0, "nice": True}
+    if any(dollars(line.nano) * 1.1 > top for line in lines):  # room for its name above the line
+        body["encoding"]["y"]["scale"]["domainMax"] = top * 1.1
     return made(
         title, says, values, body, notes=_notes(answer, found), click=click and bool(by), brush=unit if click else ""
     )
@@ -71,7 +85,7 @@ def spend(
 class Series:
     """The dearest names one by one, and how many more there are."""
 
-    def __init__(self, rows: Sequence[Row], by: Sequence[str], most: int) -> None:
+    def __init__(self, rows: Sequence[Row], by: Sequence[str], most: int, others: int = 0) -> None:
         sums: dict[str, tuple[int, int]] = {}
         for row in rows:
             name = label(row, by) if by else "all"
@@ -80,7 +94,7 @@ class Series:
         order = sorted(sums, key=lambda name: (*(-part for part in sums[name]), name))
         # Nobody needs "other (1)".
         cut = most if len(order) > most + 1 else len(order)
-        self.names, self.more = order[:cut], len(order) - cut
+        self.names, self.more = order[:cut], len(order) - cut + others
         self.other = f"other ({self.more})"
         self.sums = sums
         self._ranks = {name: place for place, name in enumerate(self.names)}
@@ -89,6 +103,11 @@ class Series:
             *(theme.colours(self.names) if by else [theme.ACCENT]),
             *([theme.OTHER] if self.more else []),
         ]
+
+    @property
+    def last(self) -> tuple[int, str]:
+        """The rank and the series of what is not told apart."""
+        return len(self.names), self.other
 
     def place(self, name: str) -> tuple[int, str]:
         """The rank and the series of a name."""
@@ -99,7 +118,7 @@ class Series:
 def _values(rows: Sequence[Row], unit: str, by: Sequence[str], found: Series) -> list[dict[str, Any]]:
     sums: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
-        rank, name = found.place(label(row, by) if by else "all")
+        rank, name = found.last if row.get(_REST) else found.place(label(row, by) if by else "all")
         known = sums.setdefault(
             (row[unit], rank),
             {"name": name, "cost": None, "calls": 0, "unpriced": 0, "estimated": 0, "go": None},

@@ -17,8 +17,10 @@ from starlette.responses import Response
 from aicostguard.ledger import comparing
 from aicostguard.ledger.amounts import rounded
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, TIMES
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, PAIRS, TIMES
 from aicostguard.ledger.web import stacked
+from aicostguard.ledger.web.charts import spend
+from aicostguard.ledger.web.charts.chart import Chart
 from aicostguard.ledger.web.view import View
 
 #: what spend may be stacked and broken down by, in the order of the buttons: known by the hour and by the day
@@ -63,6 +65,7 @@ def show(view: View) -> Response:
         exact=None,
     )
     budgets = sorted(view.budgets(), key=_by_exhaustion)
+    chart, stack, time = _over_time(view, dimension, broken, budgets)
     return view.show(
         "overview.html",
         dimension=dimension,
@@ -72,14 +75,16 @@ def show(view: View) -> Response:
         totals=broken["totals"],
         answer=broken,
         pace=pace(view, month),
-        stack=_over_time(view, dimension, broken, budgets),
+        chart=chart,
+        drawing=stack,
+        time=time,
         moved=_moved(view, dimension) if whole else None,
         budgets=budgets[:FEW],
         all_budgets=len(budgets),
         budget=_main(budgets),
         tokens=tokens(broken["totals"]),
-        agents=_agents(view),
-        quality=_quality(view),
+        agents=_agents(view) if _of_sums(view, "agent") else None,
+        quality=_quality(view) if _of_sums(view, "model") else None,
         alerts=view.office.alerts({"state": "open", "limit": str(FEW)})["alerts"],
         latest=view.receipts(limit=str(ROWS), tz=view.tz)["receipts"] if not view.state.one("until") else [],
         sorts=(("cost", "Cost"), ("calls", "Calls"), ("tokens", "Tokens"), *((("change", "Change"),) if whole else ())),
@@ -132,30 +137,58 @@ def pace(view: View, month: Mapping[str, Any]) -> Pace:
 
 def _over_time(
     view: View, dimension: str, broken: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]]
-) -> tuple[str, stacked.Stack]:
-    """Spend by time, the dearest values each for itself. Two questions, so that no limit cuts a day in half."""
+) -> tuple[Chart, stacked.Stack, str]:
+    """Spend by time, the dearest values each for itself: to be drawn by the browser, or by this page alone.
+
+    Two questions, so that no limit cuts a day in half and their answers stay small, however many names there are.
+    """
     span = datetime.fromisoformat(broken["until"]) - datetime.fromisoformat(broken["since"])
-    time = "hour" if span <= timedelta(days=2) else "day" if span <= timedelta(days=92) else "week"
-    if span > timedelta(days=800):
-        time = "month"
+    lengths = ((timedelta(days=2), "hour"), (timedelta(days=92), "day"), (timedelta(days=800), "week"))
+    time = next((word for longest, word in lengths if span <= longest), "month")
     dearest = sorted(broken["rows"], key=lambda row: -(row["cost_nanousd"] or 0))[: stacked.SERIES]
     names = [row[dimension] for row in dearest if row["cost_nanousd"]]
     given = {"order": None, "limit": "10000", "compare": None, "latency": None, "exact": None}
-    whole = view.costs(group_by=time, **given)["rows"]
-    parts: list[dict[str, Any]] = []
-    if names:
-        only = {dimension: tuple(name or "" for name in names)}
-        parts = view.costs(group_by=f"{time},{dimension}", **{**given, **only})["rows"]
-    limit = None if view.state.filters else daily_limit(budgets, time)
-    return time, stacked.stack(time, dimension, names, whole, parts, limit)
+    whole = view.costs(group_by=time, **given)
+    # Of nothing that has a price there is nothing to tell apart.
+    only = {dimension: tuple(name or "" for name in names)}
+    parts = view.costs(group_by=f"{time},{dimension}", **{**given, **only}) if names else {**whole, "rows": []}
+    line = None if view.state.filters else limit_of(budgets, time)
+    others = len(broken["rows"]) + (broken["other"]["groups"] if broken["other"] else 0) - len(names)
+    drawn = spend.spend(
+        {**parts, "group_by": [time, dimension], "totals": broken["totals"], "other": None},
+        lines=[spend.Line(line[0], line[1])] if line else [],
+        most=stacked.SERIES + 1,
+        title=f"Spend by {time} and {dimension.replace('_', ' ')}",
+        rest=_rest(time, whole["rows"], parts["rows"]),
+        others=others,
+    )
+    stack = stacked.stack(time, dimension, names, whole["rows"], parts["rows"], line[1] if line else None)
+    return drawn, stack, time
 
 
-def daily_limit(budgets: Sequence[Mapping[str, Any]], time: str) -> int | None:
-    """What one column of time may cost by a budget that holds for everything of that length; None without one."""
+def _rest(time: str, whole: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What is left of each stretch of time when the named values are taken away; nothing where nothing is."""
+    counted = ("calls", "unpriced_calls", "estimated_calls")
+    named: dict[str, list[Mapping[str, Any]]] = {}
+    for row in parts:
+        named.setdefault(row[time], []).append(row)
+    out = []
+    for row in whole:
+        mine = named.get(row[time], ())
+        left = {name: row[name] - sum(part[name] for part in mine) for name in counted}
+        cost = (row["cost_nanousd"] or 0) - sum(part["cost_nanousd"] or 0 for part in mine)
+        if left["calls"]:
+            known = left["unpriced_calls"] < left["calls"]
+            out.append({time: row[time], **left, "cost_nanousd": cost if known else None})
+    return out
+
+
+def limit_of(budgets: Sequence[Mapping[str, Any]], time: str) -> tuple[str, int] | None:
+    """`(name, what one column may cost)` by a budget that holds for everything for so long; None without one."""
     for budget in budgets:
         whole = not budget["per"] and not budget["match"] and "limit_usd" in budget
         if whole and budget["period"] == time:
-            return int(Decimal(budget["limit_usd"]) * 10**9)
+            return budget["name"], int(Decimal(budget["limit_usd"]) * 10**9)
     return None
 
 
@@ -205,6 +238,12 @@ def tokens(totals: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
         for name, whole, measure in TOKENS
         if measure in totals and (totals[measure] or not whole)
     ]
+
+
+def _of_sums(view: View, dimension: str) -> bool:
+    """Whether a list that nobody asked for can be had without reading receipts: by the filters that there are."""
+    asked = {dimension, *(one.name for one in view.state.filters)}
+    return len(asked) == 1 or any(asked == set(pair) for pair in PAIRS)
 
 
 def _agents(view: View) -> list[dict[str, Any]]:
