@@ -11,12 +11,19 @@ from typing import Callable
 
 from aicostguard.ledger.errors import Busy, LedgerError
 from aicostguard.ledger.keeping import compacting, retention
-from aicostguard.ledger.keeping.pace import Stopped
-from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.ledger.keeping.pace import Pace, Stopped
+from aicostguard.ledger.sqlite import SqliteStore, tallies
 
 log = logging.getLogger("aicostguard.ledger")
 #: seconds to the first run and between runs
 FIRST_S, EVERY_S = 60.0, 3600.0
+
+
+def tally(store: SqliteStore, now_ms: int, stop: Callable[[], bool] = lambda: False) -> int:
+    """Tally the days that are over, in steps; gives how many. Raises `Stopped`."""
+    pace = Pace(store, stop)
+    days = store.look(lambda connection: tallies.due(connection, now_ms))
+    return sum(tallies.make(day, pace.do, store.look, lambda: pace.size) for day in days)
 
 
 class Keeper:
@@ -42,6 +49,7 @@ class Keeper:
 
     def _turn(self) -> None:
         try:
+            tally(self._store, self._now(), self._stop.is_set)
             retention.run(self._store, self._now(), stop=self._stop.is_set)
             if compacting.shrinks(self._store):
                 compacting.in_steps(self._store, stop=self._stop.is_set)

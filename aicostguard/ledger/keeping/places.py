@@ -12,12 +12,14 @@ from typing import Any, Iterator, NamedTuple, Sequence
 from aicostguard.ledger.budgets import book, rule
 from aicostguard.ledger.keeping.naming import Naming
 from aicostguard.ledger.model import DAY_MS, MEASURES
-from aicostguard.ledger.rollup import Sums
+from aicostguard.ledger.rollup import RollUp, Sums
+from aicostguard.ledger.sqlite import tallies
 from aicostguard.ledger.sqlite.sums import MEASURED
-from aicostguard.ledger.sqlite.write import add, quoted, steps
+from aicostguard.ledger.sqlite.write import changed, quoted
 
 #: tables that are handled on their own, or hold no text of anybody's
 _APART = {"receipts", "hourly", "daily", "forgettings", "bare_receipts", "archived_apart", "repriced", "gaps"}
+_APART |= {"tally_names", "tally_days", "tallies"}
 #: tables with a budget's scope: what leads to the budget, and whether a row that is in the way may simply go
 _SCOPED = (("budget_counters", "budget_id"), ("budget_openings", "budget_id"), ("leases", "budget_id"))
 _SUMMED = ", ".join(f"SUM({MEASURED[name]})" for name in MEASURES)
@@ -64,7 +66,7 @@ def move(connection: sqlite3.Connection, project_id: int, naming: Naming, day_ms
         ("user", day_ms, naming.pseudonym): tuple(sums),
         ("user", day_ms, naming.name): tuple(-amount for amount in sums),
     }
-    for statement, values in steps(add("daily", MEASURES, project_id, moved)):
+    for statement, values in changed(project_id, RollUp(MEASURES, {}, moved)):
         connection.execute(statement, values)
     connection.execute(
         "DELETE FROM daily WHERE project_id = ? AND dimension = 'user' AND start_ms = ? AND value = ? AND calls = 0",
@@ -91,6 +93,7 @@ def rest(connection: sqlite3.Connection, project_id: int, naming: Naming, after:
     ).fetchall()
     for day_ms, *sums in days:
         move(connection, project_id, naming, day_ms, sums)
+    tallies.forget(connection, project_id, "user", naming.name)
     return True
 
 

@@ -9,7 +9,7 @@ import sqlite3
 from typing import Any
 
 from aicostguard.ledger.model import MEASURES, TIMES, Costs, Query
-from aicostguard.ledger.sqlite import percentiles, sums
+from aicostguard.ledger.sqlite import percentiles, sums, tallies
 
 
 def costs(connection: sqlite3.Connection, query: Query) -> Costs:
@@ -40,7 +40,7 @@ def _grouped(
     groups = 0
     if query.limit <= _FEW and len(query.group_by) == len(named) == 1 and not sums.kept_of(named[0])[0]:
         # Of many thousands of names a few: all sums of all names would take four times as long.
-        chosen, groups = _first(connection, query)
+        chosen, groups = tallies.first(connection, query) or _first(connection, query)
         if not chosen:
             return [], [], groups
         kept = query.filters.get(named[0])

@@ -1,7 +1,7 @@
-"""The step of the schema that came with the queries: pairs of dimensions, latencies, cache savings, scores.
+"""Steps of the schema that came with the queries: pairs of dimensions, latencies, cache savings, scores; then tallies.
 
-Owns its statements, as `schema` does those of the other steps; `backfill` works out what they cannot. Never edited once
-released.
+Owns their statements, as `schema` does those of the other steps; `backfill` works out what they cannot. Never edited
+once released.
 """
 
 from __future__ import annotations
@@ -48,4 +48,34 @@ QUERIES = (
     PRIMARY KEY (project_id, name, kind, subject, model)
 ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX scores_by_time ON scores (project_id, at_ms)",
+)
+
+# Days that are over, their sums of very many names laid side by side; see `tallies`. `state`: making, few (names: it is
+# read as it is), made. A change of one of its sums takes a day's mark away.
+TALLIES = (
+    """CREATE TABLE tally_names (
+    project_id INTEGER NOT NULL,
+    dimension TEXT NOT NULL,
+    value TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (project_id, dimension, value)
+) STRICT, WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX tally_names_by_number ON tally_names (project_id, dimension, number)",
+    """CREATE TABLE tally_days (
+    project_id INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    dimension TEXT NOT NULL,
+    state TEXT NOT NULL,
+    token INTEGER NOT NULL,
+    PRIMARY KEY (project_id, start_ms, dimension)
+) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE tallies (
+    project_id INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    dimension TEXT NOT NULL,
+    chunk INTEGER NOT NULL,
+    cost_nanousd BLOB NOT NULL,
+    calls BLOB NOT NULL,
+    PRIMARY KEY (project_id, start_ms, dimension, chunk)
+) STRICT""",
 )

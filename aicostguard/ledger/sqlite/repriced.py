@@ -13,11 +13,11 @@ from typing import Any, Iterator, Sequence
 from aicostguard.ledger.errors import Busy
 from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, JOINT, OF_ENVELOPE, PAIRS
 from aicostguard.ledger.repricing import Change, Scope, Stored
-from aicostguard.ledger.rollup import Cell
-from aicostguard.ledger.sqlite import archived
+from aicostguard.ledger.rollup import Cell, RollUp
+from aicostguard.ledger.sqlite import archived, write
 from aicostguard.ledger.sqlite.read import receipt_of
 from aicostguard.ledger.sqlite.sums import passing
-from aicostguard.ledger.sqlite.write import COLUMNS, add, quoted, steps
+from aicostguard.ledger.sqlite.write import COLUMNS, quoted
 from aicostguard.receipt import FIELDS
 
 Place = tuple[int, str, int]
@@ -97,9 +97,8 @@ def apply(connection: sqlite3.Connection, number: int, project_id: int, changes:
         for table, key in _cells(stored, at_ms):
             cost, unpriced, savings = sums[table].get(key, (0, 0, 0))
             sums[table][key] = (cost + added, unpriced - (was is None), savings + saved)
-    for table, corrected in sums.items():
-        for statement, values in steps(add(table, _CORRECTED, project_id, corrected)):
-            connection.execute(statement, values)
+    for statement, values in write.changed(project_id, RollUp(_CORRECTED, **sums)):
+        connection.execute(statement, values)
     # Budgets hold what receipts cost: they count anew.
     connection.execute("UPDATE budgets SET stale = 1 WHERE project_id = ?", (project_id,))
     connection.execute(

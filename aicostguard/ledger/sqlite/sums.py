@@ -125,6 +125,10 @@ def parts_of(dimension: str | None) -> Mapping[str, str]:
     }
 
 
+#: days up to which the sums of named values are sought one by one
+_SOUGHT = 400
+
+
 def select(query: Query, segment: Segment, dimension: str | None, what: str, table: str = "") -> tuple[str, list[Any]]:
     """`SELECT g0, g1, …, what` of a segment's rows that pass the filters, and its values."""
     name, start, end = segment
@@ -140,8 +144,12 @@ def select(query: Query, segment: Segment, dimension: str | None, what: str, tab
     if not raw:
         where.append("dimension = ?")
         values.append(dimension)
-    where += [f"{at} >= ?", f"{at} < ?"]
-    values += [start, end]
+    if name == "daily" and dimension in query.filters and end - start <= _SOUGHT * DAY_MS:
+        # Sought day by day: between two days lie the sums of all other names.
+        where.append(f"{at} IN ({', '.join(str(day) for day in range(start, end, DAY_MS))})")
+    else:
+        where += [f"{at} >= ?", f"{at} < ?"]
+        values += [start, end]
     passed, wanted = passing(query.filters, query.excluded, columns)
     sql = f"SELECT {', '.join([*groups, what])} FROM {table or name} WHERE {' AND '.join(where)}{passed}"
     return sql, [*values, *wanted]

@@ -14,8 +14,8 @@ from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import MEASURES, OF_ENVELOPE, Added, Batch, Row
-from aicostguard.ledger.rollup import Sums, roll_up
-from aicostguard.ledger.sqlite import archived, arrived
+from aicostguard.ledger.rollup import RollUp, Sums, roll_up
+from aicostguard.ledger.sqlite import archived, arrived, tallies
 from aicostguard.ledger.store import Prepare
 from aicostguard.receipt import FIELDS
 
@@ -87,17 +87,22 @@ def _text(head: str, shared: int, own: str, tail: str, size: int) -> str:
     return f"{head} VALUES {', '.join([f'({row})'] * size)}{tail}"
 
 
+def changed(project_id: int, made: RollUp) -> list[Step]:
+    """What adding to sums takes: the one way in which sums change, so that what is made of them knows of it."""
+    return [
+        *steps(add("hourly", made.measures, project_id, made.hourly)),
+        *steps(add("daily", made.measures, project_id, made.daily)),
+        *tallies.spoil(project_id, {start for _, start, _ in made.daily}),
+    ]
+
+
 def ready(batch: Batch, rows: Sequence[Row]) -> list[Step]:
     """What storing these rows of a batch and their sums takes, if they are new.
 
     Worked out outside the transaction, on the thread of whoever brings it.
     """
-    sums = roll_up(rows, batch.origin)
-    return [
-        *steps(_insert(batch, rows)),
-        *steps(add("hourly", sums.measures, batch.project_id, sums.hourly)),
-        *steps(add("daily", sums.measures, batch.project_id, sums.daily)),
-    ]
+    made = roll_up(rows, batch.origin)
+    return [*steps(_insert(batch, rows)), *changed(batch.project_id, made)]
 
 
 def apply(connection: sqlite3.Connection, batch: Batch, all_new: Sequence[Step] | None = None) -> Added:

@@ -1,0 +1,260 @@
+"""Whatever happens to a ledger, in whatever order: every sum is what the receipts say, to the nano-dollar.
+
+A machine of random acts runs beside a model that is a list of receipts and nothing else: taking in, sending again,
+pricing again, archiving, deleting by rule, restoring, forgetting, tallying. After each act every cell of the sums is
+compared with the model, and a question or two, in a zone of its own, around the days on which clocks change.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Iterator
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+pytest.importorskip("pyarrow")
+
+from aicostguard import ledger
+from aicostguard.ledger import query, repricing
+from aicostguard.ledger.access.audit import Actor
+from aicostguard.ledger.keeping import books, forgetting, keeper, pace, restoring, retention
+from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, Rule
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, JOINT, MEASURES, PAIRS, TIMES, Query
+from aicostguard.ledger.repricing import Scope
+from aicostguard.ledger.sqlite import SqliteStore, tallies
+from tests.ledger.support import epoch, take
+from tests.ledger.test_queries import cached, dearer, measured, value
+
+#: within 45 days of it clocks change in Europe, in America and on Lord Howe
+_FIRST = int(datetime.fromisoformat("2026-03-01T00:00:00+00:00").timestamp() * 1000)
+#: days of which the acts tell: one on which Berlin's clocks change, its neighbours, and others
+_DAYS = st.sampled_from([6, 7, 8, 27, 28, 29, 34, 44])
+_NOW = _FIRST + 46 * DAY_MS
+_FEW = st.sampled_from(["a", "b", "c", "d"])
+_RECEIPTS = st.fixed_dictionaries(
+    {"provider": st.sampled_from(["openai", "anthropic"]), "model": st.sampled_from(["gpt-4o", "o3", "unheard-of"])},
+    optional={
+        "input_tokens": st.integers(0, 10**6),
+        "output_tokens": st.integers(0, 10**6),
+        "cache_read_input_tokens": st.integers(1, 10**6),
+        "latency_ms": st.integers(0, 10**6),
+        "ttft_ms": st.integers(0, 10**6),
+        **dict.fromkeys(("feature", "team", "user", "user", "session", "agent"), _FEW),
+        **dict.fromkeys(("estimated", "usage_missing", "partial"), st.just(True)),
+    },
+)
+_SENT = st.lists(st.tuples(_RECEIPTS, st.integers(0, DAY_MS - 1)), min_size=1, max_size=6)
+_ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"])
+
+Key = tuple[str, int]
+
+
+class _Ledger(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = tempfile.TemporaryDirectory(prefix="aicg-test-")
+        self._patches = [
+            mock.patch.object(tallies, "LEAST", 1),
+            mock.patch.object(pace, "REST", 0),
+            mock.patch.object(ledger, "now_ms", return_value=_NOW),
+        ]
+        for patch in self._patches:
+            patch.start()
+        self.store: SqliteStore = ledger.open_ledger(str(Path(self._folder.name) / "ledger.db"))
+        #: what was ever taken in, as it is now; those that are no rows any more, and why
+        self.model: dict[Key, dict[str, Any]] = {}
+        self.gone: dict[Key, str] = {}
+        self.bodies: list[dict[str, Any]] = []
+
+    def teardown(self) -> None:
+        self.store.close()
+        for patch in reversed(self._patches):
+            patch.stop()
+        self._folder.cleanup()
+
+    # Acts.
+
+    @initialize(sent=_SENT, day=_DAYS)
+    def begin(self, sent: Any, day: int) -> None:
+        self.send(sent, day)
+
+    @rule(sent=_SENT, day=_DAYS)
+    def send(self, sent: Any, day: int) -> None:
+        body: dict[str, Any] = {"schema": 1, "agent": "0.1.0", "epoch": epoch(), "sent_at": _NOW, "counters": {}}
+        body |= {"service": "shop", "environment": "e%d" % (day % 2), "host": "h%d" % (day % 3)}
+        body["seq"] = list(range(len(sent)))
+        body["at"] = [_FIRST + day * DAY_MS + at for _, at in sent]
+        body["receipts"] = [item for item, _ in sent]
+        self.bodies.append(body)
+        self._take(body)
+
+    @rule(which=st.integers(0, 99), first=st.integers(0, 3))
+    def send_again(self, which: int, first: int) -> None:
+        body = self.bodies[which % len(self.bodies)]
+        self._take({**body, **{name: body[name][first:] for name in ("seq", "at", "receipts")}})
+
+    def _take(self, body: dict[str, Any]) -> None:
+        take(self.store, body, received_ms=_NOW, price=cached)
+        for seq, at_ms, receipt in zip(body["seq"], body["at"], body["receipts"]):
+            if (body["epoch"], seq) in self.model:
+                continue
+            cost = cached(receipt, at_ms).cost_nanousd
+            row = {**receipt, "at_ms": at_ms, "cost_nanousd": cost, "clock_adjusted": False}
+            row |= {name: body[name] for name in ("service", "environment", "host")}
+            self.model[body["epoch"], seq] = row
+            self._save(row, cached)
+
+    def _save(self, row: dict[str, Any], price: Any) -> None:
+        row.pop("cache_savings_nanousd", None)
+        if row["cost_nanousd"] is not None and "cache_read_input_tokens" in row:
+            plain = {name: amount for name, amount in row.items() if name != "cache_read_input_tokens"}
+            row["cache_savings_nanousd"] = price(plain, row["at_ms"]).cost_nanousd - row["cost_nanousd"]
+
+    @rule(unpriced=st.booleans(), day=_DAYS)
+    def price_again(self, unpriced: bool, day: int) -> None:
+        scope = Scope(self.store.default_project(), _FIRST, _FIRST + day * DAY_MS, unpriced_only=unpriced)
+        repricing.reprice(self.store, scope, dearer, "test", _NOW, apply=True)
+        for key, row in self.model.items():
+            if key in self.gone or row["at_ms"] >= scope.until_ms or (unpriced and row["cost_nanousd"] is not None):
+                continue
+            cost = dearer(row, row["at_ms"])
+            if cost.cost_nanousd is not None and (cost.cost_nanousd, cost.row) != (row["cost_nanousd"], row.get("row")):
+                row.update(cost_nanousd=cost.cost_nanousd, row=cost.row)
+                self._save(row, dearer)
+
+    @rule(keep=st.sampled_from([ARCHIVE, ARCHIVE, DELETE]), day=_DAYS)
+    def retain(self, keep: str, day: int) -> None:
+        retention.set_rule(self.store, None, Rule((_NOW - _FIRST) // DAY_MS - day, keep), _NOW)
+        retention.run(self.store, _NOW)
+        retention.set_rule(self.store, None, None, _NOW)
+        for key, row in self.model.items():
+            if row["at_ms"] < _FIRST + day * DAY_MS and key not in self.gone:
+                self.gone[key] = keep
+
+    @precondition(lambda self: ARCHIVE in self.gone.values())
+    @rule()
+    def restore(self) -> None:
+        every = self.store.look(lambda connection: books.archives(connection, "state = 'archived'"))
+        restoring.restore(self.store, every, _NOW, _NOW)
+        self.gone = {key: kept for key, kept in self.gone.items() if kept == DELETE}
+
+    @rule(name=_FEW)
+    def forget(self, name: str) -> None:
+        done = forgetting.forget(self.store, self.store.default_project(), name, Actor("test"), _NOW)
+        assert done.settled
+        for row in self.model.values():
+            if row.get("user") == name:
+                row["user"] = done.pseudonym
+
+    @rule()
+    def tally(self) -> None:
+        keeper.tally(self.store, _NOW)
+
+    # What must hold.
+
+    @invariant()
+    def every_sum_is_what_the_receipts_say(self) -> None:
+        wanted: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
+        for row in self.model.values():
+            for cell in _cells(row):
+                wanted[cell].append(row)
+        names = ", ".join(MEASURES)
+        found = {}
+        for table in ("hourly", "daily"):
+            rows = self.store.look(
+                lambda connection, table=table: connection.execute(
+                    f"SELECT dimension, start_ms, value, {names} FROM {table}"
+                ).fetchall()
+            )
+            found.update({(table, *row[:3]): dict(zip(MEASURES, row[3:])) for row in rows})
+        assert found == {cell: measured(rows) for cell, rows in wanted.items()}
+
+    @rule(
+        name=st.sampled_from([*DIMENSIONS]),
+        time=st.sampled_from([*TIMES, ""]),
+        zone=_ZONES,
+        days=st.tuples(_DAYS, _DAYS),
+    )
+    def ask(self, name: str, time: str, zone: str, days: tuple[int, int]) -> None:
+        tz = query.period.zone(zone)
+        since, until = (_FIRST + day * DAY_MS for day in (min(days), max(days) + 1))
+        group_by = tuple(part for part in (name, time) if part)
+        offsets = query.period.offsets(since, until, tz)
+        asked = Query(self.store.default_project(), since, until, group_by, {}, zone, offsets, limit=10_000)
+        found = self.store.costs(asked)
+        chosen = {key: row for key, row in self.model.items() if since <= row["at_ms"] < until}
+        assert found.totals == measured([*chosen.values()])
+        if not self.gone:
+            wanted: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+            for row in chosen.values():
+                wanted[tuple(value(row, part, tz) or "" for part in group_by)].append(row)
+            assert found.groups == len(wanted)
+            assert sorted(amounts["calls"] for _, amounts in found.rows) == sorted(map(len, wanted.values()))
+            assert sorted(amounts["cost_nanousd"] for _, amounts in found.rows) == sorted(
+                measured(rows)["cost_nanousd"] for rows in wanted.values()
+            )
+
+    @invariant()
+    def the_first_users_are_the_first(self) -> None:
+        for order in ("cost_nanousd", "calls"):
+            self.ask_for_the_first_users((6, 44), 2, order, True, {}, False)
+
+    @rule(
+        days=st.tuples(_DAYS, _DAYS),
+        limit=st.integers(1, 4),
+        order=st.sampled_from(["cost_nanousd", "calls", "input_tokens", "change"]),
+        descending=st.booleans(),
+        excluded=st.sampled_from([{}, {"user": ("",)}, {"user": ("a", "nobody")}]),
+        compares=st.booleans(),
+    )
+    def ask_for_the_first_users(
+        self, days: Any, limit: int, order: str, descending: bool, excluded: Any, compares: bool
+    ) -> None:
+        since, until = (_FIRST + day * DAY_MS for day in (min(days), max(days) + 1))
+        before = (2 * since - until, since) if compares or order == "change" else None
+        asked = Query(self.store.default_project(), since, until, ("user",), {}, limit=limit, excluded=excluded)
+        found = self.store.costs(asked._replace(order=order, descending=descending, before=before))
+        users: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        earlier: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in self.model.values():
+            if row.get("user", "") not in excluded.get("user", ()):
+                if since <= row["at_ms"] < until:
+                    users[row.get("user", "")].append(row)
+                elif before is not None and before[0] <= row["at_ms"] < before[1]:
+                    earlier[row.get("user", "")].append(row)
+        now = {name: measured(users.get(name, [])) for name in {*users, *earlier}}
+        then = {name: measured(earlier.get(name, [])) for name in now}
+
+        def place(name: str) -> Any:
+            key = now[name]["cost_nanousd"] - then[name]["cost_nanousd"] if order == "change" else now[name][order]
+            return (-key if descending else key, -now[name]["cost_nanousd"], name)
+
+        # Whole days alone are asked for: of what cuts a day, archives would lack a part.
+        assert [(name, sums) for (name,), sums in found.rows] == [
+            (name, now[name]) for name in sorted(now, key=place)[:limit]
+        ]
+        assert found.groups == len(now)
+
+
+def _cells(row: dict[str, Any]) -> Iterator[tuple[str, str, int, str]]:
+    day, hour = (row["at_ms"] - row["at_ms"] % span for span in (DAY_MS, HOUR_MS))
+    for name, dimension in DIMENSIONS.items():
+        if dimension.hourly:
+            yield "hourly", name, hour, row.get(name, "")
+        if dimension.daily:
+            yield "daily", name, day, row.get(name, "")
+    for one, other in PAIRS:
+        yield "daily", f"{one},{other}", day, row.get(one, "") + JOINT + row.get(other, "")
+
+
+_Ledger.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=14, deadline=None, suppress_health_check=[*HealthCheck]
+)
+test_sums_are_right_whatever_happens = pytest.mark.ids("X6", "E13")(_Ledger.TestCase)
