@@ -104,7 +104,7 @@ def prefill(path: str, rows: int) -> None:
     store = ledger.open_ledger(path)
     project = store.default_project()
     rng, now_ms = random.Random(30), ledger.now_ms()
-    start = now_ms - now_ms % DAY_MS - DAYS * DAY_MS
+    start = now_ms - now_ms % DAY_MS - (DAYS - 1) * DAY_MS  # the last is today, as full as the others
     per_day = max(1, rows // DAYS // BATCH)
     for number in range(per_day):
         epoch = "01BENCH00%016d" % (number % 50)

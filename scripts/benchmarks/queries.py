@@ -7,13 +7,16 @@ flat in the number of receipts has nearly as many in a file of ten times the siz
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from benchmarks.common import row
 
@@ -32,15 +35,21 @@ OTHERS: Dict[str, Tuple[Dict[str, str], float]] = {
     "feature by model, 30 days": ({"since": "30d", "group_by": "feature,model"}, 0),
     "model percentiles, 30 days": ({"since": "30d", "group_by": "model", "latency": "1"}, 0),
     "feature percentiles, 30 days": ({"since": "30d", "group_by": "feature", "latency": "1"}, 0),
-    "top 20 users, today": ({"since": "today", "group_by": "user", "limit": "20"}, 0),
-    "top 20 users, 30 days": ({"since": "30d", "group_by": "user", "limit": "20"}, 150),
+    **{
+        "top 20 users, %s" % since: ({"since": since, "group_by": "user", "limit": "20"}, 150.0)
+        for since in ("today", "7d", "30d", "month")
+    },
 }
+#: asked again while receipts come in
+PRESSED = ("top 20 users, today", "top 20 users, 7d", "top 20 users, 30d", "top 20 users, month")
+PER_S = 5_000
 STEP = 100
 
 
 def queries(rows: int, runs: int, db: str | None = None, folder: str | None = None) -> List[Dict[str, Any]]:
     """Figures on a file of `rows` receipts, or on the ledger at `db`, which is only read (and migrated)."""
     from aicostguard import ledger
+    from aicostguard.ledger.keeping import keeper
     from benchmarks.ingest import prefill
 
     place = tempfile.mkdtemp(prefix="aicg-bench-", dir=folder)
@@ -50,6 +59,12 @@ def queries(rows: int, runs: int, db: str | None = None, folder: str | None = No
             prefill(path, rows)
         store = ledger.open_ledger(path)
         try:
+            began = time.monotonic()
+            days = keeper.tally(store, ledger.now_ms())
+            print(
+                "%d days tallied in %.1f s; file of %.0f MB"
+                % (days, time.monotonic() - began, os.path.getsize(path) / 1e6)
+            )
             return _figures(store, runs)
         finally:
             store.close()
@@ -73,7 +88,13 @@ def _figures(store: Any, runs: int) -> List[Dict[str, Any]]:
         given = {name: [value] for name, value in asked.items()}
         return lambda: query.receipts(store, given, project, ledger.now_ms())
 
-    found = [_row(store, "first screen, six questions", lambda: [ask(asked) for asked in FIRST], runs, 20)]
+    def first() -> List[Any]:
+        return [ask(asked) for asked in FIRST]
+
+    found = [_row(store, "first screen, six questions", first, runs, 0)]
+    for asked in FIRST:
+        name = " ".join("%s=%s" % pair for pair in asked.items())
+        found.append(_row(store, name, lambda asked=asked: ask(asked), runs, 20))  # type: ignore[misc]
     for name, (asked, aim) in OTHERS.items():
         found.append(_row(store, name, lambda asked=asked: ask(asked), runs, aim))  # type: ignore[misc]
     cursor = page(since="30d", limit="100")()["cursor"]
@@ -85,7 +106,45 @@ def _figures(store: Any, runs: int) -> List[Dict[str, Any]]:
     found.append(_row(store, "a page of a feature's", page(since="30d", limit="100", feature=feature), runs, 50))
     if user:
         found.append(_row(store, "a page of a user's", page(since="30d", limit="100", user=user[0]["user"]), runs, 50))
+    with _coming_in(store, project) as came:
+        for asked in FIRST:
+            name = "pressed: " + " ".join("%s=%s" % pair for pair in asked.items())
+            found.append(_row(store, name, lambda asked=asked: ask(asked), runs, 20))  # type: ignore[misc]
+        for name in PRESSED:
+            asked, aim = OTHERS[name]
+            found.append(_row(store, "pressed: " + name, lambda asked=asked: ask(asked), runs, aim))  # type: ignore[misc]
+        found.append(_row(store, "pressed: a page of receipts", page(since="30d", limit="100"), runs, 50))
+    print("pressed by %.0f receipts/s" % came())
     return found
+
+
+@contextlib.contextmanager
+def _coming_in(store: Any, project: int) -> Iterator[Callable[[], float]]:
+    """Receipts come in meanwhile, `PER_S` of them if the machine can; gives how many did."""
+    from aicostguard import ledger
+    from aicostguard.ledger import ingest
+    from benchmarks.ingest import BATCH, envelope
+
+    rng, stop = random.Random(1), threading.Event()
+    epoch = "01BENCHPRESSED%012d" % (time.time_ns() // 10**6 % 10**12)
+    bodies = [envelope(rng, epoch, 0, 0) for _ in range(40)]
+    came = [0, 0.0]
+
+    def send() -> None:
+        began = time.monotonic()
+        while not stop.wait(max(0.0, began + came[0] / PER_S - time.monotonic())):
+            now_ms, first = ledger.now_ms(), int(came[0])
+            body = {**bodies[first // BATCH % len(bodies)], "seq": list(range(first, first + BATCH)), "sent_at": now_ms}
+            ingest.accept(store, project, {**body, "at": [now_ms] * BATCH}, now_ms)
+            came[:] = first + BATCH, time.monotonic() - began
+
+    thread = threading.Thread(target=send, name="bench-pressing")
+    thread.start()
+    try:
+        yield lambda: came[0] / (came[1] or 1.0)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _row(store: Any, name: str, job: Callable[[], Any], runs: int, aim: float) -> Dict[str, Any]:
@@ -98,8 +157,8 @@ def _row(store: Any, name: str, job: Callable[[], Any], runs: int, aim: float) -
     cpu = time.process_time()
     job()
     cpu = (time.process_time() - cpu) * 1000
-    says = "%s k steps, %.0f ms of processor" % (format(steps // 1000, ","), cpu)
     p95 = statistics.quantiles(took, n=20)[-1] if len(took) > 1 else took[0]
+    says = "p95 %.1f, %s k steps, %.0f ms of processor" % (p95, format(steps // 1000, ","), cpu)
     return {**row(name, took, "ms", says + (", aim: under %.0f" % aim if aim else "")), "p95": p95, "steps": steps}
 
 

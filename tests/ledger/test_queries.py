@@ -424,12 +424,14 @@ def test_what_is_refused_names_its_parameter(store: SqliteStore, parameters: dic
     assert (refused.value.status, refused.value.field) == (422, field)
 
 
-def test_a_file_of_the_release_before_is_filled_with_what_came_later(tmp_path: Any) -> None:
-    """Sums, pairs, spreads and savings of old receipts are those that ingest would have made."""
+def test_a_file_of_the_release_before_is_filled_with_what_came_later(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums, pairs, spreads and savings of old receipts are those that ingest would have made, killed or not."""
     import sqlite3
 
     from aicostguard import pricing
-    from aicostguard.ledger.sqlite import schema
+    from aicostguard.ledger.sqlite import backfill, schema
     from aicostguard.ledger.sqlite.queried import QUERIES
 
     store = ledger.open_ledger(str(tmp_path / "ledger.db"))
@@ -438,7 +440,9 @@ def test_a_file_of_the_release_before_is_filled_with_what_came_later(tmp_path: A
         for n in range(40)
     ]
     bodies += [receipt(input_tokens=5_000, cache_read_input_tokens=4_000), receipt(model="unheard-of")]
-    take(store, envelope(bodies, environment="production"), price=pricing.default_book().cost)
+    for number in range(3):
+        sent = envelope(bodies, name=epoch(), environment="e%d" % (number // 2), ago_ms=number * DAY_MS)
+        take(store, sent, price=pricing.default_book().cost)
     store.fold()
     tables = ("hourly", "daily", "hourly_spreads", "daily_spreads")
 
@@ -468,8 +472,24 @@ def test_a_file_of_the_release_before_is_filled_with_what_came_later(tmp_path: A
         connection.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}{only}")
     connection.commit()
     connection.close()
+    filled: list[int] = []
+    fill_day = backfill._fill
+
+    def killed(connection: sqlite3.Connection, project_id: int, day_ms: int, price: Any) -> None:
+        fill_day(connection, project_id, day_ms, price)
+        filled.append(day_ms)
+        if len(filled) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(backfill, "_fill", killed)
+        ledger.open_ledger(str(tmp_path / "old.db"))
+    monkeypatch.setattr(backfill, "_fill", lambda *given: filled.append(given[2]) or fill_day(*given))
     again = ledger.open_ledger(str(tmp_path / "old.db"))
     try:
+        days = sorted({row["at_ms"] - row["at_ms"] % DAY_MS for row in before[1]})
+        assert filled == [*days[:2], *days[1:]]  # the one at which it was killed is done anew
+        assert not again.look(lambda c: c.execute("SELECT 1 FROM sqlite_master WHERE name = 'backfill'").fetchone())
         assert everything(again) == before
         with pytest.raises(LedgerError, match="only by a recorded repricing"):
             again.change(lambda connection: connection.execute("UPDATE receipts SET cost_nanousd = 1"))

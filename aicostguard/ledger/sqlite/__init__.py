@@ -20,7 +20,7 @@ from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Place, Query, Source
 from aicostguard.ledger.repricing import Change, Scope, Stored
 from aicostguard.ledger.secret import hash_key
-from aicostguard.ledger.sqlite import copying, costs, file, read, repriced, spreads, write
+from aicostguard.ledger.sqlite import backfill, copying, costs, file, read, repriced, spreads, write
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.schema import VERSION
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
@@ -73,6 +73,7 @@ class SqliteStore:
                     with lock.held():
                         self.kept_as = _kept_before_migration(connection, path)
                         file.migrate(connection, path)
+                        backfill.finish(connection, path)
                 except BaseException:
                     connection.close()
                     raise

@@ -186,7 +186,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
             for statement in step:
                 connection.execute(statement)
             if step in backfill.AFTER:
-                backfill.AFTER[step](connection, path)
+                backfill.AFTER[step](connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")

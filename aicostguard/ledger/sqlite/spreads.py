@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from aicostguard.ledger import spread
 from aicostguard.ledger.model import DAY_MS, HOUR_MS, SPREAD, TIMED
@@ -119,16 +119,7 @@ def _known(connection: sqlite3.Connection, table: str, keys: Sequence[Cell]) -> 
     )
 
 
-def rebuild(connection: sqlite3.Connection) -> None:
-    """Spread all receipts anew, in the transaction the connection is in."""
-    for table in TABLES.values():
-        connection.execute(f"DELETE FROM {table}")
-    for rows in _pages(connection.execute(f"SELECT project_id, at_ms, {_columns()} FROM receipts")):
-        for span, cells in cells_of(rows).items():
-            _add(connection, TABLES[span], cells)
-    connection.execute("UPDATE spread_to SET arrival = (SELECT COALESCE(max(id), 0) FROM arrivals)")
-
-
-def _pages(rows: sqlite3.Cursor) -> Iterable[list[Any]]:
-    while some := rows.fetchmany(50_000):
-        yield some
+def add(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """Spread receipts, as `cells_of` takes them, that no spread has yet, in the transaction the connection is in."""
+    for span, cells in cells_of(rows).items():
+        _add(connection, TABLES[span], cells)
