@@ -140,7 +140,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _broken)
-    _routes(app, store, gate, metrics, price or (store.book.cost if store.book is not None else None))
+    _routes(app, store, gate, metrics, price)
     operating.add(app, metrics, app.state.readiness, now_ms)
     routes.add(app, store, desk, now_ms)
     access.add(app, door)
@@ -212,6 +212,10 @@ async def _now_and_then(job: Callable[[], object], says: str) -> None:
 
 
 def _routes(app: FastAPI, store: Store, gate: Gate, metrics: Metrics, price: ingest.Pricer | None) -> None:
+    def priced() -> ingest.Pricer | None:
+        # Asked for each batch: own terms may change while this runs.
+        return price or (store.book.cost if store.book is not None else None)
+
     def authorised(request: Request, scope: str, job: Callable[[Principal], T], *or_else: str) -> T:
         return job(authorise(request, scope, *or_else))
 
@@ -228,7 +232,7 @@ def _routes(app: FastAPI, store: Store, gate: Gate, metrics: Metrics, price: ing
             def take() -> dict[str, Any]:
                 parsed = ingest.parse(body.plain(sent, encoding))
                 return ingest.accept(
-                    store, key.project_id, parsed, received_ms, idempotency_key=idempotency_key, price=price
+                    store, key.project_id, parsed, received_ms, idempotency_key=idempotency_key, price=priced()
                 )
 
             reply = await visit.run(take)

@@ -28,7 +28,9 @@ _UTC = ZoneInfo("UTC")
 MOST_PER_MINUTE, MOST_BYTES = 1_000_000, 5 * 1024 * 1024
 
 
-class _Face:
+class Face:
+    """What the routes do; the dashboard's pages do the same."""
+
     def __init__(self, door: Door) -> None:
         self.door = door
 
@@ -143,7 +145,8 @@ class _Face:
             "last_used_at": when(self.door.uses.at(key.id, key.last_used_ms)),
         }
 
-    def add_key(self, principal: Principal, body: dict[str, Any]) -> Response:
+    def add_key(self, principal: Principal, body: dict[str, Any]) -> dict[str, Any]:
+        """The key, with its `secret`, which is said this once."""
         names.only(body, ("name", "roles", "reach", "expires_in", "per_minute", "max_bytes"))
         scopes = read_roles(body.get("roles", ["ingest"]))
         reach = names.one_of(body.get("reach", PROJECT), REACHES, "reach")
@@ -157,7 +160,7 @@ class _Face:
                 c, principal.project_id, scopes, actor(principal), self.door.now_ms(), name=name, reach=reach, **values
             )
         )
-        return Json({**self.key(entry), "secret": made}, status_code=201)
+        return {**self.key(entry), "secret": made}
 
     def one_key(self, principal: Principal, name: str, job: Callable[[sqlite3.Connection, Key], T]) -> T:
         """Do something to a key that the principal could have made itself."""
@@ -178,12 +181,13 @@ class _Face:
         by, now_ms = actor(principal), self.door.now_ms()
         return self.key(self.one_key(principal, name, lambda c, key: keyring.change(c, key, by, now_ms, **values)))
 
-    def rotate_key(self, principal: Principal, body: dict[str, Any], name: str) -> Response:
+    def rotate_key(self, principal: Principal, body: dict[str, Any], name: str) -> dict[str, Any]:
+        """The new key, with its `secret`, which is said this once."""
         names.only(body, ("grace",))
         grace_ms = names.span(body.get("grace", "0s"), "grace")
         by, now_ms = actor(principal), self.door.now_ms()
         made, entry = self.one_key(principal, name, lambda c, key: keyring.rotate(c, key, grace_ms, by, now_ms))
-        return Json({**self.key(entry), "secret": made}, status_code=201)
+        return {**self.key(entry), "secret": made}
 
     def revoke_key(self, principal: Principal, _: dict[str, Any], name: str) -> Any:
         by, now_ms = actor(principal), self.door.now_ms()
@@ -216,7 +220,7 @@ class _Face:
 
 def add(app: FastAPI, door: Door) -> None:
     """Add the routes."""
-    face = _Face(door)
+    face = Face(door)
     _places(app, face)
     _keys(app, face)
 
@@ -232,7 +236,7 @@ def add(app: FastAPI, door: Door) -> None:
         return await answered(request, lambda principal, _: face.audit(principal, given), "manage", reach=reach)
 
 
-def _places(app: FastAPI, face: _Face) -> None:
+def _places(app: FastAPI, face: Face) -> None:
     @app.get("/v1/organisations", **doc.GET_ORGANISATIONS)
     async def get_organisations(request: Request) -> Response:
         parameters(request, {})
@@ -271,7 +275,7 @@ def _places(app: FastAPI, face: _Face) -> None:
         return await answered(request, lambda who, _: face.costs(who, given), "read", reach=ORGANISATION)
 
 
-def _keys(app: FastAPI, face: _Face) -> None:
+def _keys(app: FastAPI, face: Face) -> None:
     @app.get("/v1/keys", **doc.GET_KEYS)
     async def get_keys(request: Request) -> Response:
         parameters(request, {})
@@ -279,7 +283,7 @@ def _keys(app: FastAPI, face: _Face) -> None:
 
     @app.post("/v1/keys", **doc.POST_KEYS)
     async def post_keys(request: Request) -> Response:
-        return await answered(request, face.add_key, "manage")
+        return await answered(request, lambda who, body: Json(face.add_key(who, body), status_code=201), "manage")
 
     @app.patch("/v1/keys/{key}", **doc.PATCH_KEY)
     async def patch_key(request: Request, key: str) -> Response:
@@ -287,7 +291,9 @@ def _keys(app: FastAPI, face: _Face) -> None:
 
     @app.post("/v1/keys/{key}/rotate", **doc.ROTATE_KEY)
     async def rotate_key(request: Request, key: str) -> Response:
-        return await answered(request, lambda who, body: face.rotate_key(who, body, key), "manage")
+        return await answered(
+            request, lambda who, body: Json(face.rotate_key(who, body, key), status_code=201), "manage"
+        )
 
     @app.delete("/v1/keys/{key}", **doc.DELETE_KEY)
     async def delete_key(request: Request, key: str) -> Response:

@@ -78,11 +78,12 @@ class Sort(NamedTuple):
     reads_usd: bool = False
 
 
-_REQUIRED = object()
+#: of a key that nobody can guess
+REQUIRED = object()
 SORTS: Mapping[str, Sort] = {
     "spend": Sort(
         "what calls of a calendar period cost together",
-        {"threshold": _REQUIRED, "period": "day", "timezone": "UTC", "match": {}, "per": ""},
+        {"threshold": REQUIRED, "period": "day", "timezone": "UTC", "match": {}, "per": ""},
         "usd",
     ),
     "single_request": Sort(
@@ -102,7 +103,7 @@ SORTS: Mapping[str, Sort] = {
     ),
     "query": Sort(
         "any question that GET /v1/costs answers",
-        {"threshold": _REQUIRED, "query": _REQUIRED, "measure": "cost_usd", "comparison": "above"},
+        {"threshold": REQUIRED, "query": REQUIRED, "measure": "cost_usd", "comparison": "above"},
     ),
     "budget": Sort(
         "a budget passes one of its alert_at; threshold is the smallest share told",
@@ -289,7 +290,7 @@ def _read(given: Mapping[str, Any]) -> Rule:
     if unit_of(kind, stated.get("measure")) == "usd":
         takes = {**KINDS, "threshold": rules.USD}
     for name, item in stated.items():
-        if item is _REQUIRED:
+        if item is REQUIRED:
             raise BadPolicy(f"{name}: is missing: {takes[name].remedy}")
     made: dict[str, Any] = {name: rules.read(takes[name], name, item) for name, item in stated.items()}
     if kind == "spend":

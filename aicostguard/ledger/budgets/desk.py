@@ -21,6 +21,7 @@ from aicostguard.ledger.budgets.tickets import Ticket
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.query import usd
 from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.pricing import PriceBook
 from aicostguard.pricing.registry import ModelPricing
 
 T = TypeVar("T")
@@ -64,11 +65,15 @@ class Desk:
     def __init__(self, store: SqliteStore, now: Callable[[], int]) -> None:
         self._store = store
         self._now = now
+        self._prices: tuple[PriceBook | None, ModelPricing] | None = None
 
-    @functools.cached_property
+    @property
     def prices(self) -> ModelPricing:
-        """The ledger's prices, own terms included."""
-        return ModelPricing(self._store.book)
+        """The ledger's prices, own terms included, as they are now."""
+        known, book = self._prices, self._store.book
+        if known is None or known[0] is not book:  # read when needed; own terms may change while this runs
+            known = self._prices = (book, ModelPricing(book))
+        return known[1]
 
     # What keeps counters up to date.
 

@@ -13,7 +13,7 @@ from aicostguard.ledger.access.door import Door
 from aicostguard.ledger.alerts.watch import Watch
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.sqlite import SqliteStore
-from aicostguard.ledger.web import assets, frame, library, login, tail
+from aicostguard.ledger.web import assets, frame, library, login, managing, tail
 from aicostguard.ledger.web.charts import bundle
 from aicostguard.ledger.web.pages import overview, receipts
 from aicostguard.ledger.web.view import Page, Site
@@ -26,6 +26,7 @@ PAGES = (
     Page("overview", "/", "Overview", overview.show),
     Page("receipts", "/receipts", "Receipts", receipts.show, own=("cursor",), since="7d"),
     Page("receipt", "/receipts/{at_ms}/{epoch}/{seq}", "", receipts.one),
+    *managing.PAGES,
 )
 
 

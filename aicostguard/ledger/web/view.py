@@ -175,7 +175,7 @@ class View:
     @property
     def here(self) -> str:
         """The path of this page as it was asked for."""
-        return self.request.url.path
+        return quote(self.request.scope["path"], safe="/:@")
 
     @property
     def chosen(self) -> str:

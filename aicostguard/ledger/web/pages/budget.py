@@ -1,0 +1,101 @@
+"""One budget: what stands in it, how it burns, who changed it, and changing it."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from starlette.responses import Response
+
+from aicostguard.guard import rules
+from aicostguard.guard.policy import ON_EXCEED, PERIODS
+from aicostguard.ledger import period
+from aicostguard.ledger.budgets import routes, rule, status
+from aicostguard.ledger.errors import Refused
+from aicostguard.ledger.model import DIMENSIONS, HOUR_MS
+from aicostguard.ledger.web import forms
+from aicostguard.ledger.web.charts import burn
+from aicostguard.ledger.web.charts.chart import Chart
+from aicostguard.ledger.web.plain import budgets as plain
+from aicostguard.ledger.web.view import View
+
+#: periods that are long enough for a line
+_DRAWN = ("day", "week", "month", "total")
+#: what is drawn by the hour, at most so long
+_HOURLY_MS = 8 * 24 * HOUR_MS
+#: scopes and lines of the history that are shown
+SCOPES, PAST = 100, 50
+
+
+def show(view: View) -> Response:
+    """The budget that the path names."""
+    row = view.look(status.detailed, view.path["name"], view.now_ms)
+    return view.show(
+        "budget.html",
+        row=row,
+        group=plain.grouped(row, view.now_ms, SCOPES),
+        chart=_burn(view, row),
+        past=list(plain.history(row["history"]))[:PAST],
+        now=forms.of_budget(row),
+        periods=PERIODS,
+        exceeded=[(word, plain.EXCEEDED[word]) for word in ON_EXCEED],
+    )
+
+
+def _burn(view: View, row: dict[str, Any]) -> Chart | None:
+    """How the money of the present period went; None for what no line tells of."""
+    if plain.unit(row) != "usd" or row["period"] not in _DRAWN or row["per"] or set(row["match"]) - set(DIMENSIONS):
+        return None
+    zone = ZoneInfo(row["timezone"])
+    since_ms, until_ms = rule.bounds(row["period"], row["timezone"], view.now_ms)
+    ends = {"until": period.iso(until_ms, zone)} if until_ms else {}
+    hourly = until_ms is not None and until_ms - since_ms <= _HOURLY_MS
+    answer = view.ask(
+        since=period.iso(since_ms, zone) if since_ms else "all",
+        tz=row["timezone"],
+        group_by="hour" if hourly else "day",
+        limit="10000",
+        **ends,
+        **row["match"],
+    )
+    limit = burn.Limit(
+        rules.decimal(row["limit_usd"], 10**9) or 0,
+        row["alert_at"],
+        rules.decimal(row["burn_per_hour_usd"], 10**9) or 0,
+    )
+    return burn.burn(answer, limit, now=period.iso(view.now_ms, zone), title="How it goes")
+
+
+def change(view: View) -> Response:
+    """Change the rule, as it was when the form was shown."""
+    name = view.path["name"]
+    row = view.look(status.detailed, name, view.now_ms)
+    if view.form.get("revision") != str(row["revision"]):
+        raise Refused(409, f"{name} was changed meanwhile by {row['history'][0]['who']}: look again, and send it anew")
+    with forms.told_of(forms.OF_BUDGET):
+        body = {**forms.budget(view.form), "name": name}
+        stated, _, _ = routes.read_put(body, None)
+        view.site.desk.put(view.principal.project_id, stated, view.principal.who)
+    return view.go(view.link(), "Changed. Programs follow within half a minute.")
+
+
+def adjust(view: View) -> Response:
+    """Set what is spent, which is written down."""
+    with forms.told_of({"limit": "spent"}):
+        known = view.look(status.found, view.path["name"])
+        if known is None:
+            raise Refused(404, f"there is no budget {view.path['name'][:128]!a}", "name")
+        body = {**rule.written(known), "spent": view.form.get("spent", ""), "adjust": True}
+        stated, spent, meant = routes.read_put(body, known)
+        view.site.desk.put(view.principal.project_id, stated, view.principal.who, spent, meant)
+    return view.go(view.link(), "Set, and written down in the history.")
+
+
+def remove(view: View) -> Response:
+    """Forget the budget; its history stays."""
+    name = view.path["name"]
+    view.site.desk.remove(view.principal.project_id, name, view.principal.who)
+    return view.go(view.address("/budgets"), f"The budget {name} is gone; its history stays.")
+
+
+ACTIONS = {"change": change, "adjust": adjust, "remove": remove}

@@ -1,0 +1,71 @@
+"""Deliveries as a page: the API's figures, in words, with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from aicostguard import ledger
+from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.ledger.web.plain import deliveries as plain
+from tests.ledger.support import Server, receipt, serving
+from tests.web import managed
+from tests.web.visitor import Visitor
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    opened = ledger.open_ledger(str(tmp_path / "ledger.db"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def server(store: SqliteStore) -> Iterator[Server]:
+    with serving(store, price=None) as running:
+        yield running
+
+
+def test_before_anything_was_sent_the_page_says_how_to(server: Server) -> None:
+    page = Visitor(server).get("/delivery")
+    assert page.status == 200
+    assert "No program was heard in this time" in page.text
+    assert f"AICG_URL=http://127.0.0.1:{server.port}" in page.text
+
+
+def test_when_everything_is_here_it_says_so(server: Server, store: SqliteStore) -> None:
+    managed.take(store, managed.envelope([receipt()] * 3, [ledger.now_ms()] * 3, "01WEB" + "A" * 21, host="web-1"))
+    page = Visitor(server).get("/delivery")
+    assert "Everything is here: all 3 of 3 receipts that 1 process made are stored, each once." in page.text
+
+
+def test_what_is_missing_is_counted_as_the_api_does_and_named(server: Server, store: SqliteStore) -> None:
+    managed.fill(store)
+    visitor = Visitor(server)
+    page = visitor.get("/delivery")
+    answer = server.get("/v1/deliveries").body
+    totals = answer["totals"]
+    missing = totals["lost"] + totals["known_lost"]
+    assert missing == 6
+    assert (
+        f"{missing} of {totals['expected']} receipts that {totals['processes']} processes made never came." in page.text
+    )
+    for row in answer["rows"]:
+        assert f"{row['expected']} {row['received']}" in page.text.partition(row["host"])[2], row["host"]
+    for fact in plain.facts(totals):
+        assert fact.fact in page.text
+        assert fact.todo in page.text
+    by_process = visitor.get("/delivery?group_by=process")
+    assert "Never came: 3 to 5 and 8, of 0 to 9" in by_process.text
+    assert "1 h ahead" in page.text or "2 h ahead" in page.text
+    one = visitor.get("/delivery?host=web-9")
+    assert "6 of 12 receipts that 1 process made never came." in one.text
+    assert "jobs-2" not in one.text
+
+
+def test_a_question_that_is_none_is_refused_with_what_there_is(server: Server) -> None:
+    page = Visitor(server).get("/delivery?group_by=nonsense")
+    assert page.status == 422
+    assert "takes different names out of process" in page.text
