@@ -13,7 +13,7 @@ from aicostguard import ledger
 from aicostguard.ledger import query
 from aicostguard.ledger.api import create_app
 from aicostguard.ledger.sqlite import SqliteStore, sums
-from aicostguard.ledger.web import words
+from aicostguard.ledger.web import cut, words
 from aicostguard.ledger.web.pages import overview
 from tests.ledger.support import Server, wait_for
 from tests.web import filled
@@ -300,7 +300,7 @@ def test_the_screen_asks_sums_and_no_receipts(store: SqliteStore, monkeypatch: p
     for address in ("/", "/?since=7d&group_by=model", "/?since=month&model=gpt-4o", "/?since=90d&tz=Europe/Berlin"):
         asked.clear()
         assert client.get(address, headers={"Authorization": f"Bearer {key}"}).status_code == 200
-        assert 8 <= len(asked) <= 14, address
+        assert 6 <= len(asked) <= 9, address
         raw = [one for one in asked for table, *_ in sums.cover_of(one) if table == "receipts"]
         assert not raw, address
         assert max(len(plain(one).rows) for one in asked) <= 1000, address
@@ -318,3 +318,27 @@ def test_the_forecast_is_what_is_spent_and_the_rate_for_what_is_left() -> None:
     assert (
         overview.limit_of([{"name": "a", "per": [], "match": {}, "period": "month", "limit_usd": "4"}], "day") is None
     )
+
+
+def test_a_cut_answer_is_the_one_with_a_smaller_limit(full: Site) -> None:
+    asked = "/v1/costs?since=30d&group_by=feature&compare=previous"
+    whole, few = full.api(asked + "&limit=200"), full.api(asked + "&limit=3")
+    assert cut.cut(whole, 3) == few
+    assert cut.cut(whole, 200) == whole
+    assert cut.extremes(few, 5) is None, "what the limit cut off might have moved most"
+    found = cut.extremes(whole, 2)
+    assert found is not None
+    up = full.api(asked + "&order=-change&limit=2")["rows"]
+    assert found[0] == [row for row in up if (row["change_nanousd"] or 0) > 0]
+    down = full.api(asked + "&order=change&limit=2")["rows"]
+    assert found[1] == [row for row in down if (row["change_nanousd"] or 0) < 0]
+
+
+def test_quality_comes_once_the_rest_stands(full: Site, tab: Open) -> None:
+    shown = tab(full).goto("/?since=30d")
+    shown.page.wait_for_selector("[data-part][data-state=there]")
+    models = full.api("/v1/compare?since=30d")["models"]
+    scored = {one["model"]: round(one["avg_quality"], 3) for one in models if one["avg_quality"] is not None}
+    assert len(scored) == 3
+    rows = shown.page.locator("[data-part] tbody tr").all_inner_texts()
+    assert {row.split("\t")[0]: float(row.split("\t")[1]) for row in rows} == scored

@@ -33,12 +33,19 @@ def qualities(connection: sqlite3.Connection, query: Query, name: str = "") -> d
 
     A score of a call or session counts once for each model that served it, unless it names the model itself.
     """
+    # Receipts are read for kinds of scores that there are: without any, none.
+    kinds = {
+        row[0]
+        for row in connection.execute("SELECT DISTINCT kind FROM scores WHERE project_id = ?", (query.project_id,))
+    }
     wanted, values = passing(query.filters, query.excluded)
     period = [query.project_id, query.since_ms, query.until_ms]
     named, more = (" AND s.name = ?", [name]) if name else ("", [])
     parts: list[str] = []
     bound: list[Any] = []
     for kind in ("request", "session"):
+        if kind not in kinds:
+            continue
         parts.append(
             f"SELECT s.name AS name, r.model AS model, s.value AS value FROM (SELECT DISTINCT model, {kind} AS subject "
             f"FROM receipts WHERE project_id = ? AND at_ms >= ? AND at_ms < ? AND {kind} IS NOT NULL{wanted}) AS r "
@@ -55,6 +62,8 @@ def qualities(connection: sqlite3.Connection, query: Query, name: str = "") -> d
             f"AND s.kind = 'run'{named}{of_model}"
         )
         bound += [*period, *more, *its]
+    if not kinds or not parts:
+        return {}
     rows = connection.execute(
         f"SELECT model, name, COUNT(*), SUM(value), SUM(value * value) FROM ({' UNION ALL '.join(parts)}) "
         "GROUP BY model, name ORDER BY model, name",

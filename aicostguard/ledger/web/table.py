@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: in the order of the menu
 PAGES = (
     Page("overview", "/", "Overview", overview.show),
+    Page("quality", "/parts/quality", "", overview.quality),
     Page("receipts", "/receipts", "Receipts", receipts.show, own=("cursor",), since="7d"),
     Page("receipt", "/receipts/{at_ms}/{epoch}/{seq}", "", receipts.one),
     *managing.PAGES,

@@ -161,6 +161,7 @@ def as_time(text: str | None, tz: str = "UTC") -> Markup:
 
 FILTERS = {
     "nano": nano,
+    "instant": iso,
     "money": as_money,
     "signed": signed,
     "exact": exact,

@@ -73,3 +73,12 @@ document.addEventListener("click", async (event) => {
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = before; }, 1500);
 });
+
+// Parts of a page that take longer than the rest (data-part) are fetched once it stands. The ledger has escaped them.
+for (const part of document.querySelectorAll("[data-part]")) {
+  fetch(part.dataset.part, { headers: { Accept: "text/html" } }).then(async (reply) => {
+    if (!reply.ok || reply.redirected) throw new Error(`${reply.status}`);
+    part.innerHTML = await reply.text();
+    part.dataset.state = "there";
+  }).catch(() => { part.dataset.state = "failed"; });
+}

@@ -21,6 +21,7 @@ from aicostguard.ledger.model import DAY_MS, DIMENSIONS, PAIRS, TIMES
 from aicostguard.ledger.web import stacked
 from aicostguard.ledger.web.charts import spend
 from aicostguard.ledger.web.charts.chart import Chart
+from aicostguard.ledger.web.cut import cut, extremes
 from aicostguard.ledger.web.view import View
 
 #: what spend may be stacked and broken down by, in the order of the buttons: known by the hour and by the day
@@ -28,6 +29,8 @@ CHOICES = tuple(name for name, one in DIMENSIONS.items() if one.hourly)
 FIRST = "feature"
 #: rows of the breakdown, unless the address says more; of what moved, up and down; of the other lists
 ROWS, MOVED, FEW = 12, 5, 6
+#: names up to which one answer holds all of them
+ALL = 200
 #: days whose mean is the run rate
 RATE_DAYS = 7
 #: parts of tokens: name, the whole it is a part of, the measure
@@ -56,14 +59,17 @@ def show(view: View) -> Response:
     month = view.costs(since="month", until=None, compare="previous", group_by=None, order=None, limit=None)
     today = view.costs(since="today", until=None, compare="previous", group_by=None, order=None, limit=None)
     whole = view.state.one("since", view.page.since) != "all"
-    broken = view.costs(
+    limit = view.state.one("limit", str(ROWS))
+    # One answer for the table and for what moved, as long as there are not too many names for that.
+    full = view.costs(
         group_by=dimension,
         compare="previous" if whole else None,
         order=_order(view, dimension, compared=whole),
-        limit=view.state.one("limit", str(ROWS)),
+        limit=str(max(int(limit), ALL)) if limit.isdecimal() and len(limit) < 6 else limit,
         latency=None,
         exact=None,
     )
+    broken = cut(full, int(limit))
     budgets = sorted(view.budgets(), key=_by_exhaustion)
     chart, stack, time = _over_time(view, dimension, broken, budgets)
     return view.show(
@@ -78,13 +84,12 @@ def show(view: View) -> Response:
         chart=chart,
         drawing=stack,
         time=time,
-        moved=_moved(view, dimension) if whole else None,
+        moved=_moved(view, dimension, full) if whole else None,
         budgets=budgets[:FEW],
         all_budgets=len(budgets),
         budget=_main(budgets),
         tokens=tokens(broken["totals"]),
         agents=_agents(view) if _of_sums(view, "agent") else None,
-        quality=_quality(view) if _of_sums(view, "model") else None,
         alerts=view.office.alerts({"state": "open", "limit": str(FEW)})["alerts"],
         latest=view.receipts(limit=str(ROWS), tz=view.tz)["receipts"] if not view.state.one("until") else [],
         sorts=(("cost", "Cost"), ("calls", "Calls"), ("tokens", "Tokens"), *((("change", "Change"),) if whole else ())),
@@ -192,8 +197,11 @@ def limit_of(budgets: Sequence[Mapping[str, Any]], time: str) -> tuple[str, int]
     return None
 
 
-def _moved(view: View, dimension: str) -> dict[str, list[dict[str, Any]]]:
+def _moved(view: View, dimension: str, full: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """What costs most more, and most less, than in the period before."""
+    found = extremes(full, MOVED)
+    if found is not None:
+        return {"up": found[0], "down": found[1]}
     given = {"group_by": dimension, "compare": "previous", "limit": str(MOVED), "latency": None, "exact": None}
     up = view.costs(order="-change", **given)["rows"]
     down = view.costs(order="change", **given)["rows"]
@@ -261,6 +269,11 @@ def _agents(view: View) -> list[dict[str, Any]]:
         total = None if direct is None and delegated is None else (direct or 0) + (delegated or 0)
         rows.append({"agent": name, "direct": direct, "delegated": delegated, "total": total, "calls": calls})
     return sorted(rows, key=lambda row: -(row["total"] or 0))[:FEW]
+
+
+def quality(view: View) -> Response:
+    """A part of the screen that is fetched once the rest stands: it looks at every score of the period."""
+    return view.show("quality.html", quality=_quality(view) if _of_sums(view, "model") else None)
 
 
 def _quality(view: View) -> list[dict[str, Any]]:
