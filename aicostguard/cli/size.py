@@ -47,7 +47,7 @@ def retention() -> None:
 def set_rule(days: int, project: str | None, delete: bool, folder: str | None, path: str | None) -> int:
     """Set the rule. `aicg serve` does what it says every hour, `aicg retention run` at once."""
     with ask.opened(path) as store:
-        keeping.set_rule(store, project, Rule(days, DELETE if delete else ARCHIVE), ledger.now_ms())
+        keeping.set_rule(store, project, Rule(days, DELETE if delete else ARCHIVE), ledger.now_ms(), access.operator())
         if folder:
             store.remember(keeping.SETTING, os.path.abspath(folder))
         sys.stdout.write(_shown(store))
@@ -60,7 +60,7 @@ def set_rule(days: int, project: str | None, delete: bool, folder: str | None, p
 def clear(project: str | None, path: str | None) -> int:
     """Take the rule away. What was archived stays archived; `aicg archive restore` brings it back."""
     with ask.opened(path) as store:
-        keeping.set_rule(store, project, None, ledger.now_ms())
+        keeping.set_rule(store, project, None, ledger.now_ms(), access.operator())
         sys.stdout.write(_shown(store))
     return 0
 

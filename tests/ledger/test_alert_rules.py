@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import Any
 
@@ -265,6 +266,22 @@ def test_a_model_or_a_release_that_makes_calls_dearer_is_told_of(town: Town, new
     (text,) = town.texts()
     assert text.startswith("Cost per call of plan rose by ")
     assert text.endswith(why)
+
+
+@pytest.mark.ids("A33")
+def test_one_dear_call_among_many_is_chance_and_no_alarm(town: Town) -> None:
+    town.only("cost_per_call")
+    town.spend(10, calls=1000, feature="plan", release="1.0", ago_ms=3 * DAY)
+    town.spend(0.99, calls=99, feature="plan", release="1.1")
+    town.spend(1, feature="plan", release="1.1")
+    assert town.look() == [], "twice as dear on average, by one call alone"
+    town.spend(1, calls=30, feature="plan", release="1.1")
+    town.spend(1.2, calls=30, feature="plan", release="1.1")
+    town.pass_time(6 * MINUTE)
+    (text,) = town.texts()
+    assert re.search(
+        r"; \$0\.0\d+ to \$0\.0\d+ more a call with 95 % confidence; most calls now have release 1\.1", text
+    ), text
 
 
 @pytest.mark.ids("ACC:A15")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from aicostguard import ledger
 from aicostguard.guard import stated
+from aicostguard.ledger.access import audit
 from aicostguard.ledger.budgets import ask, book, counted, counters, leases, rule
 from aicostguard.ledger.budgets.desk import Desk, Exceeded, Granted
 from aicostguard.ledger.sqlite import SqliteStore, salvage
@@ -437,3 +438,27 @@ def check(at: At) -> None:
     now = {row for row in at.everything() if row[2] == 0 or row[2] >= day.timestamp() * 1000}
     assert now <= set(before)
     assert all(row in now for row in before if row[2] == 0 or row[2] >= day.timestamp() * 1000)
+
+
+def test_who_changed_a_budget_and_what_stood_there_is_in_the_audit_log(at: At) -> None:
+    at.put(name="default", limit_usd=1)
+    at.put(name="default", limit_usd=1)  # nothing changed
+    at.put(name="default", limit_usd=2)
+    at.desk.set_policy(at.project, {"on_unpriced": "refuse"}, "ada")
+    at.desk.remove(at.project, "default", "ada")
+    store = at.store
+    told = store.look(lambda connection: audit.lines(connection, project_id=at.project))
+    # An organisation's lines have those of its projects.
+    assert told == store.look(lambda connection: audit.lines(connection, organisation_id=told[0].organisation_id))
+    limits = (
+        [(line.before or {}).get("limit_usd") for line in told],
+        [(line.after or {}).get("limit_usd") for line in told],
+    )
+    assert [(line.who, line.what, line.target) for line in reversed(told)] == [
+        ("test", "budget.created", "default"),
+        ("test", "budget.changed", "default"),
+        ("ada", "policy.changed", "policy"),
+        ("ada", "budget.removed", "default"),
+    ]
+    assert [str(limit) for limit in limits[0][::-1]] == ["None", "1", "None", "2"]
+    assert [str(limit) for limit in limits[1][::-1]] == ["1", "2", "None", "None"]

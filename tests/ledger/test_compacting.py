@@ -12,6 +12,7 @@ import pytest
 
 from aicostguard import ledger
 from aicostguard.cli import main
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.errors import Busy, Corrupt
 from aicostguard.ledger.keeping import compacting, keeper, retention
 from aicostguard.ledger.keeping.books import DELETE, Rule
@@ -34,7 +35,7 @@ def fill(store: SqliteStore, count: int) -> None:
         bodies = [receipt(session=f"{'s' * 100}{n}", user="ada") for n in range(500)]
         take(store, envelope(bodies, name=epoch(), ago_ms=100 * DAY_MS))
     take(store, envelope([receipt(user="ada")] * 3, name=epoch()))
-    retention.set_rule(store, None, Rule(90, DELETE), NOW)
+    retention.set_rule(store, None, Rule(90, DELETE), NOW, Actor("test"))
     retention.run(store, NOW)
 
 

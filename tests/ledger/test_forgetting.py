@@ -170,7 +170,7 @@ def test_what_lies_in_the_inbox_is_taken_in_first(store: SqliteStore, tmp_path: 
 def test_archives_are_written_anew_and_sums_of_deleted_receipts_follow(
     filled: SqliteStore, tmp_path: Path, keep: str
 ) -> None:
-    retention.set_rule(filled, None, Rule(2, keep), NOW)
+    retention.set_rule(filled, None, Rule(2, keep), NOW, Actor("test"))
     before = costs(filled, user=NAME)["totals"]
     assert retention.run(filled, NOW).rows
     done = forget(filled)
@@ -183,7 +183,7 @@ def test_archives_are_written_anew_and_sums_of_deleted_receipts_follow(
 
 
 def test_an_archive_that_is_half_way_is_finished_first(filled: SqliteStore) -> None:
-    retention.set_rule(filled, None, Rule(2, ARCHIVE), NOW)
+    retention.set_rule(filled, None, Rule(2, ARCHIVE), NOW, Actor("test"))
     retention.run(filled, NOW)
     item = filled.look(books.archives)[0]
     filled.change(lambda c: books.state(c, item.id, "restoring", NOW))

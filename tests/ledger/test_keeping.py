@@ -82,7 +82,7 @@ class _Run:
         repricing.reprice(self.store, scope, priced, "test", NOW, apply=True)
 
     def retain(self, days: int) -> None:
-        retention.set_rule(self.store, None, Rule(days, ARCHIVE), NOW)
+        retention.set_rule(self.store, None, Rule(days, ARCHIVE), NOW, Actor("test"))
         retention.run(self.store, NOW)
 
     def restore(self, which: int) -> None:

@@ -20,6 +20,8 @@ from aicostguard import ledger
 from aicostguard.cli import main
 from aicostguard.guard import stated
 from aicostguard.ledger import query, repricing
+from aicostguard.ledger.access import audit
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Busy, Corrupt, LedgerError, NotWritable
 from aicostguard.ledger.keeping import books, keeper, pace, parquet, restoring, retention
@@ -50,7 +52,7 @@ def filled(store: SqliteStore) -> SqliteStore:
 
 
 def rule(store: SqliteStore, days: int = 90, keep: str = ARCHIVE) -> None:
-    retention.set_rule(store, None, Rule(days, keep), NOW)
+    retention.set_rule(store, None, Rule(days, keep), NOW, Actor("test"))
 
 
 def archives(store: SqliteStore) -> list[Archive]:
@@ -333,11 +335,11 @@ def test_a_project_has_a_rule_of_its_own(filled: SqliteStore) -> None:
 
     ingest.accept(filled, 2, envelope([receipt()], name=epoch(), ago_ms=OLD), NOW, price=price)
     rule(filled, days=1000)
-    retention.set_rule(filled, "shop", Rule(90, ARCHIVE), NOW)
+    retention.set_rule(filled, "shop", Rule(90, ARCHIVE), NOW, Actor("test"))
     assert retention.run(filled, NOW).rows == 1
     assert [item.project_id for item in archives(filled)] == [2]
     with pytest.raises(LedgerError, match="no project"):
-        retention.set_rule(filled, "nobody's", Rule(90, ARCHIVE), NOW)
+        retention.set_rule(filled, "nobody's", Rule(90, ARCHIVE), NOW, Actor("test"))
     # a resend to the one is none to the other
     assert totals(filled)["calls"] == 66
 
@@ -444,3 +446,18 @@ def test_the_commands_of_the_docs(filled: SqliteStore, capsys: pytest.CaptureFix
             filled.close()  # the first time it wants the file alone
         assert main([*arguments, "--db", filled.path]) == 0, (line, capsys.readouterr())
     assert "62 receipts of 3 archives are back" in capsys.readouterr().out
+
+
+def test_who_set_a_rule_and_what_stood_there_is_in_the_audit_log(filled: SqliteStore) -> None:
+    def set_to(rule: Rule | None) -> None:
+        retention.set_rule(filled, None, rule, NOW, Actor("ada"))
+
+    for one in (Rule(90, ARCHIVE), Rule(90, ARCHIVE), Rule(30, DELETE), None):
+        set_to(one)
+    told = filled.look(lambda connection: audit.lines(connection))
+    first, second = ({"days": days, "keep": keep} for days, keep in ((90, ARCHIVE), (30, DELETE)))
+    assert [(line.who, line.what, line.target, line.before, line.after) for line in reversed(told)] == [
+        ("ada", "retention.created", "every project", None, first),
+        ("ada", "retention.changed", "every project", first, second),
+        ("ada", "retention.removed", "every project", second, None),
+    ]

@@ -131,9 +131,9 @@ class _Ledger(RuleBasedStateMachine):
 
     @rule(keep=st.sampled_from([ARCHIVE, ARCHIVE, DELETE]), day=_DAYS)
     def retain(self, keep: str, day: int) -> None:
-        retention.set_rule(self.store, None, Rule((_NOW - _FIRST) // DAY_MS - day, keep), _NOW)
+        retention.set_rule(self.store, None, Rule((_NOW - _FIRST) // DAY_MS - day, keep), _NOW, Actor("test"))
         retention.run(self.store, _NOW)
-        retention.set_rule(self.store, None, None, _NOW)
+        retention.set_rule(self.store, None, None, _NOW, Actor("test"))
         for key, row in self.model.items():
             if row["at_ms"] < _FIRST + day * DAY_MS and key not in self.gone:
                 self.gone[key] = keep

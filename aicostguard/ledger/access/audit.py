@@ -49,10 +49,10 @@ def note(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add a line, inside the caller's transaction."""
+    """Add a line, inside the caller's transaction. A project's organisation need not be named."""
     connection.execute(
         "INSERT INTO audit (at_ms, organisation_id, project_id, who, address, what, target, before, after) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?1, COALESCE(?2, (SELECT organisation_id FROM projects WHERE id = ?3)), ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         (at_ms, organisation_id, project_id, actor.who, actor.address, what, target, _cell(before), _cell(after)),
     )
 

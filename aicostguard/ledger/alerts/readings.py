@@ -18,6 +18,7 @@ from aicostguard.ledger.alerts.rule import PART, Rule
 from aicostguard.ledger.budgets import book as budgets
 from aicostguard.ledger.budgets import counters
 from aicostguard.ledger.budgets import rule as of_budget
+from aicostguard.ledger.comparing import Change, changes
 from aicostguard.ledger.model import DAY_MS, HOUR_MS, Query
 from aicostguard.ledger.sqlite import SqliteStore
 
@@ -25,8 +26,6 @@ from aicostguard.ledger.sqlite import SqliteStore
 MOST_GROUPS = 100
 #: so long after the end of a period, what still comes in for it is looked at
 GRACE_MS = 300_000
-#: receipts looked at to say why calls became dearer
-SAMPLE = 20_000
 _HIGHEST = 2**62
 _UTC = ZoneInfo("UTC")
 
@@ -252,20 +251,26 @@ def _deliveries(rule: Rule, sight: Sight) -> list[Reading]:
 def _cost_per_call(rule: Rule, sight: Sight) -> list[Reading]:
     since, until = _last_day(sight.now_ms)
     before = {value: _per_call(sums) for value, sums in sight.sums(since - 7 * DAY_MS, since, "feature")}
-    out = []
+    found = {}
     for feature, sums in sight.sums(since, until, "feature"):
         (cost, calls), (was, were) = _per_call(sums), before.get(feature, (0, 0))
-        if min(calls, were) < rule.min_calls or not was:
-            continue
-        ratio = cost * PART // was
-        why = "" if ratio <= rule.threshold else _why(sight, feature, since)
+        if was and min(calls, were) >= rule.min_calls:
+            found[feature] = (cost * PART // was, was, cost)
+    # Sums tell where to look. Whether it is more than chance, and what changed, single receipts tell.
+    dearer = tuple(feature for feature, (ratio, _, _) in found.items() if ratio > rule.threshold)
+    looked = {} if not dearer else _changes(sight, dearer, since, rule.min_calls)
+    out = []
+    for feature, (ratio, was, cost) in found.items():
+        change = looked.get(feature)
+        if change is not None and not change.sure:
+            ratio = min(ratio, rule.threshold)
         group = {"feature": feature or None}
         out.append(
             Reading(
                 words.scope(group),
                 min(_HIGHEST, ratio),
                 rule.threshold,
-                words.dearer(feature, was, cost, why),
+                words.dearer(feature, was, cost, _why(change)),
                 _shown(since - 7 * DAY_MS, until, "day,model", feature=feature),
                 {"group": group},
             )
@@ -279,38 +284,23 @@ def _per_call(sums: Mapping[str, int]) -> tuple[int, int]:
     return (sums["cost_nanousd"] // calls if calls else 0), calls
 
 
-def _why(sight: Sight, feature: str, since_ms: int) -> str:
-    """Which model or release most calls of a feature have now and had not before, from a sample of bounded size."""
-    mixes = sight.store.look(
-        lambda connection: [
-            _mix(connection, sight.project_id, feature, *span)
-            for span in ((since_ms - 7 * DAY_MS, since_ms), (since_ms, sight.now_ms))
-        ]
-    )
-    for place, what in ((0, "model"), (1, "release")):
-        was, now = (_most(mix, place) for mix in mixes)
+def _changes(sight: Sight, features: tuple[str, ...], since_ms: int, min_calls: int) -> dict[str, Change]:
+    found = changes(sight.store, sight.project_id, since_ms, filters={"feature": features}, min_calls=min_calls)
+    return {one.feature or "": one for one in found}
+
+
+def _why(change: Change | None) -> str:
+    """Which model or release most calls have now and had not before, and how sure it is."""
+    if change is None:
+        return "of the week before there are sums alone, which do not tell why"
+    why = "neither model nor release changed for most calls"
+    for what, (was, now) in (("release", change.releases), ("model", change.models)):
         if now and now != was:
             instead = f" instead of {words.name(was)}" if was else ""
-            return f"most calls now have {what} {words.name(now)}{instead}"
-    return "neither model nor release changed for most calls"
-
-
-def _mix(
-    connection: sqlite3.Connection, project_id: int, feature: str, since_ms: int, until_ms: int
-) -> list[tuple[str, str, int]]:
-    return connection.execute(
-        'SELECT model, COALESCE("release", \'\'), COUNT(*) FROM (SELECT model, "release", feature FROM receipts WHERE '
-        "project_id = ? AND at_ms >= ? AND at_ms < ? ORDER BY at_ms DESC LIMIT ?) WHERE COALESCE(feature, '') = ? "
-        "GROUP BY 1, 2",
-        (project_id, since_ms, until_ms, SAMPLE, feature),
-    ).fetchall()
-
-
-def _most(mix: list[tuple[str, str, int]], place: int) -> str:
-    counts: dict[str, int] = {}
-    for row in mix:
-        counts[str(row[place])] = counts.get(str(row[place]), 0) + row[2]
-    return max(counts, key=lambda value: counts[value]) if counts else ""
+            why = f"most calls now have {what} {words.name(now)}{instead}"
+    if change.low_nanousd is None or change.high_nanousd is None or change.low_nanousd == change.high_nanousd:
+        return why
+    return f"{words.between(change.low_nanousd, change.high_nanousd)} a call with 95 % confidence; {why}"
 
 
 READERS: Mapping[str, Callable[[Rule, Sight], list[Reading]]] = {

@@ -88,6 +88,11 @@ def dearer(feature: str, before: int, now: int, why: str) -> str:
     return f"Cost per call of {who} rose by {more:,.0f} %: {cents(before)} to {cents(now)}; {why}"
 
 
+def between(low: int, high: int) -> str:
+    """How much more, in nano-dollars: `$0.0012 to $0.0016 more`."""
+    return f"{cents(low)} to {cents(high)} more"
+
+
 def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 

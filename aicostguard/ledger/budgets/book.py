@@ -11,6 +11,8 @@ import sqlite3
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from aicostguard.guard.policy import Budget
+from aicostguard.ledger.access import audit
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.budgets import rule
 from aicostguard.ledger.errors import Refused
 
@@ -112,9 +114,10 @@ def put(connection: sqlite3.Connection, project_id: int, budget: Budget, who: st
         connection.execute(
             "UPDATE budgets SET rule = ?, changed_ms = ?, stale = ? WHERE id = ?", (text, now_ms, stale, old.id)
         )
-    note(
-        connection, project_id, budget.name, who, "created" if old is None else "changed", rule.written(budget), now_ms
-    )
+    what = "created" if old is None else "changed"
+    before = None if old is None else rule.written(old.budget)
+    note(connection, project_id, budget.name, who, what, rule.written(budget), now_ms)
+    audited(connection, project_id, budget.name, who, what, now_ms, before, rule.written(budget))
     return need(connection, project_id, budget.name), stale
 
 
@@ -124,6 +127,7 @@ def remove(connection: sqlite3.Connection, project_id: int, name: str, who: str,
     _empty(connection, kept.id)
     connection.execute("DELETE FROM budgets WHERE id = ?", (kept.id,))
     note(connection, project_id, name, who, "removed", rule.written(kept.budget), now_ms)
+    audited(connection, project_id, name, who, "removed", now_ms, rule.written(kept.budget), None)
 
 
 def _empty(connection: sqlite3.Connection, number: int) -> None:
@@ -155,6 +159,22 @@ def note(
     return number
 
 
+def audited(
+    connection: sqlite3.Connection,
+    project_id: int,
+    name: str,
+    who: str,
+    what: str,
+    now_ms: int,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+) -> None:
+    """The line in the audit log, in the transaction of the change."""
+    audit.note(
+        connection, now_ms, Actor(who), f"budget.{what}", name, project_id=project_id, before=before, after=after
+    )
+
+
 def history(connection: sqlite3.Connection, project_id: int, name: str) -> Iterator[Change]:
     """What was done to a budget, the newest first; of one that is gone, too."""
     for row in connection.execute(
@@ -171,7 +191,21 @@ def settings(connection: sqlite3.Connection, project_id: int) -> dict[str, Any]:
     return {} if row is None else dict(json.loads(row[0]))
 
 
-def put_settings(connection: sqlite3.Connection, project_id: int, values: Mapping[str, Any], now_ms: int) -> None:
+def put_settings(
+    connection: sqlite3.Connection, project_id: int, values: Mapping[str, Any], who: str, now_ms: int
+) -> None:
+    before = settings(connection, project_id)
+    if before != values:
+        audit.note(
+            connection,
+            now_ms,
+            Actor(who),
+            "policy.changed",
+            "policy",
+            project_id=project_id,
+            before=before,
+            after=values,
+        )
     connection.execute(
         "INSERT INTO policies (project_id, settings, changed_ms) VALUES (?, ?, ?) ON CONFLICT (project_id) "
         "DO UPDATE SET settings = excluded.settings, changed_ms = excluded.changed_ms",

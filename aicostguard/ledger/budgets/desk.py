@@ -156,13 +156,13 @@ class Desk:
         """Forget a budget. Raises `Refused` (404)."""
         self._store.change(lambda connection: book.remove(connection, project_id, name, who, self._now()))
 
-    def set_policy(self, project_id: int, values: Mapping[str, Any]) -> None:
+    def set_policy(self, project_id: int, values: Mapping[str, Any], who: str) -> None:
         """Change what of the policy is no budget; None takes a word back."""
 
         def job(connection: sqlite3.Connection) -> None:
             merged = {**book.settings(connection, project_id), **values}
             kept = {name: value for name, value in merged.items() if value is not None}
-            book.put_settings(connection, project_id, kept, self._now())
+            book.put_settings(connection, project_id, kept, who, self._now())
 
         self._store.change(job)
 
@@ -271,6 +271,7 @@ def _set_spent(connection: sqlite3.Connection, kept: Kept, spent: int, may: bool
     if who is not None:
         told = {**rule.written(budget), rule.keyed(budget, "spent"): rule.told(budget, spent)}
         book.note(connection, kept.project_id, kept.name, who, "adjusted", told, now_ms)
+        book.audited(connection, kept.project_id, kept.name, who, "adjusted", now_ms, None, told)
 
 
 #: what a policy says besides budgets when nobody has set it

@@ -96,7 +96,7 @@ class Face:
         return Json(answer, headers=headers)
 
     def set_policy(self, key: Principal, body: dict[str, Any]) -> Response:
-        self.desk.set_policy(key.project_id, read_settings(body))
+        self.desk.set_policy(key.project_id, read_settings(body), key.who)
         return Json(self.store.look(lambda connection: status.policy(connection, key.project_id)))
 
     def authorize(self, key: Principal, body: dict[str, Any], idempotency_key: str | None) -> Response:

@@ -15,6 +15,8 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Callable, Iterator, NamedTuple
 
+from aicostguard.ledger.access import audit
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.budgets import book, counted, rule
 from aicostguard.ledger.keeping import books, parquet
 from aicostguard.ledger.keeping.books import ARCHIVE, EVERY, Archive, Rule
@@ -207,13 +209,28 @@ def _delete(pace: Pace, item: Archive, now_ms: int) -> int:
     return went
 
 
-def set_rule(store: SqliteStore, project: str | None, rule: Rule | None, now_ms: int) -> None:
-    """Set or take away (None) the rule of a project, or of all without one. Raises `Refused`; `LedgerError`."""
+def set_rule(store: SqliteStore, project: str | None, rule: Rule | None, now_ms: int, actor: Actor) -> None:
+    """Set or take away (None) the rule of a project, or of all without one; the audit log says who did.
+
+    Raises `Refused`; `LedgerError`.
+    """
     if rule is not None and rule.keep == ARCHIVE:
         parquet.need()
 
     def put(connection: sqlite3.Connection) -> None:
         number = EVERY if project is None else books.project(connection, project)
-        books.set_rule(connection, number, rule, now_ms)
+        old = books.rules(connection).get(number)
+        if old != rule:
+            books.set_rule(connection, number, rule, now_ms)
+            audit.note(
+                connection,
+                now_ms,
+                actor,
+                "retention.removed" if rule is None else "retention.changed" if old else "retention.created",
+                project or "every project",
+                project_id=number or None,
+                before=old and old._asdict(),
+                after=rule and rule._asdict(),
+            )
 
     store.change(put)
