@@ -19,6 +19,7 @@ VERBS = {
     "compare": "models beside each other: cost, latency, quality, and savings against another",
     "deliveries": "is everything here? what came of each host beside what it made",
     "tail": "receipts as they come in",
+    "top": "what costs money right now, by feature, model and agent; budgets",
     "budgets": "what may be spent, what is, and how long it lasts; add, set, remove",
     "alerts": "what fires, and who is told; rules, channels, acknowledge, snooze, test",
     "price": "what a call costs and why; newer prices; what providers themselves say",

@@ -29,6 +29,7 @@ from aicostguard.cli import (
     price,
     size,
     table,
+    top,
 )
 from aicostguard.ledger import query
 from aicostguard.ledger.errors import LedgerError, Refused
@@ -192,6 +193,7 @@ _group.add_command(compare.compare)
 _group.add_command(compare.models)
 _group.add_command(follow.deliveries)
 _group.add_command(follow.tail)
+_group.add_command(top.top)
 _group.add_command(budgets.budgets)
 _group.add_command(alerts.alerts)
 _group.add_command(price.price)

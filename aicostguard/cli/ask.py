@@ -104,7 +104,7 @@ Asker = Callable[[str, Parameters], dict[str, Any]]
 
 @contextlib.contextmanager
 def following(at: Place) -> Iterator[Asker]:
-    """Ask `receipts` and `arrivals` again and again: the file stays open in between."""
+    """Ask `receipts`, `arrivals` and `costs` again and again: the file stays open in between."""
     if at.url is not None:
         yield lambda name, parameters: get(at, name, parameters)
         return
@@ -115,6 +115,8 @@ def following(at: Place) -> Iterator[Asker]:
             ledger.drain(store)
             if name == "arrivals":
                 return query.arrivals(store, parameters, project)
+            if name == "costs":
+                return query.run(store, query.parse(parameters, project, ledger.now_ms()))
             return query.receipts(store, parameters, project, ledger.now_ms())
 
         yield ask
