@@ -22,6 +22,8 @@ from aicostguard.cli import bars, table
 
 #: columns that a breakdown needs; a narrow terminal has them beneath each other
 WIDE = 44
+#: lines of a breakdown at least: a heading, two rows, how many more there are
+LEAST = 4
 #: rows of a breakdown when it is printed, not shown
 PLAIN_ROWS = 10
 _NOTHING = "No calls today. `aicg diagnose` says whether metering works.\n"
@@ -40,24 +42,29 @@ def plain(seen: Mapping[str, Any]) -> str:
 
 
 def screen(seen: Mapping[str, Any] | None, trouble: str, size: ConsoleDimensions) -> RenderableType:
-    """One picture for a terminal of this size."""
-    parts: list[RenderableType] = []
-    if seen is not None:
-        budgets = seen["budgets"][: max(2, size.height // 4)]
-        beside = max(1, min(len(seen["by"]), size.width // WIDE))
-        stacked = -(-len(seen["by"]) // beside)
-        rows = max(3, (size.height - 4 - (len(budgets) + 3 if budgets else 0)) // stacked - 2)
-        width = size.width // beside - 2
-        tables = [_breakdown(seen, name, found, rows, width) for name, found in seen["by"].items()]
-        parts += [Text(_head(seen), style="bold", no_wrap=True, overflow="ellipsis"), Text("")]
-        parts.append(Columns(tables, padding=(0, 2), width=width) if beside > 1 else Group(*tables))
-        if budgets:
-            text = bars.budgets({"budgets": budgets, "alerts": seen["alerts"][:2]})
-            parts += [Text(""), Text.from_ansi(text, no_wrap=True, overflow="ellipsis")]
-    if trouble:
-        parts.append(Text(trouble, style="bold red", no_wrap=True, overflow="ellipsis"))
-    parts.append(Text("q ends", style="dim"))
-    return Group(*parts)
+    """One picture that fits a terminal of this size: of what does not fit, the last breakdowns are left out."""
+    last = Text(trouble or "q ends", style="bold red" if trouble else "dim", no_wrap=True, overflow="ellipsis")
+    if seen is None:
+        return last
+    budgets = seen["budgets"][: max(0, size.height - 6) // 8]
+    below = _budgets(seen, budgets) if budgets else []
+    free = size.height - 2 - len(below)  # but for the first and the last line
+    beside = max(1, min(len(seen["by"]), size.width // WIDE))
+    stacked = max(1, min(-(-len(seen["by"]) // beside), free // LEAST))
+    rows = max(1, free // stacked - 2)  # but for the heading, and how many more there are
+    width = size.width // beside - 2
+    shown = list(seen["by"].items())[: stacked * beside]
+    tables = [_breakdown(seen, name, found, rows, width) for name, found in shown]
+    head = Text(_head(seen), style="bold", no_wrap=True, overflow="ellipsis")
+    return Group(head, Columns(tables, padding=(0, 2), width=width) if beside > 1 else Group(*tables), *below, last)
+
+
+def _budgets(seen: Mapping[str, Any], budgets: list[Mapping[str, Any]]) -> list[Text]:
+    lines = bars.budgets({"budgets": budgets, "alerts": seen["alerts"][:2]}).splitlines()
+    shown = [Text.from_ansi(line) for line in ["", *lines]]
+    for line in shown:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return shown
 
 
 def _head(seen: Mapping[str, Any]) -> str:

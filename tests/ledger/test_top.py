@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -14,7 +15,9 @@ import time
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from aicostguard.cli import topshown
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import KEY, Server, aicg, command, costs, envelope, environment, receipt, take
 
@@ -89,6 +92,21 @@ def test_nothing_yet_and_what_cannot_be_asked(store: SqliteStore) -> None:
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.parametrize("size", [(200, 50), (140, 24), (80, 24), (50, 14), (40, 8)], ids=str)
+def test_a_picture_fits_its_terminal(busy: SqliteStore, size: Any) -> None:
+    aicg("budgets", "add", "everything", "--usd", "5", "--period", "day", "--db", busy.path)
+    come(busy, [receipt(feature=f"f{number}", model=f"m{number}", agent=f"a{number}") for number in range(60)], 300)
+    seen = told("--db", busy.path)
+    out = io.StringIO()
+    console = Console(width=size[0], height=size[1], file=out)
+    console.print(topshown.screen(seen, "", console.size))
+    lines = out.getvalue().splitlines()
+    assert len(lines) <= size[1] and max(map(len, lines)) <= size[0]
+    assert lines[-1].strip() == "q ends" and "calls/min"[:3] in lines[0]
+    assert any(line.startswith("chat") for line in lines)
+    assert any(line.startswith("everything") for line in lines) == (size[1] >= 14)
+
+
 class Screen:
     """`aicg top` on a terminal of its own."""
 
@@ -115,6 +133,12 @@ class Screen:
             except OSError:  # the other end is closed
                 time.sleep(0.05)
 
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+            os.close(self.here)
+
     def end(self, keys: bytes = b"") -> int:
         if keys:
             os.write(self.here, keys)
@@ -132,9 +156,10 @@ def size(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_on_a_terminal_it_goes_on_until_q(busy: SqliteStore, size: Any) -> None:
+def test_on_a_terminal_it_goes_on_until_q(busy: SqliteStore, size: Any, request: pytest.FixtureRequest) -> None:
     shown = Screen("--db", busy.path, "--every", "0.5", rows=size[0], columns=size[1])
-    shown.until("planner")
+    request.addfinalizer(shown.close)
+    shown.until("gpt-4o")
     shown.until("q ends")
     come(busy, [receipt(feature="fresh")], first=5)
     shown.until("fresh")
