@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import pytest
@@ -93,6 +94,15 @@ def seen(endpoint: Endpoint = OPENAI) -> Any:
     made = quick(endpoint)
     assert made is not None
     return Seen(made._plain)
+
+
+def met() -> Any:
+    """One that has met a plain answer."""
+    known = seen()
+    for _ in range(2):
+        same(answer(PLAIN), known)
+    assert known.taken
+    return known
 
 
 def answer(usage: Any, **more: Any) -> bytes:
@@ -198,9 +208,11 @@ def test_what_was_met_before_is_read_the_short_way(usage: Any, long: str, labels
     [
         (dict(PLAIN, total_tokens=136), {}),
         (dict(PLAIN, completion_tokens=0, total_tokens=120), {}),
+        (dict(PLAIN, prompt_tokens=0, total_tokens=15), {}),
         (dict(PLAIN, completion_tokens=15.0), {}),
         (dict(PLAIN, prompt_tokens=True, total_tokens=16), {}),
         (dict(PLAIN, prompt_tokens=10**9 + 1, total_tokens=10**9 + 16), {}),
+        (dict(PLAIN, completion_tokens=10**9 + 1, total_tokens=10**9 + 121), {}),
         (dict(PLAIN, service_tier="flex"), {}),
         (dict(DETAILED, prompt_tokens_details={"cached_tokens": 121, "audio_tokens": 0}), {}),
         (dict(DETAILED, completion_tokens_details={"reasoning_tokens": 16}), {}),
@@ -222,6 +234,45 @@ def test_what_is_not_quite_like_it_is_left_to_the_long_way(usage: Any, more: Dic
     assert known.taken
     same(answer(usage, **more), known)
     assert not known.taken
+
+
+def parts(cached: int, reasoning: int) -> Dict[str, Any]:
+    return {
+        **PLAIN,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
+
+
+#: answers, and calls, that differ in one thing
+DIFFERENT: Dict[str, Tuple[Tuple[Dict[str, Any], Dict[str, Any]], Tuple[Dict[str, Any], Dict[str, Any]]]] = {
+    "the model": (({"model": "gpt-4o"}, {}), ({"model": "gpt-4.1"}, {})),
+    "the tier": (({"service_tier": "flex"}, {}), ({"service_tier": "priority"}, {})),
+    "a tier within": (
+        ({"usage": dict(PLAIN, service_tier="flex")}, {}),
+        ({"usage": dict(PLAIN, service_tier="priority")}, {}),
+    ),
+    "the feature": (({}, {"feature": "main"}), ({}, {"feature": "other"})),
+    "no feature": (({}, {"feature": "main"}), ({}, {"feature": None})),
+    "a label": (({}, {"labels": {"user": "u"}}), ({}, {"labels": {"user": "v"}})),
+    "a label's name": (({}, {"labels": {"user": "u"}}), ({}, {"labels": {"team": "u"}})),
+    "one more label": (({}, {"labels": {"user": "u"}}), ({}, {"labels": {"user": "u", "team": "t"}})),
+    "the part that is not 0": (({"usage": parts(64, 0)}, {}), ({"usage": parts(0, 8)}, {})),
+    "a part more": (({"usage": parts(64, 0)}, {}), ({"usage": parts(64, 8)}, {})),
+    "no part": (({"usage": parts(64, 8)}, {}), ({"usage": parts(0, 0)}, {})),
+    "the order of keys": (({}, {}), ({"usage": dict(reversed(list(PLAIN.items())))}, {})),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_nothing_of_one_answer_is_said_of_another(what: str) -> None:
+    """They take turns, so that each comes when the other is what was met last."""
+    known, short = seen(), []
+    for _ in range(3):
+        for members, more in DIFFERENT[what]:
+            same(answer(**{"usage": PLAIN, **members}), known, **more)
+            short.append(known.taken)
+    assert any(short)
 
 
 def test_a_model_that_only_the_request_names_is_asked_for_each_time() -> None:
@@ -262,6 +313,36 @@ def test_whoever_asks_more_of_a_call_than_its_receipt_has_the_long_way(monkeypat
         once.pending.clear()
     same(body, known)
     assert known.taken
+
+
+def test_a_held_call_is_settled_though_the_budget_was_taken_away_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = met()
+    settled: List[Any] = []
+    monkeypatch.setattr(module.permit, "settle", lambda call, readings, receipts: settled.extend(receipts))
+    call = Call(HOOK, OPENAI, context.Logical("openai", "main"), lambda: None, False, known)
+    call.hold = SimpleNamespace(watch=False)  # type: ignore[assignment]
+    call.read(200, "application/json", {}.get, answer(PLAIN))
+    assert not known.taken and [one["input_tokens"] for one in settled] == [120]
+
+
+def test_what_is_awaited_inline_waits_in_its_call_and_what_is_not_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = met()
+    monkeypatch.setattr(state, "inline", True)
+    same(answer(PLAIN), known)
+    assert known.taken
+    made: List[Receipt] = []
+    monkeypatch.setattr(state, "deliver", made.append)
+    call = Call(HOOK, OPENAI, context.Logical("openai", "main"), lambda: None, True, known)
+    call.read(200, "application/json", {}.get, answer(PLAIN))
+    assert not known.taken and made == [] and [one["input_tokens"] for one in call.outbox] == [120]
+    call.outbox = ()
+
+
+@pytest.mark.parametrize("behind", [b"}", b"{}", b" ", b"\n"])
+def test_bytes_behind_the_answer_have_the_long_way(behind: bytes) -> None:
+    known = met()
+    same(answer(PLAIN) + behind, known)
+    assert not known.taken
 
 
 def test_a_clock_that_was_set_back_and_a_receipt_that_is_changed_later() -> None:
