@@ -65,7 +65,7 @@ def create(view: View) -> Response:
 def settle(view: View) -> Response:
     """Change what of the policy is no budget."""
     wanted = routes.read_settings({name: view.form.get(name) for name in POLICY})
-    view.site.desk.set_policy(view.principal.project_id, wanted)
+    view.site.desk.set_policy(view.principal.project_id, wanted, view.principal.who)
     return view.go(view.address("/budgets"), "Programs follow within half a minute.")
 
 
