@@ -172,7 +172,7 @@ def test_percentiles_stand_beside_each_other_and_who_tells_none_is_counted() -> 
         ("quick", "p99", 300),
     ]
     assert found[5]["time"] == "≈ 90,000.0 ms (1 min 30 s)"
-    assert "1 tell no such time." in chart.notes and "Lengths are drawn by their logarithm." in chart.notes
+    assert "1 tells no such time." in chart.notes and "Lengths are drawn by their logarithm." in chart.notes
 
 
 def scored(model: str, per_call: str | None, score: dict[str, Any] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from aicostguard.ledger import period, query
 from aicostguard.ledger.alerts import words
@@ -20,10 +20,8 @@ from aicostguard.ledger.budgets import rule as of_budget
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, TIMES
 from aicostguard.ledger.sqlite import SqliteStore
-
-if TYPE_CHECKING:
-    from aicostguard.ledger.web.charts import draw, spend
-    from aicostguard.ledger.web.charts.chart import Chart
+from aicostguard.ledger.web.charts import bars, draw, spend
+from aicostguard.ledger.web.charts.chart import Chart
 
 log = logging.getLogger("aicostguard.ledger")
 #: the setting that switches charts off in messages: `0`
@@ -65,9 +63,6 @@ class Pictures:
 
     def of(self, notice: Notice, project_id: int, now_ms: int) -> Picture | None:
         """The picture of a notice, or None. Never raises; takes some seconds at most."""
-        # Here, not above: the dashboard, which the charts are part of, imports the alerts.
-        from aicostguard.ledger.web.charts import draw
-
         if notice.event == "resolved" or not draw.able():
             return None
         # Those that go to several channels say the same: they differ in their keys alone.
@@ -83,8 +78,6 @@ class Pictures:
             return self._kept[key]
 
     def _made(self, message: Mapping[str, Any], project_id: int, now_ms: int) -> Picture | None:
-        from aicostguard.ledger.web.charts import draw
-
         def ask(parameters: Parameters) -> dict[str, Any]:
             given = {name: [value] if isinstance(value, str) else list(value) for name, value in parameters.items()}
             return query.run(self._store, query.parse(given, project_id, now_ms))
@@ -121,8 +114,6 @@ def _spend(message: Mapping[str, Any], alert: Mapping[str, Any], ask: Asker, now
     for _ in range(_BEFORE[unit]):
         first = of_budget.bounds(unit, zone, first - 1)[0]
     asked = _filters(alert["view"]) | {"since": _iso(first), "until": alert["view"]["until"], "tz": zone}
-    from aicostguard.ledger.web.charts import spend
-
     line = spend.Line(f"threshold {words.cents(alert['line_nano'])}", alert["line_nano"])
     return _over_time(ask, asked, unit, [line])
 
@@ -150,8 +141,6 @@ def _asked(message: Mapping[str, Any], alert: Mapping[str, Any], ask: Asker, now
         return _viewed(message, alert, ask, now_ms)
     asked = {name: value for name, value in _filters(view).items() if name not in group}
     asked |= {"since": view["since"], "until": view["until"], "tz": view.get("tz", "UTC"), "group_by": ",".join(by)}
-    from aicostguard.ledger.web.charts import bars
-
     return bars.breakdown(ask(asked))
 
 
@@ -167,8 +156,6 @@ _CHARTS: Mapping[str, Callable[..., Chart | None]] = {
 
 
 def _over_time(ask: Asker, asked: Parameters, unit: str, lines: Sequence[spend.Line] = ()) -> Chart:
-    from aicostguard.ledger.web.charts import spend
-
     answer = ask({**asked, "group_by": f"{unit},model", "limit": str(query.MAX_LIMIT)})
     return spend.spend(answer, lines=lines, most=7)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from aicostguard.ledger.access.tables import ACCESS, OPENED, PEOPLE
 from aicostguard.ledger.sqlite.queried import QUERIES, TALLIES
+from aicostguard.ledger.sqlite.saved import SAVED
 from aicostguard.ledger.sqlite.schema_alerts import ALERTS
 from aicostguard.ledger.sqlite.sized import FORGETTING, RETENTION
 
@@ -386,7 +387,7 @@ BEGIN SELECT RAISE(ABORT, 'a stored cost changes only by a recorded repricing');
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
-    *(FORGETTING, QUERIES, OPENED, TALLIES),
+    *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED),
 )
 VERSION = len(MIGRATIONS)
 

@@ -15,7 +15,7 @@ from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web import assets, frame, library, login, managing, tail
 from aicostguard.ledger.web.charts import bundle
-from aicostguard.ledger.web.pages import overview, receipts
+from aicostguard.ledger.web.pages import agents, explore, models, overview, receipts
 from aicostguard.ledger.web.view import Page, Site
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 PAGES = (
     Page("overview", "/", "Overview", overview.show),
     Page("quality", "/parts/quality", "", overview.quality),
+    Page(
+        "explore",
+        "/explore",
+        "Explore",
+        explore.show,
+        own=("chart",),
+        actions={"keep": explore.keep, "forget": explore.forget},
+        acts="read",
+    ),
+    Page("models", "/models", "Models", models.show, own=("score", "per", "baseline")),
+    Page("agents", "/agents", "Agents", agents.show, since="7d"),
     Page("receipts", "/receipts", "Receipts", receipts.show, own=("cursor",), since="7d"),
     Page("receipt", "/receipts/{at_ms}/{epoch}/{seq}", "", receipts.one),
     *managing.PAGES,

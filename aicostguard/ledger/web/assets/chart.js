@@ -116,9 +116,9 @@ async function draw(figure) {
       finalize();
       return;
     }
-    // The plot says what is seen, once.
+    // The plot says what is seen, once; what is inside of it are lines and letters.
     for (const name of ["role", "aria-roledescription", "aria-label"]) stage.removeAttribute(name);
-    stage.firstElementChild?.setAttribute("aria-hidden", "true");
+    stage.setAttribute("aria-hidden", "true");
     figure.finalize?.();
     Object.assign(figure, { view, finalize, wide });
     interact(view, spec);

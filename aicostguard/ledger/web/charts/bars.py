@@ -11,7 +11,19 @@ from aicostguard.ledger.amounts import less
 from aicostguard.ledger.model import MEASURES
 from aicostguard.ledger.web import words
 from aicostguard.ledger.web.charts import theme
-from aicostguard.ledger.web.charts.chart import Chart, Row, amount, dollars, go, label, made, money_axis, nominal, tips
+from aicostguard.ledger.web.charts.chart import (
+    Chart,
+    Row,
+    amount,
+    dollars,
+    go,
+    label,
+    made,
+    money_axis,
+    nominal,
+    several,
+    tips,
+)
 from aicostguard.ledger.web.charts.spend import left_out
 
 #: bars of their own
@@ -47,7 +59,7 @@ def breakdown(answer: Mapping[str, Any], *, most: int = MOST, title: str = "") -
             {
                 "mark": {"type": "bar", "cursor": "pointer", "height": {"band": 0.72}},
                 "encoding": {
-                    "x": amount("c", axis=None, scale={"domain": [0, top * 1.16 or 1], "nice": False}),
+                    "x": amount("c", axis=None, scale={"domain": [0, top or 1], "nice": False}),
                     "color": {
                         "condition": {"test": "datum.o === 1", "value": theme.OTHER},
                         "value": theme.ACCENT,
@@ -55,7 +67,7 @@ def breakdown(answer: Mapping[str, Any], *, most: int = MOST, title: str = "") -
                     "tooltip": tips(n=" · ".join(by).capitalize(), cost="Cost", share="Share", calls="Calls"),
                 },
             },
-            _text("shown"),
+            *_amounts(top),
         ],
     }
     says = _says(answer, values)
@@ -73,6 +85,15 @@ def _text(field: str, **more: Any) -> dict[str, Any]:
         "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 12, **more},
         "encoding": {"x": amount("c"), "text": nominal(field)},
     }
+
+
+def _amounts(top: float) -> list[dict[str, Any]]:
+    """What a bar says: behind it, or inside one that leaves no room."""
+    inside = f"datum.c > {0.6 * top}"
+    return [
+        {**_text("shown"), "transform": [{"filter": f"!({inside})"}]},
+        {**_text("shown", align="right", dx=-6, color="#ffffff"), "transform": [{"filter": inside}]},
+    ]
 
 
 def _first(rows: Sequence[Row], most: int) -> Sequence[Row]:
@@ -167,7 +188,7 @@ def moved(answer: Mapping[str, Any], *, most: int = 8, title: str = "") -> Chart
         ],
     }
     more = len(known) - len(values)
-    notes = [f"{more:,} smaller changes are not drawn." if more else "", *_unpriced(answer)]
+    notes = [several(more, "smaller change is not drawn", "smaller changes are not drawn"), *_unpriced(answer)]
     says = ", ".join(f"{row['n']} {row['shown']}" for row in values[:5]) + "."
     empty = () if values else ("Nothing has changed since the period before.",)
     title = title or f"What moved, by {' and '.join(by)}"
@@ -216,5 +237,5 @@ def tokens(answer: Mapping[str, Any], *, most: int = MOST, title: str = "") -> C
     whole = answer["totals"]["input_tokens"] + answer["totals"]["output_tokens"]
     read = answer["totals"]["cache_read_input_tokens"]
     says = f"{whole:,} tokens in all, {read:,} of them read from a cache."
-    notes = [f"{len(told) - most:,} with fewer tokens are not drawn." if len(told) > most else ""]
+    notes = [several(len(told) - most, "with fewer tokens is not drawn", "with fewer tokens are not drawn")]
     return made(title or f"Token classes by {' and '.join(by)}", says, values, body, notes=notes, click=True)

@@ -101,7 +101,8 @@ def dollars(nano: int | None) -> float:
 def money_axis(most: float, **more: Any) -> dict[str, Any]:
     """An axis of dollars up to `most`, as people read them."""
     form = "~s" if most >= 10_000 else ",~f" if most >= 10 else ",.2f" if most >= 0.5 else ".3~r"
-    return {"labelExpr": f"'$' + format(datum.value, '{form}')", "title": None, "tickCount": 5, **more}
+    says = f"(datum.value < 0 ? '-$' : '$') + format(abs(datum.value), '{form}')"
+    return {"labelExpr": says, "title": None, "tickCount": 5, **more}
 
 
 def decades(low: float, high: float, most: int = 8) -> list[float]:
@@ -122,6 +123,11 @@ def haloed(encoding: Mapping[str, Any], **mark: Any) -> list[dict[str, Any]]:
         {"mark": {"type": "text", **below, "style": "halo", "color": None}, "encoding": encoding},
         {"mark": {"type": "text", **mark}, "encoding": encoding},
     ]
+
+
+def several(count: int, one: str, many: str) -> str:
+    """A note on how many were left out; empty for none."""
+    return "" if count <= 0 else f"1 {one}." if count == 1 else f"{count:,} {many}."
 
 
 def clipped(text: object, most: int = 40) -> str:

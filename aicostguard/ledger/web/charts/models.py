@@ -23,6 +23,7 @@ from aicostguard.ledger.web.charts.chart import (
     made,
     money_axis,
     nominal,
+    several,
     tips,
 )
 
@@ -92,8 +93,8 @@ def latency(answer: Mapping[str, Any], *, of: str = "latency", most: int = MOST,
         ],
     }
     notes = [
-        f"{len(told) - most:,} with fewer calls are not drawn." if len(told) > most else "",
-        f"{len(answer['rows']) - len(told):,} tell no such time." if len(told) < len(answer["rows"]) else "",
+        several(len(told) - most, "with fewer calls is not drawn", "with fewer calls are not drawn"),
+        several(len(answer["rows"]) - len(told), "tells no such time", "tell no such time"),
         "Lengths are drawn by their logarithm." if wide else "",
     ]
     says = "; ".join(

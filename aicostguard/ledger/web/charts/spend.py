@@ -34,7 +34,18 @@ MARKS = 12_000
 #: marks a row that stands for several names
 _REST = " rest"
 _WORDS = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
-_FORMATS = {"hour": "%d %b %H:%M", "day": "%d %b", "week": "%d %b", "month": "%b %Y"}
+_FORMATS = {"hour": "%d %b", "day": "%d %b", "week": "%d %b", "month": "%b %Y"}
+
+
+#: a label begins where its stretch of time does; the one at the very end, where nothing begins, is left out
+_LABELS = {
+    "labelAlign": "left",
+    "labelPadding": 8,
+    "labelOverlap": True,
+    "labelSeparation": 8,
+    "labelFlush": False,
+    "labelBound": 2,
+}
 
 
 class Line(NamedTuple):
@@ -195,9 +206,10 @@ def _line(line: Line) -> dict[str, Any]:
 def _x(answer: Mapping[str, Any], unit: str, values: Sequence[Row]) -> dict[str, Any]:
     first = min([wall(answer["since"]), *(row["t"] for row in values)])
     last = max([wall(answer["until"]), *(row["e"] for row in values)])
-    step = 3_600_000 if unit == "hour" else 86_400_000
-    form = "%H:%M" if unit == "hour" and last - first <= 2 * 86_400_000 else _FORMATS[unit]
-    axis = {"format": form, "grid": False, "tickMinStep": step, "labelOverlap": True, "labelFlush": True, "title": None}
+    within = unit == "hour" and last - first <= 2 * 86_400_000
+    step = 3_600_000 if within else 86_400_000
+    form = "%H:%M" if within else _FORMATS[unit]
+    axis = {"format": form, "grid": False, "tickMinStep": step, "title": None, **_LABELS}
     scale = {"type": "utc", "domain": [first, last], "nice": False}
     return {"field": "t", "type": "temporal", "scale": scale, "axis": axis}
 
