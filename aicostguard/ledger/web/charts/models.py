@@ -102,7 +102,8 @@ def latency(answer: Mapping[str, Any], *, of: str = "latency", most: int = MOST,
         for row in told[:5]
     )
     title = title or f"{named} by {' and '.join(by)}"
-    return made(title, f"{says}.", values, body, notes=notes, click=True)
+    none = ("No call here tells this time.",)
+    return made(title, f"{says}.", values, body, notes=notes if values else none, click=True)
 
 
 def quality(answer: Mapping[str, Any], score: str = "", *, per: str = "call", most: int = 40, title: str = "") -> Chart:

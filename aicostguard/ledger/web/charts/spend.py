@@ -37,6 +37,8 @@ _WORDS = {"hour": "hour", "day": "day", "week": "week", "month": "month"}
 _FORMATS = {"hour": "%d %b", "day": "%d %b", "week": "%d %b", "month": "%b %Y"}
 
 
+#: labels of weeks and months at most
+_TICKS = 12
 #: a label begins where its stretch of time does; the one at the very end, where nothing begins, is left out
 _LABELS = {
     "labelAlign": "left",
@@ -209,7 +211,10 @@ def _x(answer: Mapping[str, Any], unit: str, values: Sequence[Row]) -> dict[str,
     within = unit == "hour" and last - first <= 2 * 86_400_000
     step = 3_600_000 if within else 86_400_000
     form = "%H:%M" if within else _FORMATS[unit]
-    axis = {"format": form, "grid": False, "tickMinStep": step, "title": None, **_LABELS}
+    axis: dict[str, Any] = {"format": form, "grid": False, "tickMinStep": step, "title": None, **_LABELS}
+    if unit in ("week", "month"):  # ticks of their own making would begin anywhere
+        starts = sorted({row["t"] for row in values})
+        axis["values"] = starts[:: -(-len(starts) // _TICKS)] if starts else []
     scale = {"type": "utc", "domain": [first, last], "nice": False}
     return {"field": "t", "type": "temporal", "scale": scale, "axis": axis}
 
