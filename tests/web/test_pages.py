@@ -34,6 +34,7 @@ def titles(shown: Tab, within: str) -> list[str]:
     return [str(one.get_attribute("title")) for one in shown.page.locator(f"{within} .cost > [title^='$']").all()]
 
 
+@pytest.mark.ids("Z10", "A32")
 def test_the_tiles_say_what_the_api_says(full: Site, tab: Open) -> None:
     shown = tab(full).goto("/?since=30d")
     month = full.api("/v1/costs?since=month")["totals"]
@@ -275,7 +276,7 @@ def test_everything_is_reached_by_keyboard(full: Site, tab: Open) -> None:
 def test_a_link_of_an_alert_shows_what_it_speaks_of(full: Site, tab: Open) -> None:
     alerts = wait_for(lambda: full.api("/v1/alerts?state=open")["alerts"], "an alert", 60)
     shown = tab(full).goto("/")
-    link = shown.page.locator("#alerts ~ .lines a").first
+    link = shown.page.locator("section[aria-labelledby=alerts] .lines a").first
     text = link.inner_text()
     link.click()
     shown.page.wait_for_url("**since=**")
