@@ -9,7 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.web.conftest import Site, Tab, amounts, axe
+from aicostguard import ledger
+from tests.web import filled as filling
+from tests.web.conftest import Site, Tab, amounts, axe, site
 from tests.web.drawn import bars, data, drawn, marks, nano
 
 Open = Callable[..., Tab]
@@ -211,6 +213,26 @@ def test_one_receipt_is_enough(single: Site, tab: Open, path: str) -> None:
     shown = drawn(tab(single).goto(path))
     assert shown.wrong == []
     shown.shot(f"single{path.replace('/', '-')}")
+
+
+def test_ten_thousand_rows_with_long_names_are_shown_and_said(tab: Open, tmp_path: Path) -> None:
+    def many(store: Any) -> None:
+        receipt = {"provider": "openai", "model": "gpt-4o", "input_tokens": 900, "output_tokens": 40, "latency_ms": 700}
+        long = "somebody-with-a-name-that-goes-on-and-on-and-does-not-end-before-the-edge-of-any-window-"
+        now_ms = ledger.now_ms()
+        rows = [(now_ms - 1000, {**receipt, "user": f"{long}{number:05}"}) for number in range(10_100)]
+        filling.send(store, store.default_project(), rows, "01TESTMANY000000000000000A")
+
+    with site(tmp_path, many) as made:
+        shown = drawn(tab(made).goto("/explore?group_by=user&limit=10000"))
+        assert "9,700 rows more are in the chart and in the CSV." in shown.text
+        assert "100 more groups" in shown.text and "other (10,088)" in [one["n"] for one in data(shown, "explore")]
+        assert shown.page.locator("tbody tr").count() == 302 and shown.too_wide() == 0
+        shown.shot("explore-ten-thousand")
+        shown = drawn(shown.goto("/explore?group_by=day,user&limit=10000"))
+        assert len(data(shown, "explore")) == 10
+        assert "100 more groups with $" in shown.text
+        assert shown.wrong == []
 
 
 def test_the_screen_stays_light(full: Site, tab: Open) -> None:
