@@ -30,6 +30,8 @@ from aicostguard.ledger.web.charts.spend import left_out
 MOST = 12
 #: pixels of a bar with its gap
 STEP = 26
+#: so many times the longest of the others, the bar of what is summed up may be long
+_LONGER = 3
 COUNTS = {"labelExpr": "format(datum.value, '~s')", "title": None, "tickCount": 5}
 #: class of tokens → colour, and how many there are of a row; together they are all tokens, each once
 CLASSES: Mapping[str, tuple[str, Any]] = {
@@ -51,6 +53,11 @@ def breakdown(answer: Mapping[str, Any], *, most: int = MOST, title: str = "") -
     rest = _rest(answer, most)
     if rest is not None:
         values.append({**_figures(rest), "n": f"other ({rest['groups']:,})", "k": len(values), "o": 1})
+    # Ten thousand small ones together would leave nothing to see of the largest.
+    top = max((row["c"] for row in values if not row["o"]), default=0.0) * _LONGER
+    cut = bool(top) and values[-1]["c"] > top
+    if cut:
+        values[-1]["c"] = top
     top = max((row["c"] for row in values), default=0.0)
     body = {
         "height": {"step": STEP},
@@ -71,7 +78,8 @@ def breakdown(answer: Mapping[str, Any], *, most: int = MOST, title: str = "") -
         ],
     }
     says = _says(answer, values)
-    return made(title or f"Spend by {' and '.join(by)}", says, values, body, notes=_unpriced(answer), click=True)
+    notes = ["The bar of other is cut: it would be longer." if cut else "", *_unpriced(answer)]
+    return made(title or f"Spend by {' and '.join(by)}", says, values, body, notes=notes, click=True)
 
 
 def names(values: Sequence[Row]) -> dict[str, Any]:
