@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import Any, Iterator
 
 import pytest
@@ -70,6 +72,12 @@ def test_what_fires_is_shown_with_its_figures_and_the_view_it_speaks_of(
     (spend,) = _alerts(server, rule="daily_spend")
     there = spend["url"].removeprefix("http://127.0.0.1:8090").replace("&", "&amp;")
     assert f'href="{there}"' in page.html
+    (gap,) = _alerts(server, rule="delivery_gaps")
+    assert gap["url"].startswith("http://127.0.0.1:8090/delivery?since=24h&group_by=")
+    assert "of=" not in gap["url"]
+    for address in re.findall(r'<a class="strong" href="([^"]+)"', page.html):
+        assert admin.get(unescape(address)).status == 200, address
+    assert admin.get("/").status == 200  # the first screen has alerts, too
 
 
 def test_somebody_looks_after_a_budget_and_all_its_thresholds_are_answered(

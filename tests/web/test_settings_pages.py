@@ -287,7 +287,7 @@ def test_retention_is_set_with_care_and_stands_in_the_audit_log(admin: Visitor, 
     assert admin.do(there, "change", keep="delete", days="30", sure="yes").status == 303
     assert store.look(books.rules) == {number: books.Rule(30, "delete")}
     assert "older than 30 days are deleted" in admin.get(there).text
-    assert "changed how long receipts stay in default days: 30 keep: delete" in admin.get("/settings/audit").text
+    assert "set how long receipts stay in default days: 30 keep: delete" in admin.get("/settings/audit").text
     assert admin.do(there, "change", keep="").status == 303
     assert store.look(books.rules) == {}
 

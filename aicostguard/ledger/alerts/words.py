@@ -16,6 +16,8 @@ from aicostguard.ledger.query import usd
 
 #: period of a spend rule → how its sentence begins
 _SPEND = {"hour": "Hourly", "day": "Daily", "week": "Weekly", "month": "Monthly"}
+#: what a view is of, if not of costs → its page
+_PAGES = {"": "/", "deliveries": "/delivery"}
 #: alerts of one message that are told one by one
 MOST_LINES = 10
 
@@ -117,8 +119,19 @@ def link(public_url: str, view: Mapping[str, Any]) -> str:
     """The address of a view: the same parameters as `GET /v1/costs`. Empty when nobody has said where the page is."""
     if not public_url:
         return ""
-    flat = {key: list(item) if isinstance(item, (list, tuple)) else item for key, item in view.items()}
-    return f"{public_url.rstrip('/')}/?{urlencode(flat, doseq=True)}"
+    path, pairs = place(view)
+    return f"{public_url.rstrip('/')}{path}?{urlencode(pairs)}"
+
+
+def place(view: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """The page that shows a view, and its parameters."""
+    pairs = [
+        (name, str(value))
+        for name, values in view.items()
+        for value in (values if isinstance(values, (list, tuple)) else (values,))
+        if name != "of"
+    ]
+    return _PAGES[view.get("of", "")], pairs
 
 
 def scope(group: Mapping[str, str | None]) -> str:

@@ -209,8 +209,9 @@ def _delete(pace: Pace, item: Archive, now_ms: int) -> int:
     return went
 
 
-def set_rule(store: SqliteStore, project: str | None, rule: Rule | None, now_ms: int, actor: Actor) -> None:
-    """Set or take away (None) the rule of a project, or of all without one; the audit log says who did.
+def set_rule(store: SqliteStore, project: str | int | None, rule: Rule | None, now_ms: int, actor: Actor) -> None:
+    """Set or take away (None) the rule of a project (its name, or its number), or of all without one; the audit log
+    says who did.
 
     Raises `Refused`; `LedgerError`.
     """
@@ -218,7 +219,7 @@ def set_rule(store: SqliteStore, project: str | None, rule: Rule | None, now_ms:
         parquet.need()
 
     def put(connection: sqlite3.Connection) -> None:
-        number = EVERY if project is None else books.project(connection, project)
+        number = books.project(connection, project) if isinstance(project, str) else project or EVERY
         old = books.rules(connection).get(number)
         if old != rule:
             books.set_rule(connection, number, rule, now_ms)
@@ -227,7 +228,7 @@ def set_rule(store: SqliteStore, project: str | None, rule: Rule | None, now_ms:
                 now_ms,
                 actor,
                 "retention.removed" if rule is None else "retention.changed" if old else "retention.created",
-                project or "every project",
+                books.projects(connection)[number] if number else "every project",
                 project_id=number or None,
                 before=old and old._asdict(),
                 after=rule and rule._asdict(),

@@ -22,6 +22,7 @@ from aicostguard.ledger.access.door import Door, actor
 from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.alerts.office import Office
 from aicostguard.ledger.alerts.watch import Watch
+from aicostguard.ledger.alerts.words import place
 from aicostguard.ledger.budgets import status
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import LedgerError
@@ -202,13 +203,9 @@ class View:
         return State({name: values for name, values in self.state.given.items() if name not in gone})
 
     def shows(self, given: Mapping[str, Any]) -> str:
-        """The first screen with the parameters that an alert names: the same as behind the link in its message."""
-        pairs = [
-            (name, str(value))
-            for name, values in given.items()
-            for value in (values if isinstance(values, (list, tuple)) else (values,))
-        ]
-        return self.address("/", State.of(pairs))
+        """The page that shows what an alert names: the same as behind the link in its message."""
+        path, pairs = place(given)
+        return self.address(path, State.of(pairs))
 
     def api(self, path: str, form: str = "json", **changes: str | Sequence[str] | None) -> str:
         """The address of the API's answer to what is shown, for a download."""

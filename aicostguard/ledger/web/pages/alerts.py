@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
 from starlette.responses import Response
 
 from aicostguard.ledger.alerts import status
 from aicostguard.ledger.web import forms
 from aicostguard.ledger.web.plain import rules as plain
-from aicostguard.ledger.web.state import State
 from aicostguard.ledger.web.view import View
 
 #: parameters of the page, as those of `GET /v1/alerts`
@@ -27,9 +26,9 @@ def show(view: View) -> Response:
     now = _told(view, {**kept, "state": "open", "limit": str(OPEN)})
     return view.show(
         "alerts.html",
-        now=_lines(view, plain.open_first(now["alerts"])),
+        now=plain.lines(plain.open_first(now["alerts"]), view.shows),
         more_now=now["cursor"],
-        past=_lines(view, past["alerts"]),
+        past=plain.lines(past["alerts"], view.shows),
         cursor=past["cursor"],
         asked=kept,
         snoozes=SNOOZES,
@@ -40,16 +39,6 @@ def show(view: View) -> Response:
 def _told(view: View, given: Mapping[str, str]) -> dict[str, Any]:
     asked = status.parse(given, view.now_ms)
     return dict(view.look(status.alerts, asked, view.site.watch.settings.public_url))
-
-
-def _lines(view: View, rows: Iterable[Mapping[str, Any]]) -> list[plain.Line]:
-    """Lines of the list, each with the page that shows what it speaks of, filters and period set."""
-
-    def address(shown: Mapping[str, Any]) -> str:
-        given = {name: (item,) if isinstance(item, str) else tuple(item) for name, item in shown.items()}
-        return view.address("/", State(given))
-
-    return plain.lines(rows, address)
 
 
 def ack(view: View) -> Response:

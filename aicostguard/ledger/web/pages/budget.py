@@ -49,9 +49,11 @@ def _burn(view: View, row: dict[str, Any]) -> Chart | None:
     zone = ZoneInfo(row["timezone"])
     since_ms, until_ms = rule.bounds(row["period"], row["timezone"], view.now_ms)
     ends = {"until": period.iso(until_ms, zone)} if until_ms else {}
-    hourly = until_ms is not None and until_ms - since_ms <= _HOURLY_MS
+    # One that never ends is drawn from the first receipt on.
+    begins_ms = since_ms or view.site.store.first_at(view.principal.project_id) or view.now_ms
+    hourly = (until_ms or view.now_ms) - begins_ms <= _HOURLY_MS
     answer = view.ask(
-        since=period.iso(since_ms, zone) if since_ms else "all",
+        since=period.iso(begins_ms, zone),
         tz=row["timezone"],
         group_by="hour" if hourly else "day",
         limit="10000",
@@ -60,7 +62,7 @@ def _burn(view: View, row: dict[str, Any]) -> Chart | None:
     )
     limit = burn.Limit(
         rules.decimal(row["limit_usd"], 10**9) or 0,
-        row["alert_at"],
+        [share for share in row["alert_at"] if share < 1],
         rules.decimal(row["burn_per_hour_usd"], 10**9) or 0,
     )
     return burn.burn(answer, limit, now=period.iso(view.now_ms, zone), title="How it goes")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from starlette.responses import Response
 
-from aicostguard.ledger.access import audit
 from aicostguard.ledger.access.door import actor
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.keeping import books, parquet, retention
+from aicostguard.ledger.keeping import books, retention
 from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, EVERY, Rule
 from aicostguard.ledger.web.pages.settings import tabs
 from aicostguard.ledger.web.view import View
@@ -50,29 +47,8 @@ def change(view: View) -> Response:
             raise Refused(422, f"{days[:20]!a} is no number of days; use 1 to {MOST_DAYS}", "days")
         if keep == DELETE and view.form.get("sure") != "yes":
             raise Refused(422, "must be ticked: what is deleted is gone for good", "sure")
-        if keep == ARCHIVE:
-            parquet.need()
         rule = Rule(int(days), keep)
-    number, now_ms = view.principal.project_id, view.now_ms
-
-    def job(connection: sqlite3.Connection) -> None:
-        old = books.rules(connection).get(number)
-        if old == rule:
-            return
-        books.set_rule(connection, number, rule, now_ms)
-        audit.note(
-            connection,
-            now_ms,
-            actor(view.principal),
-            "retention.changed",
-            view.principal.project,
-            organisation_id=view.principal.organisation_id,
-            project_id=number,
-            before=None if old is None else old._asdict(),
-            after=None if rule is None else rule._asdict(),
-        )
-
-    view.site.store.change(job)
+    retention.set_rule(view.site.store, view.principal.project_id, rule, view.now_ms, actor(view.principal))
     said = "All receipts stay." if rule is None else f"Receipts older than {rule.days} days go within the hour."
     return view.go(view.address("/settings/retention"), said)
 
