@@ -19,7 +19,7 @@ from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.alerts import status
 from aicostguard.ledger.alerts.incident import STATES
 from aicostguard.ledger.alerts.office import Office
-from aicostguard.ledger.alerts.rule import ACTIONS, COMPARISONS, EVENTS, PERIODS, SORTS, UNITS
+from aicostguard.ledger.alerts.rule import ACTIONS, COMPARISONS, DEFAULTS, EVENTS, PERIODS, SORTS, UNITS
 from aicostguard.ledger.alerts.watch import Watch
 from aicostguard.ledger.budgets.desk import Desk
 
@@ -226,6 +226,24 @@ def remove(at: Ledger, as_json: bool, name: str) -> int:
     """Forget the rule NAME; what fires by it is over, the history stays."""
     done = at.do("DELETE", f"/rules/{_quoted(name)}", lambda office: office.remove_rule(name))
     _say(done, as_json, lambda answer: f"removed {answer['removed']}\n")
+    return 0
+
+
+@alerts.command("restore", short_help="bring back rules there were from the start")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@_asks
+def restore(at: Ledger, as_json: bool, names: tuple[str, ...]) -> int:
+    """Bring back the rules NAME as they were from the start; without a name, those of them that were removed."""
+    first = {str(stated["name"]): dict(stated) for stated in DEFAULTS}
+    for name in names:
+        if name not in first:
+            raise click.BadParameter(f"{name!r} is none of those from the start: {', '.join(first)}", param_hint="NAME")
+    there = {row["name"] for row in at.do("GET", "/rules", lambda office: office.rules())["rules"]}
+    for name in names or [name for name in first if name not in there]:
+        if name in there:
+            at.do("DELETE", f"/rules/{_quoted(name)}", lambda office, name=name: office.remove_rule(name))  # type: ignore[misc]
+        at.do("POST", "/rules", lambda office, name=name: office.add_rule(first[name]), first[name])  # type: ignore[misc]
+    _say(at.do("GET", "/rules", lambda office: office.rules()), as_json, alertshown.rules)
     return 0
 
 

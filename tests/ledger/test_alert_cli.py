@@ -116,6 +116,25 @@ def test_tables_json_and_exit_codes(place: Path, capsys: pytest.CaptureFixture[s
     assert said(capsys, "test", "ops")[0] == 1, "nobody is there"
 
 
+def test_rules_from_the_start_come_back(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def rules() -> dict[str, Any]:
+        found = json.loads(said(capsys, "rules", "--json")[1])["rules"]
+        return {row["name"]: (row["kind"], row["threshold"], row["enabled"]) for row in found}
+
+    spent(place, 1)
+    whole = rules()
+    for change in (["remove", "daily_spend"], ["remove", "rate_spike"], ["edit", "hourly_spend", "--threshold", "7"]):
+        assert said(capsys, *change)[0] == 0
+    assert len(rules()) == len(whole) - 2
+    assert said(capsys, "restore", "rate_spike")[0] == 0
+    assert len(rules()) == len(whole) - 1
+    assert said(capsys, "restore")[0] == 0
+    assert {**rules(), "hourly_spend": whole["hourly_spend"]} == whole != rules(), "what is there stays as it is"
+    assert said(capsys, "restore", "hourly_spend")[0] == 0
+    assert rules() == whole
+    assert said(capsys, "restore", "nobody's")[0] == 2
+
+
 def test_a_file_that_nobody_serves_is_looked_at_and_told_of_by_hand(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
