@@ -58,7 +58,7 @@ def test_every_command_of_the_docs_runs(place: Path, capsys: pytest.CaptureFixtu
                 assert code == (3 if words[2:] == ["check"] else 0), (line, out)
                 ran.append((words[2:], out))
         assert len(receiver.requests) == 1
-    assert len(ran) == 26
+    assert len(ran) == 27
     told = {" ".join(words[:2]): out for words, out in ran}
     assert "hourly_spend" in told["rules"]
     assert "acknowledged" in told["ack 1"]
