@@ -386,3 +386,9 @@ def test_only_the_channels_that_a_rule_names_are_told(town: Town, receiver: Rece
     town.look()
     town.watch.deliver()
     assert [body["channel"] for body in receiver.bodies] == ["mine"]
+
+
+def test_a_signature_is_the_one_that_openssl_makes() -> None:
+    # printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac whsec_test
+    wanted = "v1=38877139021993b830af32feea6e18a8da83eb2f6e49ee50bd9e4cf4ca4d3789"
+    assert webhook.sign("whsec_test", "1700000000", b'{"a":1}') == wanted
