@@ -62,6 +62,7 @@ def test_every_page_looks_as_it_should_fits_and_is_accessible(tab: Open, managin
         for folded in opened.page.query_selector_all("details.folded:not([open]) > summary"):
             if folded.is_visible():
                 folded.click()
+        opened.page.evaluate("scrollTo(0, 0)")
         opened.shot(f"{name}-{look}")
         assert opened.too_wide() <= 0, name
         assert axe(opened.page) == [], name
@@ -111,8 +112,13 @@ def test_a_budget_is_made_corrected_and_removed_by_keyboard_and_mouse(tab: Open,
 
 
 def test_a_budgets_burn_is_drawn_to_what_is_spent(tab: Open, managing: Site) -> None:
-    opened = tab(managing).goto("/budgets/everything")
-    opened.page.wait_for_selector("figure svg, figure canvas")
+    opened = tab(managing).goto("/budgets/search")
+    opened.page.wait_for_selector("figure svg")
+    # From the first of the month to its end, whenever that is looked at: a month's days stand below.
+    drawn = opened.page.text_content("figure svg") or ""
+    assert re.search(r"01 [A-Z][a-z]{2}.*01 [A-Z][a-z]{2}", drawn, re.DOTALL)
+    opened.goto("/budgets/everything")
+    opened.page.wait_for_selector("figure svg")
     kept = managing.api("/v1/budgets/everything")
     assert re.sub(r"\s+", " ", opened.page.inner_text(".figures")).startswith("Spent $")
     said = opened.page.get_attribute("figure .plot", "aria-label") or ""
