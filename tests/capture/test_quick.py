@@ -260,6 +260,7 @@ DIFFERENT: Dict[str, Tuple[Tuple[Dict[str, Any], Dict[str, Any]], Tuple[Dict[str
     "the part that is not 0": (({"usage": parts(64, 0)}, {}), ({"usage": parts(0, 8)}, {})),
     "a part more": (({"usage": parts(64, 0)}, {}), ({"usage": parts(64, 8)}, {})),
     "no part": (({"usage": parts(64, 8)}, {}), ({"usage": parts(0, 0)}, {})),
+    "keys in order": (({"usage": dict(sorted(PLAIN.items()))}, {}), ({}, {})),
     "the order of keys": (({}, {}), ({"usage": dict(reversed(list(PLAIN.items())))}, {})),
 }
 
@@ -273,6 +274,14 @@ def test_nothing_of_one_answer_is_said_of_another(what: str) -> None:
             same(answer(**{"usage": PLAIN, **members}), known, **more)
             short.append(known.taken)
     assert any(short)
+
+
+@pytest.mark.parametrize("key, inner", [("num_search_queries", None), ("server_tool_use", "web_search_requests")])
+def test_what_is_counted_beside_tokens_has_the_long_way(key: str, inner: Optional[str]) -> None:
+    known = seen()
+    for searches in (0, 2, 0, 5):
+        (made,) = same(answer({**PLAIN, key: {inner: searches} if inner else searches}), known)
+        assert not known.taken and made.get("web_searches", 0) == searches
 
 
 def test_a_model_that_only_the_request_names_is_asked_for_each_time() -> None:
