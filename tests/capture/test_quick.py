@@ -19,6 +19,8 @@ from aicostguard.capture.quick import MOST, Quick, quick
 from aicostguard.capture.state import state
 from aicostguard.health import health
 from aicostguard.metering import Endpoint, recognise
+from aicostguard.metering import plain as plain_module
+from aicostguard.metering.provider import SEPARATE, Provider
 from aicostguard.receipt import Made, Receipt, encode, written
 from aicostguard.usage import Reading
 
@@ -224,7 +226,7 @@ def test_what_was_met_before_is_read_the_short_way(usage: Any, long: str, labels
         (PLAIN, {"usage_breakdown": {}}),
         (PLAIN, {"service_tier": "priority"}),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:90],
 )
 def test_what_is_not_quite_like_it_is_left_to_the_long_way(usage: Any, more: Dict[str, Any]) -> None:
     known = seen()
@@ -276,12 +278,41 @@ def test_nothing_of_one_answer_is_said_of_another(what: str) -> None:
     assert any(short)
 
 
+def test_what_stands_before_the_usage_of_a_large_answer_is_read() -> None:
+    known = seen()
+    choices = [{"message": {"content": "word " * 600}}]
+    members: Dict[str, Any] = {}
+    for tier in ("flex", "priority", "flex", "priority"):
+        members = {"model": "gpt-4o", "choices": choices, "service_tier": tier, "usage": PLAIN}
+        (made,) = same(json.dumps(members).encode(), known)
+        assert made["service_tier"] == tier
+    assert known.taken
+    models = [{"model": "gpt-4o", "usage": PLAIN}, {"model": "gpt-4.1", "usage": PLAIN}]
+    members.update(usage_breakdown={"models": models}, usage=members.pop("usage"))
+    same(json.dumps(members).encode(), known)
+    assert not known.taken
+
+
 @pytest.mark.parametrize("key, inner", [("num_search_queries", None), ("server_tool_use", "web_search_requests")])
 def test_what_is_counted_beside_tokens_has_the_long_way(key: str, inner: Optional[str]) -> None:
     known = seen()
     for searches in (0, 2, 0, 5):
         (made,) = same(answer({**PLAIN, key: {inner: searches} if inner else searches}), known)
         assert not known.taken and made.get("web_searches", 0) == searches
+
+
+_DEEP = b'{"deep": %s%s, "model": "gpt-4o", "usage": {}}' % (b"[" * 990, b"]" * 990)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"model": }', b'{"model": "\xff"}', b"null", b"[]", b"{}", _DEEP],
+    ids=lambda body: repr(body[:12]),
+)
+def test_what_is_no_such_object_is_no_fault_of_ours(body: bytes) -> None:
+    known = met()
+    same(body, known)
+    assert not known.taken
 
 
 def test_a_model_that_only_the_request_names_is_asked_for_each_time() -> None:
@@ -399,3 +430,13 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_which_endpoints_give_plain_answers(host: str, path: str, is_plain: bool) -> None:
     endpoint = recognise("POST", host, None, path)
     assert isinstance(endpoint, Endpoint) and (quick(endpoint) is not None) == is_plain
+    assert quick(endpoint._replace(bills=False)) is None
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"reasoning": SEPARATE}, {"more_input": ("citation_tokens",)}, {"cost": ("cost",)}], ids=str
+)
+def test_one_rule_that_asks_for_arithmetic_is_enough(monkeypatch: pytest.MonkeyPatch, more: Dict[str, Any]) -> None:
+    made = Provider("p", ("p.example",), **more)
+    monkeypatch.setattr(plain_module, "rules", lambda provider: made)
+    assert (quick(Endpoint("p", "chat")) is None) == bool(more)
