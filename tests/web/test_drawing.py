@@ -15,6 +15,7 @@ pytest.importorskip("vl_convert")
 
 from aicostguard.ledger.web.charts import bars, bundle, draw, spend
 from aicostguard.ledger.web.charts.chart import Chart
+from tests.ledger.alerting import receiving
 from tests.web.rows import answer, row
 
 ROWS = [row({"model": f"model-{n}"}, 10 - n) for n in range(4)]
@@ -63,9 +64,12 @@ def test_what_is_no_drawing_fails_alone() -> None:
 
 
 def test_no_address_is_asked_for_anything() -> None:
-    spec = {**(CHART.spec or {}), "data": {"url": "http://127.0.0.1:9/data.json"}}
-    with pytest.raises(draw.NotDrawn):
-        draw.draw(Chart("x", "x", spec), "svg")
+    with receiving() as other:
+        for form in draw.FORMATS:
+            spec = {**(CHART.spec or {}), "data": {"url": f"{other.url}/data.json"}}
+            with pytest.raises(draw.NotDrawn):
+                draw.draw(Chart("x", "x", spec), form)
+        assert other.requests == []
 
 
 def test_a_drawing_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
