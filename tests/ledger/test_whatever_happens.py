@@ -201,11 +201,6 @@ class _Ledger(RuleBasedStateMachine):
                 measured(rows)["cost_nanousd"] for rows in wanted.values()
             )
 
-    @invariant()
-    def the_first_users_are_the_first(self) -> None:
-        for order in ("cost_nanousd", "calls"):
-            self.ask_for_the_first_users((6, 44), 2, order, True, {}, False)
-
     @rule(
         days=st.tuples(_DAYS, _DAYS),
         limit=st.integers(1, 4),
