@@ -114,6 +114,15 @@ def test_a_form_of_another_site_is_refused_even_with_the_token(server: Server) -
     assert server.get("/", key=None, Cookie=cookie).status == 200
 
 
+def test_the_session_of_a_key_changes_nothing_for_another_site(server: Server) -> None:
+    cookie = log_in(server)
+    body = b'{"name": "a", "limit_usd": "5", "period": "day"}'
+    for foreign in ({"Sec_Fetch_Site": "cross-site"}, {"Origin": "https://evil.example"}, {}):
+        assert server.ask("POST", "/v1/budgets", body, key=None, Cookie=cookie, **foreign).status == 403
+    assert server.get("/v1/budgets").body["budgets"] == []
+    assert server.ask("POST", "/v1/budgets", body, key=None, Cookie=cookie, Sec_Fetch_Site="same-origin").status == 201
+
+
 def test_a_link_opens_once(server: Server, store: SqliteStore) -> None:
     found = store.find_key(KEY)
     assert found is not None
