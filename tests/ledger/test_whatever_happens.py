@@ -142,7 +142,7 @@ class _Ledger(RuleBasedStateMachine):
     @rule()
     def restore(self) -> None:
         every = self.store.look(lambda connection: books.archives(connection, "state = 'archived'"))
-        restoring.restore(self.store, every, _NOW, _NOW)
+        restoring.restore(self.store, every, _NOW)
         self.gone = {key: kept for key, kept in self.gone.items() if kept == DELETE}
 
     @rule(name=_FEW)
