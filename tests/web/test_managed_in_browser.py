@@ -129,7 +129,7 @@ def test_a_budgets_burn_is_drawn_to_what_is_spent(tab: Open, managing: Site) -> 
 def test_an_alert_is_looked_after_with_a_click(tab: Open, managing: Site) -> None:
     opened = tab(managing).goto("/alerts")
     (row,) = managing.api("/v1/alerts?rule=daily_spend&state=open")["alerts"]
-    opened.page.click(f"[aria-label='I look after alert {row['id']}']")
+    opened.page.click(f"[aria-label='Acknowledge alert {row['id']}']")
     opened.page.wait_for_selector(".said")
     (after,) = managing.api("/v1/alerts?rule=daily_spend&state=open")["alerts"]
     assert after["state"] == "acknowledged"

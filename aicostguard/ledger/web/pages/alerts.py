@@ -44,7 +44,7 @@ def _told(view: View, given: Mapping[str, str]) -> dict[str, Any]:
 def ack(view: View) -> Response:
     """Somebody looks after it."""
     told = [view.office.ack(number) for number in forms.counts(view.form, "id")]
-    return view.go(view.link(), f"You look after it: {told[0]['text']}")
+    return view.go(view.link(), f"Acknowledged: {told[0]['text']}")
 
 
 def snooze(view: View) -> Response:
