@@ -19,6 +19,8 @@ from aicostguard.delivery.threads import Flag, get_ident, imports, start_thread
 
 #: seconds from the first waiting receipt to its batch: at first short, so that a newcomer sees it come in
 FIRST_LINGER, LINGER = 0.1, 0.5
+#: seconds for which nothing is opened after a flush, unless it is asked for
+QUIET = 0.3
 #: seconds after which an idle worker looks around (counters that changed without a receipt)
 IDLE = 5.0
 
@@ -60,11 +62,13 @@ class Worker:
             threading.current_thread().name = "aicostguard"
             self.load()
             while request is None or not request.stop:
-                self.courier.keeper.tend()
-                request = self.courier.queue.wait(self._pause())
+                if request is None:
+                    self.courier.keeper.tend()
+                # Whoever was served may go on as if we were quiet, such as by closing all descriptors: so we are.
+                request = self.courier.queue.wait(self._pause() if request is None else QUIET)
                 if request is not None:
                     self._serve(request)
-                else:  # whoever was served may go on as if we were quiet, such as by closing all descriptors
+                else:
                     self._turn()
                     self.status.tick()
         except Exception as error:
@@ -136,6 +140,8 @@ class Worker:
         if request.stop:
             courier.farewell()
             courier.close()  # what is left is written down by whoever asked, who may have gone on without us
+        else:
+            courier.keeper.tend()
         self._due = None
         self.status.tick()
         request.done.set()

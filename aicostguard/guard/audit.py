@@ -154,17 +154,13 @@ class Trail:
 
 
 def _opened(path: str) -> int:
-    """Its descriptor. Other processes may make it, or put it aside, at the same time."""
+    """Its descriptor. Other processes may make it, or put it aside, at the same time: then what is opened is not it."""
     for _ in range(100):
-        try:
-            return open_to_append(path)
-        except FileNotFoundError:
+        for way in (open_to_append, create_to_append):
             try:
-                return create_to_append(path)
-            except FileExistsError:
+                return way(path)
+            except (FileNotFoundError, FileExistsError, seats.Taken):
                 continue
-        except seats.Taken:
-            continue
     raise seats.Taken()
 
 

@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from aicostguard import BudgetExceeded, CostConfig, CostPolicyEnforcer, ModelPricing, TokenUsage, cli, config
+from aicostguard.delivery import seats
 from aicostguard.guard import audit
 from aicostguard.guard.store import StoreFailed
 from aicostguard.guard.store.memory import MemoryStore
@@ -187,6 +188,25 @@ def test_threads_and_processes_write_one_chain(path):
     found = audit.verify(path)
     assert found.problems == [] and found[:3] == (900, 1, 900)
     assert len(audit.files(path)) > 2
+
+
+@pytest.mark.ids("B41", "B38")
+def test_a_file_that_is_put_aside_while_it_is_made_is_made_again(path, monkeypatch):
+    """By another process, between the making and the look at what was made."""
+    make, made = audit.create_to_append, []
+
+    def taken_once(name):
+        made.append(name)
+        if len(made) == 1:
+            raise seats.Taken()
+        return make(name)
+
+    monkeypatch.setattr(audit, "create_to_append", taken_once)
+    log = audit.Trail(path)
+    log.add("allowed", id="t")
+    log.close()
+    assert len(made) == 2
+    assert [entry["id"] for entry in audit.entries(path)] == ["t"]
 
 
 @pytest.mark.ids("B41", "E1")
