@@ -22,7 +22,7 @@ CACHE = ROOT / ".cache"
 Version = Tuple[int, int]
 SUPPORTED: Tuple[Version, ...] = ((3, 9), (3, 10), (3, 11), (3, 12), (3, 13))
 #: seconds after which a command is ended and has failed
-PATIENCE = 1800
+PATIENCE = 3600
 
 
 class Failed(Exception):
