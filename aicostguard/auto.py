@@ -136,10 +136,10 @@ def observe(listener: Callable[[Receipt], None]) -> Optional[Callable[[], None]]
         listener(receipt)
 
     async def aseen(receipts: Sequence[Receipt]) -> None:
-        for receipt in receipts:
-            listener(receipt)
         if aonward is not None:
             await aonward(receipts)
+        for receipt in receipts:
+            listener(receipt)
 
     def stop() -> None:
         if state.deliver is seen:

@@ -88,7 +88,6 @@ class Ledger:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """All test modules are loaded: hook what they have brought in, if anybody wants to know."""
-
         for item in session.items:
             mark = item.get_closest_marker("max_cost")
             if mark is not None:
@@ -135,7 +134,6 @@ class Ledger:
             outcome.force_exception(pytest.fail.Exception(problem, pytrace=False))
 
     def _over(self, item: pytest.Item) -> str:
-
         limit = self.limits.get(item.nodeid)
         return "" if limit is None else over(self.now, limit)
 

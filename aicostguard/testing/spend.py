@@ -6,9 +6,11 @@ an integer of nano-dollars; it is None as soon as one call has no price, because
 
 from __future__ import annotations
 
+import collections
+import threading
 import time
 from decimal import Decimal
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
 
 #: what a sum counts, in the order in which it is shown
 COUNTS = (
@@ -27,37 +29,85 @@ NANO = 10**9
 class Spend:
     """What one test, or a run, has spent so far. It grows while the test runs.
 
-    `calls`, `input_tokens`, `output_tokens`; `priced_nanousd`: of the calls that have a price; `unpriced`: calls
-    without one, of which `usage_missing` told no usage; `estimated` and `partial`: calls whose counts are not whole.
+    `COUNTS` are its sums; `usage_missing` are unpriced calls that told no usage, `estimated` and `partial` calls whose
+    counts are not whole.
     """
 
     def __init__(self) -> None:
-        self.calls = self.input_tokens = self.output_tokens = self.priced_nanousd = 0
-        self.unpriced = self.usage_missing = self.estimated = self.partial = 0
-        #: `{"provider:model": calls}`
-        self.models: Dict[str, int] = {}
-        #: why calls have no price, each reason once
-        self.reasons: List[str] = []
+        # What came and is not yet in the sums. A receipt may come on any thread, and from a finaliser in the middle of
+        # a sum: appending is one step, and whoever reads adds up.
+        self._came: Deque[Tuple[Mapping[str, Any], int]] = collections.deque()
+        self._adding = threading.RLock()
+        self._counts = dict.fromkeys(COUNTS, 0)
+        self._models: Dict[str, int] = {}
+        self._reasons: List[str] = []
 
     def add(self, receipt: Mapping[str, Any]) -> None:
         """One more billed response."""
+        self._came.append((dict(receipt), time.time_ns() // 1_000_000))
+
+    def _counted(self) -> Dict[str, int]:
+        """The sums, with all that came until now."""
+        with self._adding:
+            while self._came:
+                self._count(*self._came.popleft())
+            return self._counts
+
+    def _count(self, receipt: Mapping[str, Any], at_ms: int) -> None:
         from aicostguard import pricing
 
-        price = pricing.price(receipt, int(time.time() * 1000))
+        price, counts = pricing.price(receipt, at_ms), self._counts
         name = "%s:%s" % (receipt.get("provider"), receipt.get("model"))
-        self.models[name] = self.models.get(name, 0) + 1
-        self.calls += 1
-        self.input_tokens += receipt.get("input_tokens") or 0
-        self.output_tokens += receipt.get("output_tokens") or 0
+        self._models[name] = self._models.get(name, 0) + 1
+        counts["calls"] += 1
+        for tokens in ("input_tokens", "output_tokens"):
+            counts[tokens] += receipt.get(tokens) or 0
         for flag in ("usage_missing", "estimated", "partial"):
-            setattr(self, flag, getattr(self, flag) + bool(receipt.get(flag)))
-        if price.cost_nanousd is None:
-            self.unpriced += 1
-            reason = "%s: %s" % (name, price.reason)
-            if reason not in self.reasons:
-                self.reasons.append(reason)
-        else:
-            self.priced_nanousd += price.cost_nanousd
+            counts[flag] += bool(receipt.get(flag))
+        if price.cost_nanousd is not None:
+            counts["priced_nanousd"] += price.cost_nanousd
+            return
+        counts["unpriced"] += 1
+        reason = "%s: %s" % (name, price.reason)
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+
+    @property
+    def calls(self) -> int:
+        """Billed responses."""
+        return self._counted()["calls"]
+
+    @property
+    def input_tokens(self) -> int:
+        """All input, cached and written included."""
+        return self._counted()["input_tokens"]
+
+    @property
+    def output_tokens(self) -> int:
+        """All output, reasoning included."""
+        return self._counted()["output_tokens"]
+
+    @property
+    def priced_nanousd(self) -> int:
+        """What the calls with a price cost, in nano-dollars."""
+        return self._counted()["priced_nanousd"]
+
+    @property
+    def unpriced(self) -> int:
+        """Calls without a price."""
+        return self._counted()["unpriced"]
+
+    @property
+    def models(self) -> Dict[str, int]:
+        """`{"provider:model": calls}`."""
+        self._counted()
+        return dict(self._models)
+
+    @property
+    def reasons(self) -> List[str]:
+        """Why calls have no price, each reason once."""
+        self._counted()
+        return list(self._reasons)
 
     @property
     def cost_nanousd(self) -> Optional[int]:
@@ -79,17 +129,17 @@ class Spend:
         assert not problem, problem
 
     def as_dict(self) -> Dict[str, Any]:
-        """The same as JSON has it."""
-        row: Dict[str, Any] = {name: getattr(self, name) for name in COUNTS}
-        return dict(row, models=dict(self.models), reasons=list(self.reasons))
+        """The same as JSON has it: `COUNTS`, `models` and `reasons`."""
+        return dict(self._counted(), models=self.models, reasons=self.reasons)
 
     def merge(self, row: Mapping[str, Any]) -> None:
         """Add what `as_dict` of another one says."""
-        for name in COUNTS:
-            setattr(self, name, getattr(self, name) + row[name])
-        for model, calls in row["models"].items():
-            self.models[model] = self.models.get(model, 0) + calls
-        self.reasons.extend(reason for reason in row["reasons"] if reason not in self.reasons)
+        with self._adding:
+            for name in COUNTS:
+                self._counts[name] += row[name]
+            for model, calls in row["models"].items():
+                self._models[model] = self._models.get(model, 0) + calls
+            self._reasons.extend(reason for reason in row["reasons"] if reason not in self._reasons)
 
 
 def limit_nanousd(usd: Any, where: str) -> int:
