@@ -101,7 +101,8 @@ def test_four_programs_share_one_budget_while_the_ledger_and_one_of_them_are_kil
             port = server.port
             assert server.ask("PUT", "/v1/policy", b'{"on_store_failure": "closed"}').status == 200
             programs = [start(number, port) for number in range(4)]
-            wait_for(lambda: _billed(tmp_path) > CAP // 5, "some calls", 60)
+            logs = [tmp_path / f"billed-{number}" for number in range(4)]
+            wait_for(lambda: all(map(Path.exists, logs)) and _billed(tmp_path) > CAP // 5, "calls of each of them", 60)
             process.kill()
         programs[0].kill()
         programs[0].wait(20)

@@ -68,11 +68,11 @@ def fill(store: SqliteStore) -> None:
                     user=f"user-{step % 9}",
                 )
             )
-            at.append(now - (step * step % 160) * HOUR // 12 - 10 * place * MINUTE - MINUTE)
+            at.append(now - (step * step % 160) * HOUR // 12 - 10 * place * MINUTE - (MINUTE if step else 0))
         origin = {"service": feature, "host": f"web-{place + 1}", "environment": "production", "release": "2026.11"}
         take(store, envelope(receipts, at, epoch(), counters={"generated": len(receipts)}, **origin))
     few = [receipt(model="llama-70b-house", provider="corp", input_tokens=900, output_tokens=90, team="search")] * 42
-    take(store, envelope(few, [now - HOUR] * 42, epoch(), service="search", host="gpu-1"))
+    take(store, envelope(few, [now] * 42, epoch(), service="search", host="gpu-1"))
     lab = [receipt(model="gpt-4o", input_tokens=90_000, output_tokens=9_000, team="search")] * 4
     take(store, envelope(lab, [now - 2 * HOUR] * 4, epoch(), service="notebook", host="lab-7", environment="lab"))
     # One that was killed, with receipts that never came; one with a wrong clock; one whose answer was lost on the way.
@@ -99,7 +99,7 @@ def alerts(store: SqliteStore, desk: Desk) -> None:
     """Rules that fire by what `fill` has made."""
     watch = Watch(store, ledger.now_ms, Settings("http://127.0.0.1:8090", "localhost"), desk.catch_up)
     office = Office(watch, store.default_project(), BY, ledger.now_ms)
-    office.change_rule("daily_spend", {"threshold": 5})
+    office.change_rule("daily_spend", {"threshold": "0.05"})  # a minute past midnight, one call is all of the day's
     office.change_rule("single_request", {"threshold": "0.3"})
     office.add_rule({"name": "each team", "kind": "spend", "threshold": 1, "per": "team"})
     office.check()
