@@ -7,10 +7,13 @@ import socket
 import time
 from email import message_from_bytes, policy
 from typing import Any, Iterator
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from aicostguard.ledger.alerts import apprised, channel, outbox, target, telling, webhook
+from aicostguard.ledger.access import places
+from aicostguard.ledger.access.audit import Actor
+from aicostguard.ledger.alerts import apprised, channel, outbox, target, telling, webhook, words
 from aicostguard.ledger.alerts.watch import Settings, settings
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.sqlite import SqliteStore
@@ -197,10 +200,22 @@ def test_public_addresses_and_those_that_are_allowed_are_not(monkeypatch: pytest
     assert settings({"AICG_PUBLIC_URL": "https://costs.example/"}).public_url == "https://costs.example"
 
 
+def test_beside_other_projects_a_link_says_which_it_speaks_of(town: Town, receiver: Receiver) -> None:
+    tell(town, receiver)
+    ((there),) = [alert["url"] for alert in town.office.alerts({})["alerts"]]
+    assert "in=" not in there
+    town.store.change(lambda connection: places.add_project(connection, 1, "search @ home", Actor("test"), 0))
+    ((there),) = [alert["url"] for alert in town.office.alerts({})["alerts"]]
+    own = town.store.look(lambda connection: places.project(connection, town.store.default_project()))
+    assert dict(parse_qsl(urlsplit(there).query))["in"] == f"{own.organisation}/{own.name}"
+    town.watch.deliver()
+    assert receiver.bodies[0]["alerts"][0]["url"] == there
+
+
 def test_who_is_killed_while_sending_sends_again_with_the_same_key(town: Town, receiver: Receiver) -> None:
     tell(town, receiver)
     taken = town.store.change(lambda connection: outbox.take(connection, town.now_ms))
-    body = telling.payload(taken[0], "ops", LOOPBACK.public_url)
+    body = telling.payload(taken[0], "ops", words.Where(LOOPBACK.public_url))
     webhook.post(receiver.url, SECRET, taken[0].key, body, 0, target.networks("127.0.0.1"), set())
     later = town.again()  # and here it was killed: nobody wrote down that it was sent
     assert later.watch.deliver() == 0, "whoever had taken it may be at it"
@@ -360,7 +375,7 @@ def test_slack_gets_the_line_of_the_source(town: Town) -> None:
     town.spend(12.5)
     town.look()
     (notice,) = town.store.change(lambda connection: outbox.take(connection, town.now_ms))
-    message = telling.text(notice, "slack://a/b/c", "https://costs.example")
+    message = telling.text(notice, "slack://a/b/c", words.Where("https://costs.example"))
     assert message.body.splitlines()[0] == "⚠️ Daily AI spend: $12.50 exceeds $10 limit"
     assert message.title == "Daily spend $12.50 exceeds threshold"
     assert message.kind == "failure"

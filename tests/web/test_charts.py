@@ -213,6 +213,25 @@ def test_a_budget_burns_up_to_now_and_is_led_on_at_the_present_rate() -> None:
     assert over.spec is not None and over.spec["layer"][2]["data"]["values"] == []
 
 
+def test_a_budget_of_tokens_burns_in_tokens() -> None:
+    rows = [
+        {**row({"day": f"2026-11-0{day}"}, 0), "input_tokens": 9_000 * day, "output_tokens": 1_000} for day in (1, 2)
+    ]
+    limit = burn.Limit(100_000, (0.5,), 2_900, burn.UNITS["tokens"])
+    chart = burn.burn(answer(["day"], rows), limit, now="2026-11-02T12:00:00+00:00")
+    assert [(one["spent"], one["c"]) for one in values(chart)[1:]] == [
+        ("10,000 tokens", 10_000),
+        ("29,000 tokens", 29_000),
+    ]
+    assert chart.description == "29k tokens of 100k tokens spent; at 2,900 tokens an hour the line leads on."
+    calls = burn.burn(
+        answer(["day"], [{**rows[0], "calls": 3}]),
+        limit._replace(unit=burn.UNITS["requests"]),
+        now="2026-11-02T12:00:00+00:00",
+    )
+    assert values(calls)[-1]["left"] == "99,997 requests"
+
+
 def test_a_spark_breaks_where_nothing_is_known() -> None:
     drawn = str(burn.spark([10**9, None, 2 * 10**9, 3 * 10**9]))
     assert drawn.count("M") == 2 and drawn.count("L") == 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 import pytest
 
 from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.ledger.web import words
 from tests.web import managed
 from tests.web.conftest import Site, Tab, axe, site
 
@@ -124,6 +125,32 @@ def test_a_budgets_burn_is_drawn_to_what_is_spent(tab: Open, managing: Site) -> 
     said = opened.page.get_attribute("figure .plot", "aria-label") or ""
     assert f"${float(kept['spent_usd']):,.2f} of $400.00 spent" in said
     assert opened.wrong == []
+
+
+def test_a_budget_per_label_is_drawn_for_the_scope_that_is_clicked(tab: Open, managing: Site) -> None:
+    opened = tab(managing).goto("/budgets/each%20user")
+    opened.page.wait_for_selector("figure svg")
+    scopes = {one["scope"]["user"]: one for one in managing.api("/v1/budgets/each%20user")["scopes"]}
+    first = opened.page.inner_text("tbody tr >> nth=0 >> a")
+    # A minute past midnight there is one.
+    user = next((name for name in scopes if name not in first), next(iter(scopes)))
+    opened.page.click(f"tbody a:has-text('{user}')")
+    opened.page.wait_for_selector(f"h2:has-text('How it goes of {user}')")
+    opened.page.wait_for_selector("figure svg")
+    said = opened.page.get_attribute("figure .plot", "aria-label") or ""
+    spent = words.money(round(float(scopes[user]["spent_usd"]) * 1e9))
+    assert f"{spent} of $1.00 spent" in said
+    assert (
+        opened.page.get_attribute("tbody a[aria-current]", "href") == f"/budgets/each%20user?scope=user%3D{user}#goes"
+    )
+    opened.shot("budget-of-a-user-light")
+    assert axe(opened.page) == []
+    opened.goto("/budgets/each%20user?scope=user%3Dnobody")
+    assert "is none of the scopes" in opened.text
+    opened.goto("/budgets/nightly%20jobs%20of%20the%20data%20platform:%20all%20of%20them")
+    opened.page.wait_for_selector("figure svg")
+    assert "of 5M tokens spent" in (opened.page.get_attribute("figure .plot", "aria-label") or "")
+    opened.shot("budget-of-tokens-light")
 
 
 def test_an_alert_is_looked_after_with_a_click(tab: Open, managing: Site) -> None:

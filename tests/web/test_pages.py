@@ -243,6 +243,29 @@ def test_pages_are_accessible_and_nothing_is_refused(full: Site, tab: Open, path
         shown.shot(f"{name}-{'dark' if dark else 'light'}")
 
 
+def test_on_a_phone_the_marked_page_of_the_menu_is_seen(full: Site, tab: Open) -> None:
+    shown = tab(full, phone=True).goto("/delivery")
+    menu, marked = (shown.page.locator(f"nav.pages{more}").bounding_box() for more in ("", " [aria-current]"))
+    assert menu and marked
+    assert menu["x"] <= marked["x"]
+    assert marked["x"] + marked["width"] <= menu["x"] + menu["width"]
+    assert shown.page.evaluate("document.querySelector('nav.pages').scrollLeft") > 0
+
+
+def test_where_nothing_is_a_browser_gets_a_page_and_a_program_what_it_reads(full: Site, tab: Open) -> None:
+    shown = tab(full).goto("/reciepts")
+    assert "There is no page at this address." in shown.page.inner_text("main")
+    assert shown.page.locator("nav.pages a").count() > 5
+    assert shown.page.locator("nav.pages [aria-current]").count() == 0
+    shown.page.click("main >> text=Overview")
+    assert shown.page.url.rstrip("/") == full.url
+    for path in ("/reciepts", "/v1/reciepts"):
+        assert full.get(path).body["status"] == 404
+    assert full.server.get("/v1/reciepts", key=full.key, Accept="text/html").body["status"] == 404
+    unknown = full.server.get("/reciepts", key=None, Accept="text/html")
+    assert (unknown.status, unknown.headers["location"]) == (303, "/login?next=%2Freciepts")
+
+
 @pytest.mark.parametrize("path", [*PAGES, "/login", "/receipts?model=nothing-of-it", "/?modle=x"])
 def test_pages_fit_a_phone(full: Site, tab: Open, path: str) -> None:
     shown = tab(full, phone=True).goto(path)

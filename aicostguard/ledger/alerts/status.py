@@ -10,6 +10,7 @@ import sqlite3
 from typing import Any, Mapping, NamedTuple
 
 from aicostguard.ledger import period
+from aicostguard.ledger.access import places
 from aicostguard.ledger.alerts import book, channel, outbox, words
 from aicostguard.ledger.alerts.book import Kept
 from aicostguard.ledger.alerts.incident import STATES
@@ -68,26 +69,35 @@ def parse(given: Mapping[str, str], now_ms: int) -> Asked:
 
 def alerts(connection: sqlite3.Connection, project_id: int, asked: Asked, public_url: str) -> dict[str, Any]:
     """`{"alerts": [...], "cursor"}`, the newest first; the cursor is null when there are no more."""
-    where = ["project_id = ?", "id < ?", "started_ms >= ?"]
+    told_of = ["project_id = ?", "id < ?", "started_ms >= ?"]
     values: list[Any] = [project_id, asked.before, asked.since_ms]
     if asked.states:
-        where.append(f"state IN ({', '.join('?' * len(asked.states))})")
+        told_of.append(f"state IN ({', '.join('?' * len(asked.states))})")
         values += asked.states
     for name in ("rule", "kind"):
         if getattr(asked, name):
-            where.append(f"{name} = ?")
+            told_of.append(f"{name} = ?")
             values.append(getattr(asked, name))
     if asked.budget:
-        where.append("kind = 'budget' AND json_extract(scope, '$.budget') = ?")
+        told_of.append("kind = 'budget' AND json_extract(scope, '$.budget') = ?")
         values.append(asked.budget)
     rows = connection.execute(
         "SELECT id, rule, rule_id, kind, action, state, started_ms, changed_ms, ended_ms, value, peak, line, text, "
-        f"more, snoozed_ms, who FROM alerts WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",
+        f"more, snoozed_ms, who FROM alerts WHERE {' AND '.join(told_of)} ORDER BY id DESC LIMIT ?",
         [*values, asked.limit + 1],
     ).fetchall()
     measures = {kept.id: _measure(kept) for kept in book.of_project(connection, project_id)}
-    shown = [_alert(row, measures.get(row[2], ""), public_url) for row in rows[: asked.limit]]
+    where = located(connection, project_id, public_url)
+    shown = [_alert(row, measures.get(row[2], ""), where) for row in rows[: asked.limit]]
     return {"alerts": shown, "cursor": str(shown[-1]["id"]) if len(rows) > asked.limit else None}
+
+
+def located(connection: sqlite3.Connection, project_id: int, public_url: str) -> words.Where:
+    """Where links of this project lead. Its name is in them where there are others to mistake it for."""
+    if not public_url or len(places.projects(connection)) < 2:
+        return words.Where(public_url)
+    its = places.project(connection, project_id)
+    return words.Where(public_url, f"{its.organisation}/{its.name}")
 
 
 def _measure(kept: Kept) -> str:
@@ -97,7 +107,7 @@ def _measure(kept: Kept) -> str:
         return ""
 
 
-def _alert(row: tuple[Any, ...], measure: str, public_url: str) -> dict[str, Any]:
+def _alert(row: tuple[Any, ...], measure: str, where: words.Where) -> dict[str, Any]:
     number, name, _, kind, action, state, started, changed, ended, value, peak, line, text, more, snoozed, who = row
     said = json.loads(more)
     unit = "usd" if SORTS[kind].reads_usd else unit_of(kind, measure)
@@ -118,7 +128,7 @@ def _alert(row: tuple[Any, ...], measure: str, public_url: str) -> dict[str, Any
         "ended_at": _iso(ended),
         "snoozed_until": _iso(snoozed) if state == "snoozed" else None,
         "by": who or None,
-        "url": words.link(public_url, said["view"]) or None,
+        "url": words.link(where, said["view"]) or None,
     }
     return {**out, **said}
 

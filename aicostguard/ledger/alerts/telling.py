@@ -49,7 +49,7 @@ class Message(NamedTuple):
     kind: str
 
 
-def payload(notice: Notice, channel: str, public_url: str, picture: Picture | None = None) -> bytes:
+def payload(notice: Notice, channel: str, where: words.Where, picture: Picture | None = None) -> bytes:
     """The body of a webhook. The picture is inside: it needs no key, and nothing that could be guessed or run out."""
     message = notice.message
     alerts = []
@@ -63,7 +63,7 @@ def payload(notice: Notice, channel: str, public_url: str, picture: Picture | No
             "unit": alert["unit"],
             "since": period.iso(alert["started_ms"], _UTC),
             "unpriced_calls": alert["unpriced_calls"],
-            "url": words.link(public_url, alert["view"]) or None,
+            "url": words.link(where, alert["view"]) or None,
         }
         alerts.append(told)
     body = {
@@ -90,7 +90,7 @@ def _chart(picture: Picture) -> dict[str, str]:
     }
 
 
-def text(notice: Notice, url: str, public_url: str) -> Message:
+def text(notice: Notice, url: str, where: words.Where) -> Message:
     """The message for a service of apprise at `url`."""
     message = notice.message
     slack = urlsplit(url).scheme == "slack" or urlsplit(url).hostname == "hooks.slack.com"
@@ -101,7 +101,7 @@ def text(notice: Notice, url: str, public_url: str) -> Message:
         out.append(("Resolved: " if notice.event == "resolved" else "") + line)
         if alert["unpriced_calls"]:
             out.append(f"{words.counted(alert['unpriced_calls'], 'call')} without a price in no sum")
-        link = words.link(public_url, alert["view"])
+        link = words.link(where, alert["view"])
         if link:
             out.append(link)
     if len(said) > words.MOST_LINES:

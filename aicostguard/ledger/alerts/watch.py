@@ -22,6 +22,7 @@ from aicostguard.ledger.alerts import (
     outbox,
     picture,
     readings,
+    status,
     target,
     telling,
 )
@@ -240,12 +241,13 @@ class Watch:
 
     def _exchange(self, its: channel.Channel, notice: Notice) -> Outcome:
         public, private, charts = self.settings
+        where = self.store.look(lambda connection: status.located(connection, its.project_id, public))
         drawn = self.pictures.of(notice, its.project_id, self._now()) if charts else None
         if its.kind == "webhook":
-            body = telling.payload(notice, its.name, public, drawn)
+            body = telling.payload(notice, its.name, where, drawn)
             networks = target.networks(private)
             return post(its.url, its.secret, notice.key, body, self._now() / 1000, networks, self._cuts)
-        message = telling.text(notice, its.url, public)
+        message = telling.text(notice, its.url, where)
         # A service that takes the text may refuse the picture: a second attempt goes without.
         attached = drawn.data if drawn is not None and notice.attempt == 1 else b""
         return apprised.send(its.url, notice.key, *message, private, self._cuts, attached)

@@ -7,9 +7,10 @@ receipts, so they are made fit for one line. Pure.
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 from urllib.parse import urlencode
 
+from aicostguard.ledger.access import chosen
 from aicostguard.ledger.alerts.baseline import Usual
 from aicostguard.ledger.alerts.rule import PART, Rule
 from aicostguard.ledger.query import usd
@@ -115,12 +116,20 @@ def plain(nano: int) -> str:
     return usd(nano)
 
 
-def link(public_url: str, view: Mapping[str, Any]) -> str:
+class Where(NamedTuple):
+    """Where people open the ledger, "" for nobody has said it, and the ORGANISATION/PROJECT that a link has to name."""
+
+    url: str
+    project: str = ""
+
+
+def link(where: Where, view: Mapping[str, Any]) -> str:
     """The address of a view: the same parameters as `GET /v1/costs`. Empty when nobody has said where the page is."""
-    if not public_url:
+    if not where.url:
         return ""
     path, pairs = place(view)
-    return f"{public_url.rstrip('/')}{path}?{urlencode(pairs)}"
+    named = [(chosen.NAME, where.project)] if where.project else []
+    return f"{where.url.rstrip('/')}{path}?{urlencode([*pairs, *named])}"
 
 
 def place(view: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Awaitable, Callable, Mapping, Sequence, cast
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import FastAPI, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from aicostguard.ledger import body as bodies
@@ -55,6 +56,24 @@ def add(app: FastAPI, site: Site, pages: Sequence[Page]) -> None:
         app.get(page.path, include_in_schema=False)(_shown(site, pages, page))
         if page.actions:
             app.post(page.path, include_in_schema=False)(_acted(site, pages, page))
+    _strays(app, site, pages)
+
+
+def _strays(app: FastAPI, site: Site, pages: Sequence[Page]) -> None:
+    """Who came by a browser to where nothing is gets a page that says so; programs get what they got before."""
+    problem = app.exception_handlers[HTTPException]
+    page = Page("stray", "/", "", lambda shown: shown.go("/"), period=False)
+
+    def nothing(principal: Principal) -> Response:
+        raise Refused(404, "There is no page at this address")
+
+    async def answer(request: Request, error: Exception) -> Response:
+        browsed = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        if browsed and getattr(error, "status_code", 0) == 404 and not request.url.path.startswith("/v1/"):
+            return await run_in_threadpool(guarded, site, pages, page, request, page.scope, nothing)
+        return await cast("Awaitable[Response]", problem(request, error))
+
+    app.add_exception_handler(HTTPException, answer)
 
 
 def _shown(site: Site, pages: Sequence[Page], page: Page) -> Callable[[Request], Response]:

@@ -24,7 +24,7 @@ from aicostguard.ledger.web.view import Page
 #: in the order of the menu; a name before the dot is that of the page whose place in the menu is marked
 PAGES = (
     Page("budgets", "/budgets", "Budgets", budgets.show, period=False, actions=budgets.ACTIONS),
-    Page("budgets.one", "/budgets/{name:path}", "", budget.show, period=False, actions=budget.ACTIONS),
+    Page("budgets.one", "/budgets/{name:path}", "", budget.show, budget.OWN, period=False, actions=budget.ACTIONS),
     Page("alerts", "/alerts", "Alerts", alerts.show, own=alerts.OWN, period=False, actions=alerts.ACTIONS),
     Page("alerts.rules", "/alerts/rules", "", rules.show, own=("kind",), period=False, actions=rules.ACTIONS),
     Page("alerts.rule", "/alerts/rules/{name:path}", "", rules.show_one, period=False, actions=rules.ACTIONS_ONE),

@@ -20,6 +20,11 @@ if (toggle) {
   });
 }
 
+// On a narrow screen the menu of pages scrolls: what is marked is seen.
+const pages = document.querySelector("nav.pages");
+const marked = pages?.querySelector("[aria-current]");
+if (marked) pages.scrollLeft = marked.offsetLeft - pages.offsetLeft - (pages.clientWidth - marked.offsetWidth) / 2;
+
 // Menus: one open at a time, closed by Escape or a click elsewhere.
 const menus = () => document.querySelectorAll("details.menu[open]");
 document.addEventListener("click", (event) => {

@@ -5,45 +5,68 @@ Owns also the small line beside a figure, which is written as SVG at once: a pag
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from markupsafe import Markup
 
 from aicostguard.ledger.model import TIMES
 from aicostguard.ledger.web import words
 from aicostguard.ledger.web.charts import theme
-from aicostguard.ledger.web.charts.chart import Chart, amount, dollars, made, money_axis, nominal, tips
+from aicostguard.ledger.web.charts.chart import Chart, amount, count_axis, dollars, made, money_axis, nominal, tips
 from aicostguard.ledger.web.charts.spend import left_out, said, stretch, wall
 
 MOST = 2_000
 
 
-class Limit(NamedTuple):
-    """Of a budget: what it allows, at which shares it warns, and what it spends in an hour now."""
+class Unit(NamedTuple):
+    """What a budget counts: out of a row of an answer, as a height, and as text for the eye and exactly."""
 
-    nano: int
+    of: Callable[[Mapping[str, Any]], int]
+    height: Callable[[int], float]
+    shown: Callable[[int], str]
+    exact: Callable[[int], str]
+    axis: Callable[[float], dict[str, Any]]
+
+
+def _counted(of: Callable[[Mapping[str, Any]], int], name: str) -> Unit:
+    return Unit(of, float, lambda n: f"{words.short(n)} {name}", lambda n: f"{n:,} {name}", count_axis)
+
+
+#: the unit of a budget's limit → how it is drawn; money in nano-dollars
+UNITS: Mapping[str, Unit] = {
+    "usd": Unit(lambda row: row["cost_nanousd"] or 0, dollars, words.money, words.exact, money_axis),
+    "tokens": _counted(lambda row: row["input_tokens"] + row["output_tokens"], "tokens"),
+    "requests": _counted(lambda row: row["calls"], "requests"),
+}
+
+
+class Limit(NamedTuple):
+    """Of a budget: what it allows, at which shares it warns, what it spends in an hour now, and of which unit."""
+
+    most: int
     alert_at: Sequence[float] = ()
-    rate_nano: int = 0
+    rate: int = 0
+    unit: Unit = UNITS["usd"]
 
 
 def burn(answer: Mapping[str, Any], limit: Limit, *, now: str, title: str = "") -> Chart:
     """Of an answer by `hour` or `day` over the budget's period, with its filters; `now` as the API tells times."""
     unit = next(name for name in answer["group_by"] if name in TIMES)
     start, end, present = wall(answer["since"]), wall(answer["until"]), wall(now)
+    height, shown = limit.unit.height, limit.unit.shown
     spent, values = 0, []
     if answer["rows"]:
         values.append(_point(start, 0, "The beginning", limit))
     for row in sorted(answer["rows"], key=lambda row: str(row[unit])):
-        spent += row["cost_nanousd"] or 0
+        spent += limit.unit.of(row)
         at = min(stretch(row[unit], unit)[1], max(present, start))
         values.append(_point(at, spent, said(row[unit], unit), limit))
     values = values[-MOST:]
     ahead = _ahead(limit, spent, max(present, values[-1]["t"] if values else start), end)
-    top = max([dollars(limit.nano), *(row["c"] for row in [*values, *ahead])])
-    lines = [{"y": dollars(limit.nano), "says": f"limit {words.money(limit.nano)}", "o": 1}]
+    top = max([height(limit.most), *(row["c"] for row in [*values, *ahead])])
+    lines = [{"y": height(limit.most), "says": f"limit {shown(limit.most)}", "o": 1}]
     lines += [
-        {"y": dollars(round(limit.nano * share)), "says": f"{words.share(share)}", "o": 0.45}
-        for share in limit.alert_at
+        {"y": height(round(limit.most * share)), "says": f"{words.share(share)}", "o": 0.45} for share in limit.alert_at
     ]
     x = {
         "field": "t",
@@ -51,8 +74,8 @@ def burn(answer: Mapping[str, Any], limit: Limit, *, now: str, title: str = "") 
         "scale": {"type": "utc", "nice": False},
         "axis": {"grid": False, "title": None, "labelOverlap": True, "format": _format(end - start)},
     }
-    y = amount("c", title=None, axis=money_axis(top), scale={"domain": [0, top * 1.08 or 1], "nice": False})
-    colour = theme.LIMIT if spent >= limit.nano else theme.ACCENT
+    y = amount("c", title=None, axis=limit.unit.axis(top), scale={"domain": [0, top * 1.08 or 1], "nice": False})
+    colour = theme.LIMIT if spent >= limit.most else theme.ACCENT
     # The whole period is drawn: by marks that nobody sees, for a browser that interprets expressions takes no domain.
     whole = [{"t": at, "c": 0.0} for at in (start, max(end, start + 1))]
     body = {
@@ -92,8 +115,8 @@ def burn(answer: Mapping[str, Any], limit: Limit, *, now: str, title: str = "") 
             {"data": {"values": whole}, "mark": {"type": "point", "opacity": 0}, "encoding": {"x": x, "y": y}},
         ],
     }
-    says = f"{words.money(spent)} of {words.money(limit.nano)} spent" + (
-        f"; at {words.money(limit.rate_nano)} an hour the line leads on." if limit.rate_nano else "."
+    says = f"{shown(spent)} of {shown(limit.most)} spent" + (
+        f"; at {shown(limit.rate)} an hour the line leads on." if limit.rate else "."
     )
     notes = [note for note in left_out(answer) if values]
     return made(title or "Burn of the budget", says, values, body, notes=notes)
@@ -102,22 +125,22 @@ def burn(answer: Mapping[str, Any], limit: Limit, *, now: str, title: str = "") 
 def _point(at: int, spent: int, when: str, limit: Limit) -> dict[str, Any]:
     return {
         "t": at,
-        "c": dollars(spent),
+        "c": limit.unit.height(spent),
         "when": when,
-        "spent": words.exact(spent),
-        "left": words.exact(max(0, limit.nano - spent)),
-        "used": words.share(spent / limit.nano if limit.nano else None),
+        "spent": limit.unit.exact(spent),
+        "left": limit.unit.exact(max(0, limit.most - spent)),
+        "used": words.share(spent / limit.most if limit.most else None),
     }
 
 
 def _ahead(limit: Limit, spent: int, at: int, end: int) -> list[dict[str, Any]]:
     """From now on at the present rate, until nothing is left or the period ends."""
-    if limit.rate_nano <= 0 or spent >= limit.nano or at >= end:
+    if limit.rate <= 0 or spent >= limit.most or at >= end:
         return []
-    hours = min((limit.nano - spent) / limit.rate_nano, (end - at) / 3_600_000)
+    hours = min((limit.most - spent) / limit.rate, (end - at) / 3_600_000)
     return [
-        {"t": at, "c": dollars(spent)},
-        {"t": at + round(hours * 3_600_000), "c": dollars(round(spent + hours * limit.rate_nano))},
+        {"t": at, "c": limit.unit.height(spent)},
+        {"t": at + round(hours * 3_600_000), "c": limit.unit.height(round(spent + hours * limit.rate))},
     ]
 
 

@@ -105,6 +105,11 @@ def money_axis(most: float, **more: Any) -> dict[str, Any]:
     return {"labelExpr": says, "title": None, "tickCount": 5, **more}
 
 
+def count_axis(most: float) -> dict[str, Any]:
+    """An axis of a number of things up to `most`."""
+    return {"format": "~s" if most >= 10_000 else ",.0f", "title": None, "tickCount": 5}
+
+
 def decades(low: float, high: float, most: int = 8) -> list[float]:
     """Ticks of a logarithmic axis: 1, 2 and 5 of each power of ten, or fewer where these would be too many."""
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)

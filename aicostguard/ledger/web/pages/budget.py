@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
-from aicostguard.guard import rules
 from aicostguard.guard.policy import ON_EXCEED, PERIODS
 from aicostguard.ledger import period
 from aicostguard.ledger.budgets import routes, rule, status
@@ -23,6 +22,8 @@ from aicostguard.ledger.web.view import View
 _DRAWN = ("day", "week", "month", "total")
 #: what is drawn by the hour, at most so long
 _HOURLY_MS = 8 * 24 * HOUR_MS
+#: the scope that is drawn of a budget per label, as its labels stand in an address: `user=u-1`
+OWN = ("scope",)
 #: scopes and lines of the history that are shown
 SCOPES, PAST = 100, 50
 
@@ -30,11 +31,14 @@ SCOPES, PAST = 100, 50
 def show(view: View) -> Response:
     """The budget that the path names."""
     row = view.look(status.detailed, view.path["name"], view.now_ms)
+    group = plain.grouped(row, view.now_ms, SCOPES)
+    line = _looked_at(view, group)
     return view.show(
         "budget.html",
         row=row,
-        group=plain.grouped(row, view.now_ms, SCOPES),
-        chart=_burn(view, row),
+        group=group,
+        drawn=line,
+        chart=_burn(view, row, line),
         past=list(plain.history(row["history"]))[:PAST],
         now=forms.of_budget(row),
         periods=PERIODS,
@@ -42,9 +46,20 @@ def show(view: View) -> Response:
     )
 
 
-def _burn(view: View, row: dict[str, Any]) -> Chart | None:
-    """How the money of the present period went; None for what no line tells of."""
-    if plain.unit(row) != "usd" or row["period"] not in _DRAWN or row["per"] or set(row["match"]) - set(DIMENSIONS):
+def _looked_at(view: View, group: plain.Group) -> plain.Line | None:
+    """The scope that the address names, or the first. Raises `Refused` (404)."""
+    wanted = view.state.own.get("scope")
+    if not wanted:
+        return group.lines[0] if group.lines else None
+    for line in group.lines:
+        if line.address == wanted[0]:
+            return line
+    raise Refused(404, f"{wanted[0][:128]!a} is none of the scopes of this budget that are shown", "scope")
+
+
+def _burn(view: View, row: dict[str, Any], line: plain.Line | None) -> Chart | None:
+    """How the present period went in one scope; None for what no line tells of: receipts have no sums by tags."""
+    if line is None or row["period"] not in _DRAWN or {*row["match"], *row["per"]} - set(DIMENSIONS):
         return None
     zone = ZoneInfo(row["timezone"])
     since_ms, until_ms = rule.bounds(row["period"], row["timezone"], view.now_ms)
@@ -59,13 +74,18 @@ def _burn(view: View, row: dict[str, Any]) -> Chart | None:
         limit="10000",
         **ends,
         **row["match"],
+        **{name: value or "" for name, value in line.scope.items()},
     )
+    unit = plain.unit(row)
+    scope = next(one for one in row["scopes"] if one["scope"] == line.scope)
     limit = burn.Limit(
-        rules.decimal(row["limit_usd"], 10**9) or 0,
+        plain.integer(unit, row[f"limit_{unit}"]),
         [share for share in row["alert_at"] if share < 1],
-        rules.decimal(row["burn_per_hour_usd"], 10**9) or 0,
+        plain.integer(unit, scope[f"burn_per_hour_{unit}"]),
+        burn.UNITS[unit],
     )
-    return burn.burn(answer, limit, now=period.iso(view.now_ms, zone), title="How it goes")
+    of = f" of {', '.join(map(str, line.scope.values()))}" if line.scope else ""
+    return burn.burn(answer, limit, now=period.iso(view.now_ms, zone), title=f"How it goes{of}")
 
 
 def change(view: View) -> Response:

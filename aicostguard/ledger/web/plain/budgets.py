@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple
+from urllib.parse import urlencode
 
 from aicostguard.guard import rules
 from aicostguard.ledger.web import words
@@ -79,6 +80,11 @@ class Line(NamedTuple):
         return STATES[self.state][0]
 
     @property
+    def address(self) -> str:
+        """The scope as it stands in an address."""
+        return urlencode(self.scope)
+
+    @property
     def called(self) -> str:
         return STATES[self.state][1]
 
@@ -130,8 +136,8 @@ def grouped(row: Mapping[str, Any], now_ms: int, scopes: int = SCOPES) -> Group:
 def line(row: Mapping[str, Any], scope: Mapping[str, Any], now_ms: int) -> Line:
     """What stands in one scope of a budget."""
     of = unit(row)
-    spent, reserved = (_integer(of, scope[f"{name}_{of}"]) for name in ("spent", "reserved"))
-    limit = _integer(of, row[f"limit_{of}"])
+    spent, reserved = (integer(of, scope[f"{name}_{of}"]) for name in ("spent", "reserved"))
+    limit = integer(of, row[f"limit_{of}"])
     rate = scope[f"burn_per_hour_{of}"]
     return Line(
         row["name"],
@@ -149,12 +155,13 @@ def line(row: Mapping[str, Any], scope: Mapping[str, Any], now_ms: int) -> Line:
         scope["resets_at"] if row["period"] != "minute" else None,
         scope["unpriced_calls"],
         scope["estimated_calls"],
-        amount(of, scope[f"lapsed_{of}"]) if _integer(of, scope[f"lapsed_{of}"]) else None,
+        amount(of, scope[f"lapsed_{of}"]) if integer(of, scope[f"lapsed_{of}"]) else None,
         scope["calls"],
     )
 
 
-def _integer(of: str, value: str | int) -> int:
+def integer(of: str, value: Any) -> int:
+    """An amount of a unit as the integer that it is counted in: nano-dollars, tokens, requests."""
     return (rules.decimal(value, 10**9) or 0) if of == "usd" else int(value)
 
 
