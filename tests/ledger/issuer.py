@@ -96,6 +96,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._say(200, self.issuer.described())
         elif self.path == "/keys":
             self._say(200, {"keys": [key.as_dict(private=False) for key in self.issuer.published]})
+        elif self.path.startswith("/authorize?"):  # whoever comes here is logged in, and is sent back at once
+            asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
+            self.send_response(302)
+            self.send_header("Location", self.issuer.visited(asked))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         else:
             self._say(404, {})
 

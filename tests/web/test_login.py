@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import socket
 import sqlite3
+from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlencode
 
 import pytest
 
 from aicostguard import ledger
-from aicostguard.ledger.access import opened, sessions
+from aicostguard.ledger.access import oidc, opened, people, sessions
 from aicostguard.ledger.sqlite import SqliteStore
+from tests.ledger import issuer as issuers
 from tests.ledger.support import KEY, Server, aicg, serving
-from tests.web import filled
-from tests.web.conftest import Site, Tab
+from tests.web import filled, managed
+from tests.web.conftest import Site, Tab, axe
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -231,3 +234,71 @@ def test_a_browser_logs_in_goes_where_it_wanted_and_logs_out(full: Site, tab: Ca
     shown.goto("/")
     assert shown.page.url.endswith("/login")
     assert [message for message in shown.wrong if "401" not in message] == []
+
+
+def test_a_browser_logs_in_at_the_organisations_provider(
+    store: SqliteStore, tab: Callable[..., Tab], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with issuers.running() as issuer:
+        role = {"group": "finops", "role": "read", "of": "default"}
+        url = f"http://127.0.0.1:{port}"
+        body = {"issuer": issuer.url, "client_id": "aicg", "url": url, "roles": [role], "sign_up": True}
+        provider = oidc.Provider(oidc.parse(body, "s3cr:t"))
+        try:
+            with serving(store, port, provider=provider) as server:
+                shown = tab(Site(server, tmp_path, KEY), logged_in=False).goto("/receipts?since=30d")
+                shown.shot("login-organisation")
+                assert axe(shown.page) == []
+                issuer.person["groups"] = ["finops"]
+                shown.page.click("text=Log in with your organisation")
+                shown.page.wait_for_url(f"{url}/receipts?since=30d")
+                assert "ada@example.com" in shown.page.inner_text(".who")
+                assert shown.page.locator("nav.pages a", has_text="Budgets").count() == 1
+                shown.page.click(".who summary")
+                shown.page.click("button:text-is('Log out')")
+                shown.page.wait_for_url(f"{url}/login")
+                issuer.person["groups"] = ["strangers"]
+                shown.page.click("text=Log in with your organisation")
+                shown.page.wait_for_selector("h1:has-text('Not allowed')")
+                shown.shot("login-no-role")
+        finally:
+            provider.close()
+    assert [message for message in shown.wrong if "403" not in message] == []
+
+
+def test_a_browser_sets_a_first_password_with_a_code_and_logs_in_with_it(
+    store: SqliteStore, tab: Callable[..., Tab], tmp_path: Path
+) -> None:
+    ada = managed.person(store, "ada@example.com", "read", "Ada")
+    code = store.change(lambda connection: people.code(connection, ada, managed.BY, ledger.now_ms()))
+    with serving(store) as server:
+        shown = tab(Site(server, tmp_path, KEY), logged_in=False).goto("/login")
+        page = shown.page
+        page.click("text=use a code")
+        page.fill("input[name=code]", code)
+        page.fill("input[name=new]", "a long enough one")
+        page.fill("input[name=again]", "a long enough two")
+        page.click("button:has-text('Set it and log in')")
+        page.wait_for_selector(".refused")
+        assert "are not the same" in shown.text
+        shown.shot("password")
+        assert axe(page) == []
+        page.fill("input[name=code]", code)
+        page.fill("input[name=new]", "a long enough one")
+        page.fill("input[name=again]", "a long enough one")
+        page.click("button:has-text('Set it and log in')")
+        page.wait_for_url(re.compile(r"/$"))
+        assert "Your password is set." in shown.text
+        page.click(".who summary")
+        page.click("button:text-is('Log out')")
+        page.fill("input[name=email]", "ada@example.com")
+        page.fill("input[name=password]", "not that one")
+        page.click("button:text-is('Log in')")
+        page.wait_for_selector(".refused")
+        page.fill("input[name=password]", "a long enough one")
+        page.click("button:text-is('Log in')")
+        page.wait_for_url(re.compile(r"/$"))
+        assert "ada@example.com" in page.inner_text(".who")
+    assert [message for message in shown.wrong if not re.search("401|422", message)] == []
