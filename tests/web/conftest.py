@@ -13,6 +13,7 @@ import pytest
 from aicostguard import ledger
 from tests.ledger.support import ROOT, Reply, Server, served, serving
 from tests.web import filled as filling
+from tests.web.visitor import Visitor
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -197,7 +198,19 @@ def store(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
-def server(store: Any) -> Iterator[Server]:
-    """It, served by this process, with the key `KEY`."""
-    with serving(store) as running:
+def given() -> dict[str, Any]:
+    """What `server` is made with: `create_app`'s words."""
+    return {}
+
+
+@pytest.fixture
+def server(store: Any, given: dict[str, Any]) -> Iterator[Server]:
+    """The ledger, served by this process, with the key `KEY`."""
+    with serving(store, **given) as running:
         yield running
+
+
+@pytest.fixture
+def admin(server: Server) -> Visitor:
+    """Somebody with that key, without a browser."""
+    return Visitor(server)

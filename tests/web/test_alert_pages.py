@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
-from aicostguard import ledger
 from aicostguard.ledger.alerts.rule import SORTS
 from aicostguard.ledger.alerts.watch import Settings
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.alerting import receiving
-from tests.ledger.support import Server, serving
+from tests.ledger.support import Server
 from tests.web import managed
 from tests.web.visitor import Visitor
 
 
 @pytest.fixture
-def store(tmp_path: Any) -> Iterator[SqliteStore]:
-    opened = ledger.open_ledger(str(tmp_path / "ledger.db"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(store: SqliteStore) -> Iterator[Server]:
-    with serving(store, price=None, alerts=Settings("http://127.0.0.1:8090", "localhost")) as running:
-        yield running
-
-
-@pytest.fixture
-def admin(server: Server) -> Visitor:
-    return Visitor(server)
+def given() -> dict[str, Any]:
+    return {"price": None, "alerts": Settings("http://127.0.0.1:8090", "localhost")}
 
 
 def _alerts(server: Server, **asked: str) -> list[dict[str, Any]]:

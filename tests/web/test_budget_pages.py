@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
-from aicostguard import ledger
 from aicostguard.ledger.budgets import status
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web import words
-from tests.ledger.support import Server, serving
+from tests.ledger.support import Server
 from tests.web import managed
 from tests.web.visitor import Visitor
 
 
 @pytest.fixture
-def store(tmp_path: Any) -> Iterator[SqliteStore]:
-    opened = ledger.open_ledger(str(tmp_path / "ledger.db"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(store: SqliteStore) -> Iterator[Server]:
-    with serving(store, price=None) as running:
-        yield running
-
-
-@pytest.fixture
-def admin(server: Server) -> Visitor:
-    return Visitor(server)
+def given() -> dict[str, Any]:
+    return {"price": None}
 
 
 def _api(server: Server, name: str = "") -> Any:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Iterator
+from typing import Any
 
 import pytest
 
 from aicostguard import ledger
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web.plain import deliveries as plain
-from tests.ledger.support import Server, receipt, serving
+from tests.ledger.support import Server, receipt
 from tests.web import managed
 from tests.web.visitor import Visitor
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    opened = ledger.open_ledger(str(tmp_path / "ledger.db"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(store: SqliteStore) -> Iterator[Server]:
-    with serving(store, price=None) as running:
-        yield running
+def given() -> dict[str, Any]:
+    return {"price": None}
 
 
 def test_before_anything_was_sent_the_page_says_how_to(server: Server) -> None:

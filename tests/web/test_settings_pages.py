@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
 from aicostguard import ledger
 from aicostguard.ledger.keeping import books
 from aicostguard.ledger.sqlite import SqliteStore
-from tests.ledger.support import KEY, Server, receipt, serving
+from tests.ledger.support import KEY, Server, receipt
 from tests.web import managed
 from tests.web.visitor import Visitor
 
@@ -21,21 +21,8 @@ OPERATOR = "aicg_" + "o" * 40
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    opened = ledger.open_ledger(str(tmp_path / "ledger.db"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(store: SqliteStore) -> Iterator[Server]:
-    with serving(store, price=None) as running:
-        yield running
-
-
-@pytest.fixture
-def admin(server: Server) -> Visitor:
-    return Visitor(server)
+def given() -> dict[str, Any]:
+    return {"price": None}
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Messages to Slack, email, PagerDuty, Teams, Discord and the rest, through `apprise` in a process of its own.
 
-Owns that process: what it is told (on stdin: an argument could be read by every user of the machine), how long it may
-take, and how it is ended.
+Owns what that process is told and what its answer means.
 """
 
 from __future__ import annotations
@@ -9,18 +8,18 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
-import sys
 from typing import Any, Mapping, NamedTuple
 
-from aicostguard.ledger.alerts.webhook import Cuts, Outcome
+from aicostguard.ledger import apart
+from aicostguard.ledger.alerts.webhook import Outcome
+from aicostguard.ledger.apart import Cuts
 
 DEADLINE_S = 30.0
 #: seconds in which a service must answer each step
 _STEP_S = 8
 _CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child.py")
-#: of the ledger's environment nothing is handed on that could lead the messages elsewhere, or is a secret
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "VIRTUAL_ENV")
+#: of the ledger's environment: whom to trust
+_KEPT = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 
 
 class Checked(NamedTuple):
@@ -54,23 +53,10 @@ def send(
 
 
 def _run(order: Mapping[str, Any], cuts: Cuts) -> dict[str, Any]:
-    process = subprocess.Popen(
-        [sys.executable, "-P", _CHILD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={name: os.environ[name] for name in _KEPT if name in os.environ},
-    )
-    cuts.add(process.kill)
     try:
-        said, _ = process.communicate(json.dumps(order).encode(), timeout=DEADLINE_S)
-        found = json.loads(said)
-        return found if isinstance(found, dict) else {}
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+        found = json.loads(apart.run(_CHILD, json.dumps(order).encode(), DEADLINE_S, cuts, _KEPT).said)
+    except apart.Late:
         return {"error": f"no end within {DEADLINE_S:g} s"}
     except ValueError:
         return {}
-    finally:
-        cuts.discard(process.kill)
+    return found if isinstance(found, dict) else {}

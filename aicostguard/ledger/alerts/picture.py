@@ -16,6 +16,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 from aicostguard.ledger import period, query
 from aicostguard.ledger.alerts import words
 from aicostguard.ledger.alerts.outbox import Notice
+from aicostguard.ledger.apart import Cuts
 from aicostguard.ledger.budgets import rule as of_budget
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, TIMES
@@ -53,7 +54,7 @@ class Picture(NamedTuple):
 class Pictures:
     """Charts for the messages of one ledger. `counts`: how many were `drawn`, `failed`, or `none` (nothing to draw)."""
 
-    def __init__(self, store: SqliteStore, cuts: draw.Cuts) -> None:
+    def __init__(self, store: SqliteStore, cuts: Cuts) -> None:
         self._store = store
         self._cuts = cuts
         self._lock = threading.Lock()

@@ -29,7 +29,8 @@ from aicostguard.ledger.alerts import (
 from aicostguard.ledger.alerts.book import Kept
 from aicostguard.ledger.alerts.outbox import Notice
 from aicostguard.ledger.alerts.rule import SORTS
-from aicostguard.ledger.alerts.webhook import Cuts, Outcome, post
+from aicostguard.ledger.alerts.webhook import Outcome, post
+from aicostguard.ledger.apart import Cuts
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.sqlite import SqliteStore
 

@@ -15,10 +15,11 @@ import socket
 import ssl
 import threading
 import time
-from typing import Callable, Mapping, NamedTuple, Sequence
+from typing import Mapping, NamedTuple, Sequence
 from urllib.parse import urlsplit
 
 from aicostguard.ledger.alerts import target
+from aicostguard.ledger.apart import Cuts
 
 DEADLINE_S = 10.0
 #: bytes of an answer that are read, of which nothing is kept
@@ -27,8 +28,6 @@ _MOST = 64 * 1024
 REPLAY_WINDOW_S = 300
 #: statuses after which it makes sense to try again, besides 500 and above
 _AGAIN = (408, 425, 429)
-#: what can be cut off: called by whoever stops the ledger
-Cuts = set[Callable[[], object]]
 
 
 class Outcome(NamedTuple):

@@ -1,6 +1,6 @@
 """A chart without a browser: as PNG or SVG, drawn by `vl-convert-python` in a process of its own.
 
-Owns that process and its bounds: how large a drawing may be, how long it may take, and that one is made at a time. A
+Owns the bounds of that process: how large a drawing may be, how long it may take, and that one is made at a time. A
 drawing that fails is a `NotDrawn`, and harms nobody: who wanted it goes on without.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 import threading
-from typing import Any, Callable, Mapping
+from typing import Any, Mapping
 
+from aicostguard.ledger import apart
+from aicostguard.ledger.apart import Cuts
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.web.charts import theme
 from aicostguard.ledger.web.charts.chart import Chart
@@ -28,10 +28,8 @@ SCALE = 2
 #: characters of a line beneath a title
 _LINE = 105
 _DRAWER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "drawer.py")
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 #: one at a time: two would fight for the machine with the ledger itself
 _turn = threading.Lock()
-Cuts = set[Callable[[], object]]
 
 
 class NotDrawn(LedgerError):
@@ -94,22 +92,10 @@ def drawn(order: Mapping[str, Any], deadline_s: float = DEADLINE_S, cuts: Cuts |
 
 
 def _run(text: bytes, deadline_s: float, cuts: Cuts) -> bytes:
-    process = subprocess.Popen(
-        [sys.executable, "-P", _DRAWER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={name: os.environ[name] for name in _KEPT if name in os.environ},
-    )
-    cuts.add(process.kill)
     try:
-        made, _ = process.communicate(text, timeout=deadline_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+        done = apart.run(_DRAWER, text, deadline_s, cuts)
+    except apart.Late:
         raise NotDrawn(f"the drawing was not done within {deadline_s:g} s") from None
-    finally:
-        cuts.discard(process.kill)
-    if process.returncode or not made:
-        raise NotDrawn(f"the process that draws ended with {process.returncode}")
-    return made
+    if done.status or not done.said:
+        raise NotDrawn(f"the process that draws ended with {done.status}")
+    return done.said
