@@ -176,10 +176,15 @@ def openai_agents_realtime(address: str, mode: str) -> Any:
         runner = RealtimeRunner(RealtimeAgent(name="helper", instructions="help"))
         seen: List[str] = []
         async with await runner.run(model_config={"api_key": "x", "url": address}) as session:
-            await session.send_message("hi")
+            answered = 0
             async for event in session:
                 seen.append(event.type)
                 raw = getattr(event, "data", None)
+                said = getattr(raw, "data", None)
+                if isinstance(said, dict) and said.get("type") == "session.updated":
+                    answered += 1
+                    if answered == 2:  # before, the SDK's own update and the message overtake one another
+                        await session.send_message("hi")
                 if getattr(raw, "type", "") == "turn_ended":
                     break
         return sorted(set(seen))
