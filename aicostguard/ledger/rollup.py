@@ -152,8 +152,9 @@ def _sum_up(
         grouped: defaultdict[str, list[Sequence[int]]] = defaultdict(list)
         for one, amount in zip(value if places is None else [value[place] for place in places], chosen):
             grouped[one].append(amount)
-        for one, members in grouped.items():
-            into[name, start, one] = _total(members)
+        # In the order in which they are stored: then there is little left to sort when they are.
+        for one in sorted(grouped):
+            into[name, start, one] = _total(grouped[one])
 
 
 def _total(members: Sequence[Sequence[int]]) -> Sequence[int]:

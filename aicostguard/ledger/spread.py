@@ -33,6 +33,11 @@ def bin_of(ms: int) -> int:
     return _BIN_OF[ms] if ms < 20_000 else 1 + math.ceil(math.log(ms) / _WIDTH)
 
 
+def bins_of(times: Sequence[int | None]) -> list[int | None]:
+    """The bins of times, None for None."""
+    return [None if ms is None else _BIN_OF[ms] if ms < 20_000 else bin_of(ms) for ms in times]
+
+
 def middle(number: int) -> float:
     """What a bin stands for: no value in it is further off than `BOUND`."""
     return 0.0 if number == 0 else 2 * _GAMMA ** (number - 1) / (1 + _GAMMA)

@@ -65,22 +65,21 @@ def _read(connection: sqlite3.Connection, now_ms: int) -> _Counted:
         until = connection.execute(
             "SELECT max(id) FROM (SELECT id FROM arrivals WHERE id > ? ORDER BY id LIMIT ?)", (since, AT_ONCE)
         ).fetchone()[0]
-        of_runs = (
-            "FROM arrivals CROSS JOIN receipts ON receipts.project_id = arrivals.project_id "
-            "AND receipts.epoch = arrivals.epoch AND seq BETWEEN first_seq AND last_seq WHERE id > ? AND id <= ?"
-        )
-        minutes = connection.execute(
+        # In one reading. The other columns are those of the row that has the maximum: so SQLite defines it.
+        found = connection.execute(
             f"SELECT receipts.project_id, at_ms - at_ms % {MINUTE_MS:d}, COALESCE(SUM(cost_nanousd), 0), COUNT(*), "
-            f"SUM(cost_nanousd IS NULL) {of_runs} AND at_ms >= ? GROUP BY 1, 2",
-            (since, until, now_ms - KEPT_MS),
-        ).fetchall()
-        # The other columns are those of the row that has the maximum: so SQLite defines it.
-        dearest = connection.execute(
-            f"SELECT receipts.project_id, max(cost_nanousd), at_ms, provider, model, feature {of_runs} "
-            "AND cost_nanousd > 0 GROUP BY 1",
+            "SUM(cost_nanousd IS NULL), max(cost_nanousd), at_ms, provider, model, feature "
+            "FROM arrivals CROSS JOIN receipts ON receipts.project_id = arrivals.project_id "
+            "AND receipts.epoch = arrivals.epoch AND seq BETWEEN first_seq AND last_seq WHERE id > ? AND id <= ? "
+            "GROUP BY 1, 2",
             (since, until),
         ).fetchall()
-        return _Counted(since, until, minutes, dearest)
+        minutes = [row[:5] for row in found if row[1] >= now_ms - KEPT_MS]  # `_write` forgets what is older
+        dearest: dict[int, tuple[Any, ...]] = {}
+        for project_id, *_, most, at_ms, provider, model, feature in found:
+            if most and most > dearest.get(project_id, (0, 0))[1]:
+                dearest[project_id] = (project_id, most, at_ms, provider, model, feature)
+        return _Counted(since, until, minutes, list(dearest.values()))
     finally:
         connection.execute("COMMIT")
 

@@ -108,7 +108,7 @@ def _fill(connection: sqlite3.Connection, project_id: int, day_ms: int, price: i
         f"{', '.join(f'{name}_said' for name in TIMED)} FROM of_day"
     )
     while some := rows.fetchmany(50_000):
-        spreads.add(connection, some)
+        spreads.add(connection, list(zip(*some)))
     connection.execute("DROP TABLE temp.of_day")
 
 

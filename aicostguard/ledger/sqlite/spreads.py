@@ -8,8 +8,9 @@ the cells move in one transaction, which is given up when another has moved the 
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from aicostguard.ledger import spread
@@ -19,6 +20,7 @@ TABLES = {HOUR_MS: "hourly_spreads", DAY_MS: "daily_spreads"}
 #: runs of receipts taken in at a time: a run is at most an envelope
 RUNS_AT_ONCE = 50
 _KEYS = tuple(TIMED)
+_COLUMNS = ("r.project_id", "r.at_ms", *(f"COALESCE(r.{name}, '')" for name in SPREAD), *(f"r.{key}" for key in _KEYS))
 #: cells of one statement: few statements, because Python's lock is fought for around each
 _AT_ONCE = 100
 
@@ -47,39 +49,44 @@ def gather(connection: sqlite3.Connection) -> Gathered | None:
         upto = connection.execute(
             "SELECT max(id) FROM (SELECT id FROM arrivals WHERE id > ? ORDER BY id LIMIT ?)", (before, RUNS_AT_ONCE)
         ).fetchone()[0]
-        rows = connection.execute(
-            f"SELECT r.project_id, r.at_ms, {_columns('r.')} FROM arrivals AS a CROSS JOIN receipts AS r "
+        # Everything in one row: for each row the thread has to get hold of Python, which ingest wants as well.
+        columns = connection.execute(
+            f"SELECT {', '.join(f'json_group_array({column})' for column in _COLUMNS)} "
+            "FROM arrivals AS a CROSS JOIN receipts AS r "
             "ON r.project_id = a.project_id AND r.epoch = a.epoch AND r.seq BETWEEN a.first_seq AND a.last_seq "
             "WHERE a.id > ? AND a.id <= ?",
             (before, upto),
-        ).fetchall()
+        ).fetchone()
     finally:
         connection.execute("COMMIT")
-    return Gathered(before, upto, cells_of(rows))
+    return Gathered(before, upto, cells_of([json.loads(column) for column in columns]))
 
 
-def _columns(of: str = "") -> str:
-    return ", ".join([*(f"COALESCE({of}{name}, '')" for name in SPREAD), *(of + key for key in _KEYS)])
-
-
-def cells_of(rows: Sequence[Sequence[Any]]) -> dict[int, Cells]:
-    """The cells of some receipts, each `(project_id, at_ms, a value for each of SPREAD, a time for each of TIMED)`."""
+def cells_of(columns: Sequence[Sequence[Any]]) -> dict[int, Cells]:
+    """The cells of some receipts, given by columns: project_id, at_ms, each of SPREAD, each of TIMED (None: unsaid)."""
     made: dict[int, Cells] = {HOUR_MS: {}, DAY_MS: {}}
-    for place, _ in enumerate(_KEYS):
-        timed = [row for row in rows if row[2 + len(SPREAD) + place] is not None]
-        bins = [spread.bin_of(row[2 + len(SPREAD) + place]) for row in timed]
-        for column, (name, hourly) in enumerate(SPREAD.items(), 2):
-            for span in (HOUR_MS, DAY_MS) if hourly else (DAY_MS,):
-                counted = Counter(
-                    ((row[0], name, row[1] - row[1] % span, row[column]), number) for row, number in zip(timed, bins)
-                )
-                by_cell: dict[Cell, dict[int, int]] = {}
-                for (cell, number), count in counted.items():
-                    by_cell.setdefault(cell, {})[number] = count
-                for cell, counts in by_cell.items():
-                    both = made[span].setdefault(cell, [spread.EMPTY] * len(_KEYS))
-                    both[place] = spread.of_counts(counts)
+    projects, times, *said = columns
+    starts = {span: [at_ms - at_ms % span for at_ms in times] for span in made}
+    for place, timed in enumerate(said[len(SPREAD) :]):
+        bins = spread.bins_of(timed)
+        for (name, hourly), values in zip(SPREAD.items(), said):
+            span = HOUR_MS if hourly else DAY_MS
+            grouped: defaultdict[tuple[int, int, str], list[int | None]] = defaultdict(list)
+            for key, number in zip(zip(projects, starts[span], values), bins):
+                grouped[key].append(number)
+            for (project_id, start, value), numbers in grouped.items():
+                counts: Counter[Any] = Counter(numbers)
+                counts.pop(None, None)
+                if counts:
+                    _cell(made[span], (project_id, name, start, value))[place] = spread.of_counts(counts)
+    for (project_id, name, start, value), spreads in made[HOUR_MS].items():
+        day = _cell(made[DAY_MS], (project_id, name, start - start % DAY_MS, value))
+        day[:] = map(spread.add, day, spreads)
     return made
+
+
+def _cell(cells: Cells, key: Cell) -> list[bytes]:
+    return cells.setdefault(key, [spread.EMPTY] * len(_KEYS))
 
 
 def put(connection: sqlite3.Connection, found: Gathered) -> None:
@@ -119,7 +126,7 @@ def _known(connection: sqlite3.Connection, table: str, keys: Sequence[Cell]) -> 
     )
 
 
-def add(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+def add(connection: sqlite3.Connection, columns: Sequence[Sequence[Any]]) -> None:
     """Spread receipts, as `cells_of` takes them, that no spread has yet, in the transaction the connection is in."""
-    for span, cells in cells_of(rows).items():
+    for span, cells in cells_of(columns).items():
         _add(connection, TABLES[span], cells)
