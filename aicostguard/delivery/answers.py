@@ -22,10 +22,17 @@ from aicostguard.health import health
 
 
 class Answers:
-    """The rules, for the batches of one process. `keep` puts a batch where it waits, and tells where that is."""
+    """The rules, for the batches of one process. `keep` puts a batch where it waits, and tells where that is; `over`
+    lets go of it."""
 
     def __init__(
-        self, settings: Settings, epoch: str, link: Link, keeper: Keeper, keep: Callable[[Batch], str]
+        self,
+        settings: Settings,
+        epoch: str,
+        link: Link,
+        keeper: Keeper,
+        keep: Callable[[Batch], str],
+        over: Callable[[Batch], None],
     ) -> None:
         #: the last answer: `{"at_ms", "status", "kind", "detail"}`
         self.last: Optional[Dict[str, Any]] = None
@@ -36,6 +43,7 @@ class Answers:
         self._link = link
         self._keeper = keeper
         self._keep = keep
+        self._over = over
 
     def heard(self, answer: Reply) -> None:
         """Remember the answer, for whoever asks how things stand."""
@@ -68,7 +76,7 @@ class Answers:
             health.count(counter, len(batch.seq))
         else:
             health.note("%s_for_others" % counter, len(batch.seq))
-        self._keeper.settle(batch)
+        self._over(batch)
 
     def _waits(self, batch: Batch, answer: Reply) -> str:
         self._link.wait(answer.retry_after)

@@ -50,7 +50,7 @@ class Courier:
         #: True while we shut down: what cannot be delivered now cannot wait in memory
         self.closing = False
         self.keeper = Keeper(settings, self.head)
-        self.answers = Answers(settings, epoch, self.link, self.keeper, self.keep)
+        self.answers = Answers(settings, epoch, self.link, self.keeper, self.keep, self._over)
         #: True once no further receipt is expected: the last batch says so
         self.ending = False
         self._said_farewell = False
@@ -197,10 +197,15 @@ class Courier:
             kept = self.answers.obey(batch, answer)
         except Exception as error:  # ours: a batch that breaks us now would break us again
             health.count("dropped", len(batch.seq))
-            self.keeper.settle(batch)
+            self._over(batch)
             our_health.fault("courier.settle", error)
             return result
         return result if kept is None else kept
+
+    def _over(self, batch: Batch) -> None:
+        """Taken, or refused for good."""
+        self._inflight.pop(id(batch), None)  # first: whoever writes down what is on its way does not find it there
+        self.keeper.settle(batch)
 
     # What could not be delivered.
 
@@ -322,12 +327,15 @@ class Courier:
 
         Celery's workers, for one, are killed with their main process.
         """
+        self.keeper.secure_all(self._in_memory)
+
+    def _in_memory(self) -> List[Entry]:
         # The queue first: what moves meanwhile is on its way by the second look.
         entries = self.queue.waiting()
         for batch in list(self._inflight.values()):
             if not batch.stored:
                 entries += batch.entries()
-        self.keeper.secure_all(entries)
+        return entries
 
     def evacuate(self) -> None:
         """Write everything that is in memory, also what another thread is sending, to the spool."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import time
+from collections import deque
 from time import monotonic
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Deque, Dict, Optional, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
@@ -40,6 +41,8 @@ class Keeper:
         self._head = head
         self._spool: Any = None
         self._box: Dict[str, Any] = {}
+        #: batches that ended while `secure_all` ran
+        self._meanwhile: Optional[Deque[Batch]] = None
         #: monotonic seconds: the spool is left alone, only its writing beside the call is, it is full
         self._rests_until = self._slow_until = self._full_until = 0.0
         self._pause = PAUSE
@@ -94,13 +97,21 @@ class Keeper:
         except OSError as error:
             self.fault("spool.write", error)
 
-    def secure_all(self, entries: Sequence[Entry]) -> None:
+    def secure_all(self, waiting: Callable[[], Sequence[Entry]]) -> None:
         """The same for what is in memory, and for all that comes from now on: the program ends (`on-failure`)."""
-        if self.durable or not entries or self.memory_only():
+        if self.durable or self.memory_only():
             return
-        self.durable = True
+        # Before the look at what waits: the sender goes on, and what it settles before it is written down would
+        # otherwise stand in a file that nobody settles any more.
+        ended: Deque[Batch] = deque()
+        self._meanwhile = ended
+        entries = waiting()
+        self.durable = bool(entries)
         for entry in entries:
             self.secure(entry)
+        while ended:
+            self._settle(ended.popleft())
+        self._meanwhile = None
 
     def leave(self, seq: int) -> bool:
         """A receipt finds no room in memory. False when it is not on disk: then it is lost."""
@@ -166,7 +177,13 @@ class Keeper:
         return bool(self.spool.waiting())
 
     def settle(self, batch: Batch) -> None:
-        """The receipts of a batch need not be sent again."""
+        """The receipts of a batch, which is on its way no more, need not be sent again."""
+        ended = self._meanwhile
+        if ended is not None:
+            ended.append(batch)
+        self._settle(batch)
+
+    def _settle(self, batch: Batch) -> None:
         if self._spool is not None:
             try:
                 self._spool.settle(batch, health.counters)

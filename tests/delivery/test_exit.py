@@ -234,3 +234,38 @@ def test_with_on_failure_a_ledger_that_answers_leaves_no_file_behind(tmp_path: P
     assert not [path for path in tmp_path.glob("spool/*/*") if path.is_file()]
     status = _status(tmp_path)
     assert status["counters"]["sent"] == 700 and status["counters"]["spooled"] == 0
+
+
+_DELIVERED_FIRST = """
+plain = keeper.secure
+def secure(entry):
+    while not courier.clear(): time.sleep(0.01)
+    plain(entry)
+keeper.secure = secure
+"""
+_SETTLED_FIRST = """
+plain, all, written = keeper.settle, keeper.secure_all, threading.Event()
+settled = threading.Event()
+def settle(batch):
+    plain(batch)
+    settled.set()
+    written.wait(20)
+def secure_all(waiting):
+    settled.wait(20)
+    all(waiting)
+    written.set()
+keeper.settle, keeper.secure_all = settle, secure_all
+"""
+
+
+@pytest.mark.ids("E4")
+@pytest.mark.parametrize("between", [_DELIVERED_FIRST, _SETTLED_FIRST], ids=["before it is written", "before the look"])
+def test_with_on_failure_what_the_ledger_takes_meanwhile_leaves_no_file_behind(tmp_path: Path, between: str) -> None:
+    """The sender does not stand still while the end writes down what is in memory."""
+    code = "import threading\ncourier, keeper = delivery._courier, delivery._courier.keeper\n" + between
+    with FakeLedger() as ledger:
+        _run(
+            ledger.url, tmp_path, code + "for n in range(700): delivery.submit(row('m%d' % n))", AICG_SPOOL="on-failure"
+        )
+        assert len(ledger.stored) == 700 and ledger.duplicates == 0
+    assert not [path for path in tmp_path.glob("spool/*/*") if path.is_file()]
