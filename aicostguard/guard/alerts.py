@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Callable, Optional, Sequence
 
 from aicostguard.guard import words
-from aicostguard.guard.plan import Entry, Planner
+from aicostguard.guard.plan import Entry, Planner, Told
 from aicostguard.guard.store import Store
 from aicostguard.guard.values import Alert
 
@@ -25,12 +25,11 @@ class Alerts:
         self._store = store
         self._tell = tell
 
-    def due(self, keys: Sequence[str], after: Sequence[int], now: int) -> bool:
+    @staticmethod
+    def due(counters: Sequence[Told], after: Sequence[int]) -> bool:
         """Does what is spent of any counter now reach a threshold that was not told here?"""
-        entry_of = self._planner.entry
-        for key, spent in zip(keys, after):
-            entry = entry_of(key, now)
-            if entry is not None and entry.mark is not None and spent >= entry.mark:
+        for told, spent in zip(counters, after):  # noqa: SIM110 -- `any` would make a generator for each call
+            if spent >= told.mark:
                 return True
         return False
 
@@ -38,7 +37,7 @@ class Alerts:
         """Tell what is due."""
         for key, spent in zip(keys, after):
             entry = self._planner.entry(key, now)
-            if entry is not None and entry.mark is not None and spent >= entry.mark:
+            if entry is not None and spent >= entry.told.mark:
                 self._reached(entry, spent, now)
 
     def _reached(self, entry: Entry, spent: int, now: int) -> None:
@@ -48,16 +47,16 @@ class Alerts:
                 break
             if entry.counter.window:  # a rolling minute has no beginning: it is told once in a minute of the clock
                 minute = now // _MINUTE_MS
-                if minute <= entry.told.get(line, 0):
+                if minute <= entry.told.at.get(line, 0):
                     continue
                 key, until = "%s/%d/%d" % (entry.counter.key, line, minute), (minute + 1) * _MINUTE_MS
             else:
-                if line in entry.told:
+                if line in entry.told.at:
                     continue
                 minute = 1
                 key, until = "%s/%d" % (entry.counter.key, line), entry.counter.until
             first = self._store.once(key, until, now)
-            entry.told[line] = minute
+            entry.told.at[line] = minute
             entry.set_mark()
             if first and self._tell is not None:
                 self._tell(self._alert(entry, spent, line, now))

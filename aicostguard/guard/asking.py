@@ -60,7 +60,7 @@ class Asking:
 
     def learn(self, kind: Tuple[str, ...], spent: Spent) -> None:
         """What a call has used tells of later ones whose most is not known."""
-        if self._observed is not None and kind:
+        if kind and self._observed is not None:
             self._observed.learn(kind, spent)
 
     def _guess(self, facts: Facts, plan: Plan, kind: Tuple[str, ...]) -> Tuple[Tuple[int, int, int], Tuple[str, ...]]:

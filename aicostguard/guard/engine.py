@@ -172,7 +172,8 @@ class Guard:
         if not ticket.keys:
             return
         now = self._clock()
-        amounts = self._used(ticket, spent)
+        settling = self._planner.settling(ticket.keys, ticket.at_ms)
+        amounts = self._used(ticket, spent, settling.units)
         if not ticket.held:  # let through while the store was away
             self._owed.book(ticket.id, self._soft(ticket, now), amounts, spent.estimated, now)
             return
@@ -182,7 +183,7 @@ class Guard:
             self._failed(error)
             self._owed.settle(ticket.id, ticket.keys, amounts, spent.estimated, now)
             return
-        if after and self._alerts.due(ticket.keys, after, now):
+        if after and self._alerts.due(settling.told, after):
             self._alert(ticket, after, now)
 
     async def asettle(self, ticket: Ticket, spent: Spent) -> None:
@@ -191,14 +192,15 @@ class Guard:
             self.settle(ticket, spent)
             return
         now = self._clock()
-        amounts = self._used(ticket, spent)
+        settling = self._planner.settling(ticket.keys, ticket.at_ms)
+        amounts = self._used(ticket, spent, settling.units)
         try:
             after = await aside.run(self._store.settle, (ticket.id, ticket.keys, amounts, spent.estimated, now))
         except Exception as error:
             self._failed(error)
             self._owed.settle(ticket.id, ticket.keys, amounts, spent.estimated, now)
             return
-        if after and self._alerts.due(ticket.keys, after, now):
+        if after and self._alerts.due(settling.told, after):
             await aside.run(self._alert, (ticket, after, now), at_once=False)
 
     def _alert(self, ticket: Ticket, after: Sequence[int], now: int) -> None:
@@ -246,19 +248,20 @@ class Guard:
             self._failed(error)
             self._owed.release(ident, keys, now)
 
-    def _used(self, ticket: Ticket, spent: Spent) -> Tuple[Optional[int], ...]:
+    def _used(self, ticket: Ticket, spent: Spent, units: Sequence[int]) -> Tuple[Optional[int], ...]:
         """What to book of each counter."""
         if self._grown:
             self._grown.pop(ticket.id, None)
         self._asking.learn(ticket.kind, spent)
-        used = (spent.nanousd, spent.tokens, spent.requests)
-        entry_of, now = self._planner.entry, ticket.at_ms
-        amounts: List[Optional[int]] = []
-        for key in ticket.keys:
-            entry = entry_of(key, now)
-            amount = used[entry.rule.unit] if entry is not None else None
-            amounts.append(amount if amount is None or 0 <= amount <= MOST else min(max(amount, 0), MOST))
-        return tuple(amounts)
+        nanousd, tokens, requests, _ = spent
+        if nanousd is not None and not 0 <= nanousd <= MOST:
+            nanousd = min(max(nanousd, 0), MOST)
+        if tokens is not None and not 0 <= tokens <= MOST:
+            tokens = min(max(tokens, 0), MOST)
+        if not 0 <= requests <= MOST:
+            requests = min(max(requests, 0), MOST)
+        used = (nanousd, tokens, requests, None)  # the last of a rule that is no more
+        return tuple([used[unit] for unit in units])
 
     def _soft(self, ticket: Ticket, now: int) -> Tuple[Counter, ...]:
         """Its counters, to book on whatever their limit."""

@@ -33,9 +33,10 @@ class Observed:
         if spent.estimated or (spent.nanousd is None and spent.tokens is None):
             return
         before = self._kinds.get(kind)
-        known = before or (1, 1)
-        now = (max(known[0], spent.nanousd or 0), max(known[1], spent.tokens or 0))
-        if now != before:
+        nanousd, tokens = spent.nanousd or 0, spent.tokens or 0
+        if before is None or nanousd > before[0] or tokens > before[1]:
+            known = before or (1, 1)
+            now = (max(known[0], nanousd), max(known[1], tokens))
             self._kinds.pop(kind, None)
             while len(self._kinds) >= MAX_KINDS:
                 self._kinds.pop(next(iter(self._kinds), kind), None)

@@ -28,6 +28,10 @@ SESSION_MS = 30 * 86_400_000
 #: seconds that a rolling counter looks back
 MINUTE = 60
 _PLAN_MS = 3_600_000
+#: more than is ever spent
+NEVER = 2**63
+#: beside nanousd, tokens and calls: of no rule that there is
+NO_UNIT = len(UNITS)
 _SAFE = " .:@_-"
 
 
@@ -55,25 +59,37 @@ class Rule:
         return {**dict(self.match), **{name: labels.get(name) or "" for name in self.per}}
 
 
+class Told:
+    """Which thresholds of one counter were told here. `mark` is the amount at which the next alert is due."""
+
+    __slots__ = ("mark", "at")
+
+    def __init__(self) -> None:
+        self.mark = NEVER
+        #: threshold → minute of the clock in which it was told last (1 where the span has its own beginning)
+        self.at: Dict[int, int] = {}
+
+
 class Entry:
-    """One counter of one rule in one span, for one scope. `mark` is the amount at which the next alert is due."""
+    """One counter of one rule in one span, for one scope."""
 
-    __slots__ = ("rule", "counter", "scope", "span", "mark", "told")
+    __slots__ = ("rule", "counter", "scope", "span", "told")
 
-    def __init__(self, rule: Rule, counter: Counter, scope: Mapping[str, str], span: period.Span) -> None:
+    def __init__(
+        self, rule: Rule, counter: Counter, scope: Mapping[str, str], span: period.Span, told: Optional[Told] = None
+    ) -> None:
         self.rule = rule
         self.counter = counter
         self.scope = scope
         self.span = span
-        #: threshold → minute of the clock in which it was told last (1 where the span has its own beginning)
-        self.told: Dict[int, int] = {}
-        self.mark: Optional[int] = None
+        self.told = Told() if told is None else told
         self.set_mark()
 
     def set_mark(self) -> None:
         """After something was told: the lowest amount of which there is something to tell again."""
-        left = (amount for amount, line in self.rule.alerts if self.counter.window or line not in self.told)
-        self.mark = next(left, None)
+        told = self.told
+        left = (amount for amount, line in self.rule.alerts if self.counter.window or line not in told.at)
+        told.mark = next(left, NEVER)
 
     def current(self, at: int) -> bool:
         """Does the instant lie in its span?"""
@@ -98,6 +114,13 @@ class Plan(NamedTuple):
     until: int
 
 
+class Settling(NamedTuple):
+    """What a settlement needs of the counters of a ticket, parallel to its keys."""
+
+    units: Tuple[int, ...]
+    told: Tuple[Told, ...]
+
+
 class Planner:
     """All rules of one policy."""
 
@@ -114,6 +137,7 @@ class Planner:
         )
         self._plans: Dict[Tuple[str, ...], Plan] = {}
         self._entries: Dict[str, Entry] = {}
+        self._settled: Dict[Tuple[str, ...], Settling] = {}
 
     def plan(self, labels: Mapping[str, str], now: int) -> Plan:
         """What a call of now stands in."""
@@ -171,11 +195,10 @@ class Planner:
             until = now - now % _PLAN_MS + SESSION_MS
         old = self._entries.get(key)
         counter = Counter(key, rule.budget.limit, rule.hard, window, until)
-        entry = Entry(rule, counter, scope, span)
-        if old is not None:
-            entry.mark, entry.told = old.mark, old.told
-        elif len(self._entries) >= MAX_PLANS:
+        entry = Entry(rule, counter, scope, span, None if old is None else old.told)
+        if old is None and len(self._entries) >= MAX_PLANS:
             self._entries.clear()
+            self._settled.clear()
         self._entries[key] = entry
         return entry
 
@@ -195,6 +218,19 @@ class Planner:
         if span.name != span_name:  # it has ended: nothing is due for it any more
             return Entry(rule, Counter(key, rule.budget.limit, rule.hard), scope, period.Span(span_name, 0, now))
         return self._remember(key, rule, span, scope, now)
+
+    def settling(self, keys: Tuple[str, ...], now: int) -> Settling:
+        """The same for all keys of a ticket at once, kept like a plan."""
+        found = self._settled.get(keys)
+        if found is None:
+            entries = [self.entry(key, now) for key in keys]
+            units = tuple([NO_UNIT if entry is None else entry.rule.unit for entry in entries])
+            found = Settling(units, tuple([Told() if entry is None else entry.told for entry in entries]))
+            if all(self._entries.get(key) is entry for key, entry in zip(keys, entries)):  # else it has ended
+                if len(self._settled) >= MAX_PLANS:
+                    self._settled.clear()
+                self._settled[keys] = found
+        return found
 
 
 def _single(calls: List[Rule]) -> Tuple[Optional[int], Optional[int]]:

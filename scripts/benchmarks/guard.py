@@ -1,9 +1,11 @@
 """What a budget costs: a check and its settlement, in memory, through a file and through a server.
 
 `memory` is one thread with five limits (a call, a session, a day, a minute of tokens, a total), after so many calls
-before it; beside it `agent-aegis`, in an environment of its own, in the same rounds. `sqlite` and `redis` are eight
-processes on one budget, each step from its own start to its own end: how many steps a second all of them take, and the
-longest one.
+before it, all of them in turns: a machine that is faster for a minute is so for each. What a step runs is counted
+beside it (`counted`), and no machine changes that. Then `agent-aegis`, in an environment of its own.
+
+`sqlite` and `redis` are eight processes on one budget, each step from its own start to its own end: how many steps a
+second all of them take, and the longest one.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 from benchmarks.common import ROOT, row
+from benchmarks.counted import count
 
 PEER = "agent-aegis==1.0.0"
 PROCESSES = 8
 STEPS = 5000
+#: calls before those that are measured
+AGES = (0, 10_000, 1_000_000)
+TURNS, IN_A_TURN = 20, 100
 AIMS = {"sqlite": ("≥ 20,000", "≤ 250"), "redis": ("≥ 10,000", "")}
 
 #: a settled call N times, then 2,000 of them one by one: p50 and p99 in µs
@@ -42,8 +48,8 @@ print(json.dumps([found[1000] / 1000, found[1980] / 1000]))
 """
 
 
-def one_thread(before: int) -> List[float]:
-    """p50 and p99 in µs of 2,000 checks with their settlements, after `before` of them."""
+def aged(before: int) -> Callable[[], int]:
+    """A check with its settlement, after `before` of them: gives the nanoseconds it took."""
     from aicostguard.guard.costs import CostConfig
     from aicostguard.guard.engine import Guard
     from aicostguard.guard.store.memory import MemoryStore
@@ -58,15 +64,34 @@ def one_thread(before: int) -> List[float]:
     )
     guard = Guard(limits.policy(), MemoryStore())
     labels = {"session": "s", "model": "gpt-4o", "provider": "openai", "feature": "f", "team": "t"}
-    spent, found = Spent(500, 15), []
-    for number in range(before + 2000):
+    spent = Spent(500, 15)
+
+    def step() -> int:
         facts = Facts(labels, Bound(1000, 10, 10), time.time_ns() // 1_000_000)
         start = time.perf_counter_ns()
         guard.settle(guard.ask(facts), spent)
-        if number >= before:
-            found.append(time.perf_counter_ns() - start)
-    found.sort()
-    return [found[1000] / 1000, found[1980] / 1000]
+        return time.perf_counter_ns() - start
+
+    for _ in range(before):
+        step()
+    return step
+
+
+def one_thread(ages: Sequence[int]) -> List[List[float]]:
+    """p50 and p99 in µs of 2,000 checks with their settlements, and the steps of the interpreter of one, by age."""
+    steps = [aged(before) for before in ages]
+    found: List[List[int]] = [[] for _ in ages]
+    for _ in range(TURNS):
+        for step, times in zip(steps, found):
+            times += [step() for _ in range(IN_A_TURN)]
+    most = TURNS * IN_A_TURN
+    # The least of a few: a second that ends has a little more to do.
+    counted = [min(count(step).steps for _ in range(3)) for step in steps]
+    ordered = [sorted(times) for times in found]
+    return [
+        [times[most // 2] / 1000, times[most * 99 // 100] / 1000, steps_of_ours]
+        for times, steps_of_ours in zip(ordered, counted)
+    ]
 
 
 def spend(where: str) -> None:
@@ -127,10 +152,11 @@ def guard(runs: int) -> List[Dict[str, Any]]:
     rows: List[Dict[str, Any]] = []
     version = sys.version_info[:2]
     peer = Environments({version: sys.executable}, version, False).other(CACHE / "bench" / "aegis", version, (PEER,))
-    for before in (0, 10_000, 1_000_000):
-        ours = [one_thread(before) for _ in range(min(runs, 3) if before > 10_000 else runs)]
-        rows.append(row("guard, memory: p50 after %d calls" % before, [p50 for p50, _ in ours], "µs", "≤ 15"))
-        rows.append(row("guard, memory: p99 after %d calls" % before, [p99 for _, p99 in ours], "µs", "≤ 60"))
+    rounds = [one_thread(AGES) for _ in range(min(runs, 3))]
+    for before, ours in zip(AGES, zip(*rounds)):
+        rows.append(row("guard, memory: p50 after %d calls" % before, [p50 for p50, _, _ in ours], "µs", "≤ 15"))
+        rows.append(row("guard, memory: p99 after %d calls" % before, [p99 for _, p99, _ in ours], "µs", "≤ 60"))
+        rows.append(row("guard, memory: steps after %d calls" % before, [steps for _, _, steps in ours], "bytecodes"))
         if before > 10_000:  # it would take hours
             continue
         theirs = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from aicostguard.guard.store import LATE_MS, REST, Answer, Balance, Counter, Held, Refusal, StoreFailed
 
@@ -44,8 +44,9 @@ class Cell:
         """Where an amount that is added now stands."""
         return 0
 
-    def begin(self, slot: int) -> None:
-        """Amounts are going to stand there."""
+    def hold(self, slot: int, amount: int) -> None:
+        """Reserve it, where a new call stands."""
+        self.reserved += amount
 
     def add(self, slot: int, reserved: int, spent: int) -> None:
         """Change what stands there."""
@@ -60,15 +61,19 @@ class Rolling(Cell):
     lies in the window any more.
     """
 
-    __slots__ = ("window", "slots")
+    __slots__ = ("window", "slots", "_looked", "_slot")
 
     def __init__(self, until: int, window: int) -> None:
         super().__init__(until)
         self.window = window
         self.slots: Dict[int, List[int]] = {}
+        #: the second in which `at` was asked last, and what it said
+        self._looked = self._slot = -1
 
     def at(self, now: int) -> int:
         second = now // 1000
+        if second == self._looked:  # nothing leaves the window within a second, and what is added stands there
+            return self._slot
         slots = self.slots
         while slots:
             oldest = next(iter(slots))
@@ -78,11 +83,17 @@ class Rolling(Cell):
             self.reserved -= reserved
             self.spent -= spent
         # A clock that was put back does not make time run twice.
-        return max(second, next(reversed(slots))) if slots else second
+        self._looked = second
+        self._slot = max(second, next(reversed(slots))) if slots else second
+        return self._slot
 
-    def begin(self, slot: int) -> None:
-        if slot not in self.slots:
-            self.slots[slot] = [0, 0]
+    def hold(self, slot: int, amount: int) -> None:
+        sums = self.slots.get(slot)
+        if sums is None:
+            self.slots[slot] = [amount, 0]
+        else:
+            sums[0] += amount
+        self.reserved += amount
 
     def add(self, slot: int, reserved: int, spent: int) -> None:
         sums = self.slots.get(slot)
@@ -144,37 +155,53 @@ class MemoryStore:
     ) -> Answer:
         cells: List[Cell] = []
         slots: List[int] = []
-        held = list(amounts)
         over: Tuple[Tuple[int, int, int], ...] = ()
         found = self._cells
-        for index, counter in enumerate(counters):
-            key, limit, hard, _, _ = counter
-            cell = found.get(key)
-            if cell is None:
-                cell = self._make(counter)
+        for counter, amount in zip(counters, amounts):
+            cell = found.get(counter[0]) or self._make(counter)
             slots.append(cell.at(now) if cell.window else 0)
-            used = cell.spent + cell.reserved
-            amount = held[index]
-            if amount == REST:
-                amount = held[index] = max(limit - used, 0)
-                if hard and not amount:
-                    return Refusal(index, cell.spent, cell.reserved)
-            if used + amount > limit:
-                if hard:
-                    return Refusal(index, cell.spent, cell.reserved)
-                over += ((index, cell.spent, cell.reserved),)
+            if amount == REST or cell.spent + cell.reserved + amount > counter[1]:  # not the usual case
+                decided = self._decide(cells, counters, amounts, now)
+                if isinstance(decided, Refusal):
+                    return decided
+                amounts, over = decided
+                slots = [cell.at(now) if cell.window else 0 for cell in cells]
+                break
             cells.append(cell)
+        held = list(amounts)
         if len(self._tickets) + len(self._booked) >= MAX_TICKETS:
             raise StoreFailed("too many calls at once")
         for cell, amount, slot in zip(cells, held, slots):
             if slot:
-                cell.begin(slot)
-                cell.add(slot, amount, 0)
+                cell.hold(slot, amount)
             else:
                 cell.reserved += amount
         self._tickets[ticket] = _Ticket(cells, held, slots, lease)
         if lease < self._due:
             self._due = lease
+        return Held(tuple(held), over)
+
+    def _decide(
+        self, cells: List[Cell], counters: Sequence[Counter], amounts: Sequence[int], now: int
+    ) -> Union[Held, Refusal]:
+        """What each counter is to hold, where not all have room, or all that is left is wanted of one. Fills `cells`
+        with those that are not in it yet."""
+        held = list(amounts)
+        over: Tuple[Tuple[int, int, int], ...] = ()
+        for index in range(len(cells), len(held)):
+            counter = counters[index]
+            cell = self._cells.get(counter.key) or self._make(counter)
+            cell.at(now)
+            left = counter.limit - cell.spent - cell.reserved
+            if held[index] == REST:
+                held[index] = max(left, 0)
+                if counter.hard and not held[index]:
+                    return Refusal(index, cell.spent, cell.reserved)
+            if held[index] > left:
+                if counter.hard:
+                    return Refusal(index, cell.spent, cell.reserved)
+                over += ((index, cell.spent, cell.reserved),)
+            cells.append(cell)
         return Held(tuple(held), over)
 
     def _make(self, counter: Counter) -> Cell:
