@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import weakref
-from typing import Any, Callable, Dict, TypeVar
+from typing import Any, Callable, Dict, Optional, Set, Tuple, TypeVar
 
+from aicostguard.delivery import seats
 from aicostguard.guard.store import StoreFailed
 
 VERSION = 1
@@ -68,6 +70,14 @@ END;
 """
 
 T = TypeVar("T")
+#: descriptor → what stands behind it
+Seats = Dict[int, Optional[seats.Identity]]
+
+#: what is said of a file that was closed under us
+LOST = "the program has closed it"
+#: files that were; SQLite keeps what it knows of a file for a whole process
+_lost: Set[Tuple[int, int]] = set()
+_opening = threading.Lock()
 
 
 class File:
@@ -84,18 +94,31 @@ class File:
         self.path = path
         found = os.stat(path)
         self.identity = (found.st_dev, found.st_ino)
+        if self.identity in _lost:
+            raise StoreFailed(LOST)
         #: n → what is spent of that counter after an answer
         self.told: Dict[int, int] = {}
-        self.connection = sqlite3.connect(
-            path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        self.closing = weakref.finalize(self, _close, self.connection, lock)
-        self.execute = self.connection.execute
+        #: where SQLite has the file, its log and its index open
+        self._seats: Seats = {}
+        # One at a time, so that no other's numbers are taken for ours; not for long, for a fork may have left it held.
+        alone = _opening.acquire(timeout=1.0)
         try:
-            self._set_up()
-        except BaseException:
-            self.close()
-            raise
+            before = _seats(path) if alone else {}
+            self.connection = sqlite3.connect(
+                path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            self.closing = weakref.finalize(self, _close, self.connection, lock, self._seats, self.identity)
+            self.execute = self.connection.execute
+            try:
+                self._set_up()
+            except BaseException:
+                self.close()
+                raise
+            if alone:
+                self._seats.update((at, known) for at, known in _seats(path).items() if before.get(at) != known)
+        finally:
+            if alone:
+                _opening.release()
 
     def _set_up(self) -> None:
         version = self.execute("PRAGMA user_version").fetchone()[0]
@@ -129,15 +152,57 @@ class File:
             return True
         return (found.st_dev, found.st_ino) != self.identity
 
+    def whole(self) -> bool:
+        """Is the file open where SQLite has it, or has the program closed it under us?
+
+        When it has, the numbers may be the program's own files by now, and what SQLite knows of this file is wrong for
+        the rest of the process: nothing of it is used, or closed, any more.
+        """
+        if _whole(self._seats):
+            return True
+        _lost.add(self.identity)
+        self.abandon()
+        return False
+
     def close(self) -> None:
         self.closing()
 
+    def abandon(self) -> None:
+        """Never close it."""
+        if self.closing.detach() is not None:
+            immortal(self.connection)
 
-def _close(connection: sqlite3.Connection, lock: Any) -> None:
+
+def _seats(path: str) -> Seats:
+    """The descriptors of this process that lead to a database, its log and its index. None where none are listed."""
+    wanted = set()
+    for end in ("", "-wal", "-shm"):
+        try:
+            found = os.stat(path + end)
+        except OSError:
+            continue
+        wanted.add((found.st_ino, found.st_dev))
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+    except (OSError, ValueError):
+        return {}
+    seen = {number: seats.identity(number) for number in numbers}
+    return {number: known for number, known in seen.items() if known in wanted}
+
+
+def _whole(taken: Seats) -> bool:
+    return all(seats.identity(number) == known for number, known in taken.items())
+
+
+def _close(connection: sqlite3.Connection, lock: Any, taken: Seats, identity: Tuple[int, int]) -> None:
     """Also at the end of the program, when a thread may be in the middle of a step."""
     if lock.acquire(timeout=1.0):
         try:
-            connection.close()
+            if _whole(taken):
+                connection.close()
+            else:
+                _lost.add(identity)
+                immortal(connection)
         finally:
             lock.release()
 

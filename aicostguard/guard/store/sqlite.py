@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from aicostguard import health
 from aicostguard.guard.store import LATE_MS, REST, Answer, Balance, Busy, Counter, Held, Refusal, StoreFailed
-from aicostguard.guard.store.file import File, immortal
+from aicostguard.guard.store.file import File
 
 #: seconds that a step waits for the file
 PATIENCE = 5.0
@@ -271,6 +271,14 @@ class SqliteStore:
             self._lock.release()
 
     def _connection(self) -> File:
+        if self._open is not None and not self._open.whole():
+            self._open = None
+            health.note("descriptor_closed")
+            health.warn(
+                "guard-store-closed",
+                "The program has closed the file of budgets with all its descriptors: for the rest of this process the "
+                "store counts as failed. Make the guard after that, or keep the budgets in memory or in Redis",
+            )
         if self._open is None:
             self._open = File(self.path, self._lock)
         return self._open
@@ -301,9 +309,8 @@ class SqliteStore:
 
     def _forked(self) -> None:
         """In a child: the parent's connection must be neither used nor closed here."""
-        if self._open is not None:
-            immortal(self._open.connection)
-            self._open.closing.detach()
+        if self._open is not None and self._open.whole():
+            self._open.abandon()
         self._fresh()
 
     def close(self) -> None:

@@ -225,3 +225,49 @@ def test_threads_share_one_connection(store) -> None:
     for thread in threads:
         thread.join()
     assert spent(store) == (8 * 20 * 3, 0)
+
+
+_CLOSED = """
+import gc, os, sys
+from aicostguard import health
+from aicostguard.guard.store import Counter, StoreFailed
+from aicostguard.guard.store.sqlite import SqliteStore
+folder, ends = sys.argv[1], sys.argv[2]
+store = SqliteStore(folder + "/guard.db")
+store.reserve("a", [Counter("b/", 100)], [7], 1, 2)
+os.closerange(3, 256)
+files = []
+for n in range(20):  # one of them at each number that the store had
+    files.append(os.open("%s/host-%d" % (folder, n), os.O_RDWR | os.O_CREAT, 0o600))
+    os.write(files[-1], b"the program's own")
+if ends == "used":
+    for one in (store, store, SqliteStore(folder + "/guard.db")):
+        try:
+            one.reserve("b", [Counter("b/", 100)], [7], 1, 2)
+        except StoreFailed as error:
+            print(error)
+    assert "guard-store-closed" in health.health.warnings
+    store.close()
+elif ends == "closed":
+    store.close()
+else:
+    del store
+gc.collect()
+print(sum(os.pread(number, 100, 0) == b"the program's own" for number in files))
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="no list of descriptors")
+@pytest.mark.parametrize("ends", ["used", "closed", "forgotten"])
+def test_a_file_that_the_program_closed_under_us_harms_none_of_its_own(tmp_path, ends: str) -> None:
+    """Nothing of SQLite's is used or closed any more: its numbers are the program's files by now."""
+    done = subprocess.run(
+        [sys.executable, "-c", _CLOSED, str(tmp_path), ends], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    *said, whole = done.stdout.split("\n")[:-1]
+    assert whole == "20"
+    assert said == (["the program has closed it"] * 3 if ends == "used" else [])
+    other = SqliteStore(str(tmp_path / "guard.db"))  # of another process
+    assert spent(other) == (0, 7)
+    other.close()
