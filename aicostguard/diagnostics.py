@@ -60,16 +60,22 @@ class Instrument(NamedTuple):
     text: str
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Print the report; gives the exit status (see `HELP`)."""
+def parser() -> Any:
+    """What the command takes."""
     import argparse
-    import json
 
     parser = argparse.ArgumentParser(
         prog="aicg-diagnose", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Print the report; gives the exit status (see `HELP`)."""
+    import json
+
+    options = parser().parse_args(argv)
     report = gather(config.load(os.environ), time.time())
     if options.json:
         print(json.dumps(report, indent=2, ensure_ascii=True))

@@ -62,6 +62,7 @@ def _same_examples() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--results-to", metavar="FILE", help="write the outcomes of this run as JSON")
+    parser.addoption("--update", action="store_true", help="write the golden files of tests/cli anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:

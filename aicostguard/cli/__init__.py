@@ -34,6 +34,7 @@ VERBS = {
     "archive": "list, verify and restore receipts that retention has put into files",
     "compact": "give free pages of the file back to the device",
     "forget": "put a pseudonym in place of a user's name, everywhere and for good",
+    "completion": "make the tab key complete verbs and options, in bash, zsh and fish",
     "policy": "check a policy file, and show its rules as they are read (needs no extra)",
     "audit": "verify and show an audit trail of decisions (needs no extra)",
     "run": "run a program with metering on: aicg run -- python app.py (needs no extra)",
@@ -72,7 +73,10 @@ def core(verb: str, arguments: Sequence[str]) -> int:
     from importlib import import_module
 
     module, function = CORE[verb]
-    return int(getattr(import_module(module), function)(list(arguments)) or 0)
+    try:
+        return int(getattr(import_module(module), function)(list(arguments)) or 0)
+    except SystemExit as error:  # argparse, for --help and for what it refuses
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
 
 
 def _missing() -> str:

@@ -68,8 +68,9 @@ def when(at_ms: int | None) -> str:
     return "" if at_ms is None else datetime.fromtimestamp(at_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
-def told_once(made: str) -> None:
-    click.echo(made)
+def told_once(as_json: bool, made: str, report: Any) -> None:
+    """Print a key that was made, once; `report` says what else is known of it."""
+    say(as_json, {**report, "key": made}, made + "\n")
     if sys.stdout.isatty():
         click.echo("Keep it now: the ledger holds only its hash.", err=True)
 
@@ -108,6 +109,7 @@ def _read_limits(expires: str | None, per_minute: str | None, max_bytes: str | N
 )
 @_limits
 @IN_PROJECT
+@JSON
 @DB
 def create_key(
     name: str,
@@ -118,6 +120,7 @@ def create_key(
     per_minute: str | None,
     max_bytes: str | None,
     within: str | None,
+    as_json: bool,
     path: str | None,
 ) -> int:
     """Make a key and print it, once.
@@ -131,15 +134,14 @@ def create_key(
     with ask.opened(path, create=True) as store:
         store.default_project()
 
-        def job(connection: sqlite3.Connection) -> str:
+        def job(connection: sqlite3.Connection) -> Any:
             number = project(connection, store, within).id
-            made, _ = keyring.add(
+            return keyring.add(
                 connection, number, wanted, operator(), ledger.now_ms(), name=name, reach=reach, **values
             )
-            return made
 
-        made = store.change(job)
-    told_once(made)
+        made, key = store.change(job)
+    told_once(as_json, made, keyring.told(key))
     return 0
 
 
@@ -186,6 +188,7 @@ def _one(path: str | None, within: str | None, key: str, job: Callable[[sqlite3.
 @click.option("--name", help="What it is for.")
 @_limits
 @IN_PROJECT
+@JSON
 @DB
 def set_key(
     key: str,
@@ -194,6 +197,7 @@ def set_key(
     per_minute: str | None,
     max_bytes: str | None,
     within: str | None,
+    as_json: bool,
     path: str | None,
 ) -> int:
     """Change the name or the limits of KEY, given by its id or its first nine characters."""
@@ -203,7 +207,7 @@ def set_key(
     if not values:
         raise click.UsageError("give --name, --expires, --per-minute or --max-bytes")
     changed = _one(path, within, key, lambda c, found: keyring.change(c, found, operator(), ledger.now_ms(), **values))
-    click.echo(f"changed {changed.shown[:9]}")
+    say(as_json, keyring.told(changed), f"changed {changed.shown[:9]}\n")
     return 0
 
 
@@ -213,21 +217,23 @@ def set_key(
     "--grace", default="0s", show_default=True, metavar="SPAN", help="How long the old one goes on: 1d, 2h, …"
 )
 @IN_PROJECT
+@JSON
 @DB
-def rotate_key(key: str, grace: str, within: str | None, path: str | None) -> int:
+def rotate_key(key: str, grace: str, within: str | None, as_json: bool, path: str | None) -> int:
     """Make a key that may what KEY may, print it once, and end KEY: at once, or after --grace."""
     grace_ms = names.span(grace, "--grace")
     now_ms = ledger.now_ms()
-    made, _ = _one(path, within, key, lambda c, found: keyring.rotate(c, found, grace_ms, operator(), now_ms))
-    told_once(made)
+    made, new = _one(path, within, key, lambda c, found: keyring.rotate(c, found, grace_ms, operator(), now_ms))
+    told_once(as_json, made, keyring.told(new))
     return 0
 
 
 @keys.command("revoke", short_help="end a key")
 @click.argument("key")
 @IN_PROJECT
+@JSON
 @DB
-def revoke_key(key: str, within: str | None, path: str | None) -> int:
+def revoke_key(key: str, within: str | None, as_json: bool, path: str | None) -> int:
     """End KEY, given by its id or its first nine characters as `aicg keys list` shows them. It cannot be undone."""
 
     def job(connection: sqlite3.Connection, found: Any) -> Any:
@@ -235,7 +241,8 @@ def revoke_key(key: str, within: str | None, path: str | None) -> int:
             raise LedgerError(f"{found.shown[:9]} was revoked already")
         return keyring.revoke(connection, found, operator(), ledger.now_ms())
 
-    click.echo(f"revoked {_one(path, within, key, job).shown}")
+    revoked = _one(path, within, key, job)
+    say(as_json, keyring.told(revoked), f"revoked {revoked.shown}\n")
     return 0
 
 
@@ -270,8 +277,9 @@ def _archived(at_ms: int | None) -> str:
 @projects.command("create", short_help="make a project")
 @click.argument("name")
 @click.option("--organisation", "of", metavar="NAME", help="Default: the first. Made with the project if it is new.")
+@JSON
 @DB
-def create_project(name: str, of: str | None, path: str | None) -> int:
+def create_project(name: str, of: str | None, as_json: bool, path: str | None) -> int:
     """Make the project NAME, and its organisation if there is none of that name."""
     with ask.opened(path, create=True) as store:
         store.default_project()
@@ -284,7 +292,7 @@ def create_project(name: str, of: str | None, path: str | None) -> int:
             return places.add_project(connection, within.id, name, operator(), ledger.now_ms())
 
         made = store.change(job)
-    click.echo(f"made {made.organisation}/{made.name}")
+    say(as_json, _place(f"{made.organisation}/{made.name}"), f"made {made.organisation}/{made.name}\n")
     return 0
 
 
@@ -307,6 +315,12 @@ def _changing(
         return store.change(job)
 
 
+def _place(called: str) -> dict[str, str | None]:
+    """ORGANISATION or ORGANISATION/NAME, as JSON has it."""
+    organisation, _, name = called.partition("/")
+    return {"organisation": organisation, "project": name or None}
+
+
 _ORGANISATION = click.option("--organisation", is_flag=True, help="NAME is an organisation, not a project.")
 
 
@@ -314,10 +328,12 @@ _ORGANISATION = click.option("--organisation", is_flag=True, help="NAME is an or
 @click.argument("name")
 @click.argument("new_name", metavar="NEW")
 @_ORGANISATION
+@JSON
 @DB
-def rename(name: str, new_name: str, organisation: bool, path: str | None) -> int:
+def rename(name: str, new_name: str, organisation: bool, as_json: bool, path: str | None) -> int:
     """Call the project NAME (or ORGANISATION/NAME) NEW. Keys, costs and budgets stay with it."""
-    click.echo(f"renamed to {_changing(path, name, organisation, new_name=new_name)}")
+    called = _changing(path, name, organisation, new_name=new_name)
+    say(as_json, _place(called), f"renamed to {called}\n")
     return 0
 
 
@@ -325,18 +341,22 @@ def rename(name: str, new_name: str, organisation: bool, path: str | None) -> in
 @click.argument("name")
 @click.option("--undo", is_flag=True, help="Take it back.")
 @_ORGANISATION
+@JSON
 @DB
-def archive(name: str, undo: bool, organisation: bool, path: str | None) -> int:
+def archive(name: str, undo: bool, organisation: bool, as_json: bool, path: str | None) -> int:
     """Archive the project NAME (or ORGANISATION/NAME): it can be read, takes nothing in, and can be taken back.
 
     Programs that still send to it keep their receipts, as with a key that is refused.
     """
-    click.echo(f"{'taken back' if undo else 'archived'}: {_changing(path, name, organisation, archived=not undo)}")
+    called = _changing(path, name, organisation, archived=not undo)
+    say(as_json, {**_place(called), "archived": not undo}, f"{'taken back' if undo else 'archived'}: {called}\n")
     return 0
 
 
 @projects.command("audit", short_help="who changed what")
-@click.option("--since", default="all", show_default=True, help="24h, 7d, today, month, or a date.")
+@click.option(
+    "--since", shell_complete=options.SPANS, default="all", show_default=True, help="24h, 7d, today, month, or a date."
+)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, audit.MOST), help="Entries at most.")
 @JSON
 @DB
@@ -347,7 +367,8 @@ def show_audit(since: str, limit: int, as_json: bool, path: str | None) -> int:
         found = store.look(lambda c: audit.lines(c, since_ms=since_ms, limit=limit))
     rows = [(when(line.at_ms), line.who, line.address, line.what, line.target, _change(line)) for line in found]
     report = [routes.line_told(line) for line in found]
-    say(as_json, report, columns(("at", "who", "from", "what", "of", "change"), rows))
+    text = columns(("at", "who", "from", "what", "of", "change"), rows) if rows else "Nothing was changed yet.\n"
+    say(as_json, report, text)
     return 0
 
 

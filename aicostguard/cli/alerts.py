@@ -99,7 +99,7 @@ def _list(at: Ledger, given: Mapping[str, str], as_json: bool) -> int:
 @alerts.command("list", short_help="what fires, and what did")
 @click.option("--state", help=f"open, {', '.join(STATES)}, with commas. Default: all.")
 @click.option("--rule", help="Only those of this rule.")
-@click.option("--since", help="Only those that began since: 24h, 7d, today, a date.")
+@click.option("--since", shell_complete=options.SPANS, help="Only those that began since: 24h, 7d, today, a date.")
 @click.option("--limit", type=click.IntRange(1, status.MOST), help=f"At most. Default: {status.DEFAULT_LIMIT}.")
 @click.option("--cursor", help="Go on after an earlier answer.")
 @_asks

@@ -35,15 +35,21 @@ def place(path: str | None) -> str:
     return path or config.load(os.environ).sqlite_path or ledger.default_path()
 
 
-@contextlib.contextmanager
-def opened(path: str | None, *, create: bool = False) -> Iterator[SqliteStore]:
-    """The ledger file at `path`, or the default one; its inbox taken in. Raises `LedgerError`."""
+def present(path: str | None) -> str:
+    """`place`, if there is a ledger. Raises `LedgerError` with the ways to get one."""
     path = place(path)
-    if not create and not os.path.exists(path):
+    if not os.path.exists(path):
         raise LedgerError(
             f"there is no ledger at {path} yet. Start one with `aicg serve`, or let a program make it with "
             f"AICG_URL=sqlite:///{path}; --db names another file, --url a running ledger"
         )
+    return path
+
+
+@contextlib.contextmanager
+def opened(path: str | None, *, create: bool = False) -> Iterator[SqliteStore]:
+    """The ledger file at `path`, or the default one; its inbox taken in. Raises `LedgerError`."""
+    path = place(path) if create else present(path)
     store = ledger.open_ledger(path)
     try:
         yield store

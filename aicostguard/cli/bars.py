@@ -36,7 +36,8 @@ def one(answer: Mapping[str, Any]) -> str:
     for change in answer["history"][:20]:
         said = change["rule"]
         spent = [f"spent {said[name]}" for name in said if name.startswith("spent_")]
-        limit = f"limit {_amount(said, 'limit', _unit(said))}"
+        unit = _unit(said)
+        limit = f"limit {_amount(said, 'limit', unit)}" + ("" if unit == "usd" else f" {unit}")
         text = ", ".join([limit, *spent, said["period"]])
         lines.append(f"  {change['at'][:19].replace('T', ' ')}  {change['what']:9} {text}  by {change['who']}\n")
     return "".join(lines)

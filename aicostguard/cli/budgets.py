@@ -218,11 +218,12 @@ _LIMITS = {"limit_usd", "limit_tokens", "limit_requests"}
 
 @budgets.command("remove", short_help="forget a budget")
 @click.argument("name")
+@_json
 @_asks
-def remove(at: Ledger, name: str) -> int:
+def remove(at: Ledger, name: str, as_json: bool) -> int:
     """Forget the budget NAME. Its history stays."""
     at.remove(name)
-    click.echo(f"removed {name}")
+    _say({"removed": name}, as_json, lambda answer: f"removed {answer['removed']}\n")
     return 0
 
 
@@ -238,12 +239,14 @@ def show(at: Ledger, name: str, as_json: bool) -> int:
 
 @budgets.command("rebuild", short_help="count anew from receipts")
 @click.argument("names", nargs=-1)
+@_json
 @_asks
-def rebuild(at: Ledger, names: tuple[str, ...]) -> int:
+def rebuild(at: Ledger, names: tuple[str, ...], as_json: bool) -> int:
     """Make the counters of the budgets NAMES (all of them, without any) anew from receipts.
 
     Where nothing was wrong nothing changes, however often.
     """
     done = at.rebuild(names)
-    click.echo(f"counted anew: {', '.join(done)}" if done else "there are no budgets")
+    text = f"counted anew: {', '.join(done)}\n" if done else "there are no budgets\n"
+    _say({"rebuilt": done}, as_json, lambda _: text)
     return 0

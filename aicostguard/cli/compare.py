@@ -31,10 +31,22 @@ def _common(command: Any) -> Any:
         click.option("--csv", "form", flag_value="csv", help="Print CSV."),
         click.option("--json", "form", flag_value="json", help="Print JSON, as GET /v1/compare gives it."),
         click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), help="Models at most."),
-        click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; NAME!=VALUE all but these."),
+        click.option(
+            "--where",
+            multiple=True,
+            metavar="NAME=VALUE",
+            shell_complete=options.OF_LABELS,
+            help="Only these; NAME!=VALUE all but these.",
+        ),
         click.option("--tz", help="Zone of the period, e.g. Europe/Berlin. Default: UTC."),
         click.option("--until", help="End of the period, excluded."),
-        click.option("--since", default=query.DEFAULT_SINCE, show_default=True, help="24h, 7d, month, all, or a date."),
+        click.option(
+            "--since",
+            shell_complete=options.SPANS,
+            default=query.DEFAULT_SINCE,
+            show_default=True,
+            help="24h, 7d, month, all, or a date.",
+        ),
     ):
         command = option(command)
     return command
@@ -84,14 +96,14 @@ def models(
 
 def _drawn(headings: tuple[str, ...], rows: list[list[str]], answer: Mapping[str, Any]) -> str:
     if not rows:
-        return "No calls and no scores from {since} to {until}. A longer period: --since all\n".format(**answer)
+        return f"No calls and no scores {table.span(answer)}. A longer period: --since all\n"
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for place, heading in enumerate(headings):
         drawn.add_column(heading, justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
     for row in rows:
         drawn.add_row(*map(Text, row))
     more = f"({answer['more_models']} more models)\n" if answer["more_models"] else ""
-    return table.drawn(drawn) + more + "\n{since} to {until}, {tz}\n".format(**answer) + table.lacking(answer)
+    return table.drawn(drawn) + more + f"\n{table.span(answer)}, {answer['tz']}\n" + table.lacking(answer)
 
 
 def _usd(text: str | None) -> str:

@@ -24,8 +24,9 @@ from aicostguard.ledger.serve import DEFAULT_HOST, DEFAULT_PORT
 @click.option("--url", help=f"Where it is served. Default: {PUBLIC_URL}, else http://{DEFAULT_HOST}:{DEFAULT_PORT}.")
 @click.option("--print", "only_print", is_flag=True, help="Print the link and start no browser.")
 @access.IN_PROJECT
+@access.JSON
 @access.DB
-def dashboard(url: str | None, only_print: bool, within: str | None, path: str | None) -> int:
+def dashboard(url: str | None, only_print: bool, within: str | None, as_json: bool, path: str | None) -> int:
     """Print a link that opens the dashboard of a running ledger, and open it where there is a browser.
 
     The link is good once, for ten minutes, and stands for the project's key that may most. People with accounts log in
@@ -49,8 +50,8 @@ def dashboard(url: str | None, only_print: bool, within: str | None, path: str |
             return opened.link(connection, max(found, key=lambda key: len(key.scopes)).id, now_ms)
 
         link = opened.address(where, store.change(job))
-    click.echo(link)
-    if not only_print and sys.stdout.isatty() and _has_browser():
+    access.say(as_json, {"link": link}, link + "\n")
+    if not only_print and not as_json and sys.stdout.isatty() and _has_browser():
         webbrowser.open(link)
     return 0
 

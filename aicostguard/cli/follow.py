@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from aicostguard.cli import VERBS, ask, options, shown
+from aicostguard.cli import VERBS, ask, completion, options, shown
 from aicostguard.ledger import deliveries as books
 from aicostguard.ledger.errors import Busy
 from aicostguard.ledger.model import DIMENSIONS, OF_ENVELOPE
@@ -26,10 +26,27 @@ EVERY = 0.5
 
 @click.command(short_help=VERBS["deliveries"])
 @click.option(
-    "--since", default=books.DEFAULT_SINCE, show_default=True, help="Heard since: 24h, 7d, today, all, a date."
+    "--since",
+    default=books.DEFAULT_SINCE,
+    shell_complete=options.SPANS,
+    show_default=True,
+    help="Heard since: 24h, 7d, today, all, a date.",
 )
-@click.option("--by", "group_by", default=books.DEFAULT_BY, show_default=True, help=f"Of {', '.join(books.GROUPS)}.")
-@click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; repeatable. NAME= for none.")
+@click.option(
+    "--by",
+    "group_by",
+    default=books.DEFAULT_BY,
+    shell_complete=completion.names(books.GROUPS),
+    show_default=True,
+    help=f"Of {', '.join(books.GROUPS)}.",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=options.OF_ENVELOPES,
+    help="Only these; repeatable. NAME= for none.",
+)
 @click.option("--limit", type=click.IntRange(1, books.MAX_LIMIT), help=f"Rows at most. Default: {books.DEFAULT_LIMIT}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as GET /v1/deliveries gives it.")
 @options.asks
@@ -51,7 +68,13 @@ def deliveries(
 
 
 @click.command(short_help=VERBS["tail"])
-@click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; repeatable. NAME= for none.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=options.OF_LABELS,
+    help="Only these; repeatable. NAME= for none.",
+)
 @click.option("-n", "--last", default=10, show_default=True, type=click.IntRange(0, 1000), help="Show these first.")
 @click.option("--tz", help="Zone of the times shown, e.g. Europe/Berlin. Default: UTC.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as GET /v1/receipts gives it.")
@@ -91,6 +114,8 @@ def _follow(asker: ask.Asker, parameters: ask.Parameters, last: int, form: Any) 
         answer = asker("receipts", {**parameters, "since": ["all"], "limit": [str(last)]})
         told = {(row["epoch"], row["seq"]) for row in answer["receipts"]}
         _print(reversed(answer["receipts"]), form)
+        if not told and sys.stdout.isatty():
+            sys.stderr.write("no receipts yet; waiting for some, Ctrl-C ends\n")
     away = False
     while True:
         try:

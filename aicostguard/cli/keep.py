@@ -35,7 +35,7 @@ def backup(target: str, path: str | None, force: bool, as_json: bool) -> int:
     It appears under its name once its integrity was checked and its rows and sums compared with the ledger's. If FILE
     is a folder, the name in it is ledger-YYYYMMDDTHHMMSSZ.db.
     """
-    made = copying.backup(ask.place(path), target, replace=force, progress=_progress())
+    made = copying.backup(ask.present(path), target, replace=force, progress=_progress())
     _say(
         as_json,
         {"backup": made.path, "bytes": made.size, "seconds": round(made.seconds, 3), **made.contents.as_json()},

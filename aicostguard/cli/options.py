@@ -9,7 +9,16 @@ from typing import Any, Callable, Iterable, Sequence, TypeVar
 
 import click
 
+from aicostguard.cli import completion
+from aicostguard.ledger.model import DIMENSIONS, OF_ENVELOPE, TIMES
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: what the tab key offers for `--by`, `--where` and `--since`
+BY = completion.names((*TIMES, *DIMENSIONS), many=True)
+OF_LABELS = completion.names(DIMENSIONS, ending="=")
+OF_ENVELOPES = completion.names(OF_ENVELOPE, ending="=")
+SPANS = completion.names(("24h", "7d", "30d", "today", "month", "all"))
 
 DB_HELP = "The ledger's file. Default: ledger.db in AICG_DATA_DIR, or where your data lives."
 

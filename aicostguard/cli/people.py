@@ -59,9 +59,17 @@ def _give(
 @_REACH
 @IN_PROJECT
 @_STDIN
+@JSON
 @DB
 def add(
-    email: str, name: str, role: str | None, reach: str, within: str | None, password_stdin: bool, path: str | None
+    email: str,
+    name: str,
+    role: str | None,
+    reach: str,
+    within: str | None,
+    password_stdin: bool,
+    as_json: bool,
+    path: str | None,
 ) -> int:
     """Make an account for EMAIL, and print a code with which they set their password, once, within a day.
 
@@ -82,16 +90,15 @@ def add(
             return None
 
         code = store.change(job)
-    _say_code(email, code)
+    _say_code(as_json, email, code)
     return 0
 
 
-def _say_code(email: str, code: str | None) -> None:
-    if code is None:
-        click.echo(f"{email} can log in now")
-        return
-    click.echo(code)
-    click.echo(f'They set a password with: POST /v1/password {{"code": "{code[:9]}…", "new": "…"}}', err=True)
+def _say_code(as_json: bool, email: str, code: str | None) -> None:
+    said = f"{email} can log in now" if code is None else code
+    say(as_json, {"email": email.lower(), "code": code}, said + "\n")
+    if code is not None and not as_json:
+        click.echo(f'They set a password with: POST /v1/password {{"code": "{code[:9]}…", "new": "…"}}', err=True)
 
 
 @people.command("list", short_help="who has an account")
@@ -123,7 +130,9 @@ def list_people(as_json: bool, path: str | None) -> int:
     say(
         as_json,
         found,
-        columns(("e-mail", "name", "may", "logs in by"), rows) if rows else "Nobody yet: aicg people add\n",
+        columns(("e-mail", "name", "may", "logs in by"), rows)
+        if rows
+        else "Nobody yet: aicg people add you@example.com --role admin --reach ledger\n",
     )
     return 0
 
@@ -133,28 +142,30 @@ def list_people(as_json: bool, path: str | None) -> int:
 @click.argument("role", type=click.Choice((*accounts.ROLES, "none")))
 @_REACH
 @IN_PROJECT
+@JSON
 @DB
-def role(email: str, role: str, reach: str, within: str | None, path: str | None) -> int:
+def role(email: str, role: str, reach: str, within: str | None, as_json: bool, path: str | None) -> int:
     """Let EMAIL be ROLE in a project, throughout its organisation or throughout the ledger; none takes it away."""
     with ask.opened(path) as store:
         store.default_project()
         given = None if role == "none" else role
         store.change(lambda c: _give(c, store, accounts.found(c, email, "EMAIL"), given, reach, within))
-    click.echo(f"{email}: {role}")
+    say(as_json, {"email": email.lower(), "reach": reach, "role": given}, f"{email}: {role}\n")
     return 0
 
 
 @people.command("disable", short_help="end what somebody may")
 @click.argument("email")
 @click.option("--undo", is_flag=True, help="Let them in again.")
+@JSON
 @DB
-def disable(email: str, undo: bool, path: str | None) -> int:
+def disable(email: str, undo: bool, as_json: bool, path: str | None) -> int:
     """Disable the account of EMAIL: every session ends at once, and nobody logs in by it."""
     with ask.opened(path) as store:
         store.change(
             lambda c: accounts.disable(c, accounts.found(c, email, "EMAIL"), not undo, operator(), ledger.now_ms())
         )
-    click.echo(f"{email} is {'enabled' if undo else 'disabled'}")
+    say(as_json, {"email": email.lower(), "disabled": not undo}, f"{email} is {'enabled' if undo else 'disabled'}\n")
     return 0
 
 
@@ -162,8 +173,9 @@ def disable(email: str, undo: bool, path: str | None) -> int:
 @click.argument("email")
 @_STDIN
 @click.option("--code", "by_code", is_flag=True, help="Print a code instead, with which they set it themselves.")
+@JSON
 @DB
-def password(email: str, password_stdin: bool, by_code: bool, path: str | None) -> int:
+def password(email: str, password_stdin: bool, by_code: bool, as_json: bool, path: str | None) -> int:
     """Set the password of EMAIL. Whoever was logged in by the old one no longer is."""
     hashed = None if by_code else _typed(email.lower(), password_stdin)
     with ask.opened(path) as store:
@@ -176,5 +188,5 @@ def password(email: str, password_stdin: bool, by_code: bool, path: str | None) 
             return None
 
         code = store.change(job)
-    _say_code(email, code)
+    _say_code(as_json, email, code)
     return 0

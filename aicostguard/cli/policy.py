@@ -23,15 +23,20 @@ _PERIODS = {
 _EXCEED = {"block": "block beyond it", "warn": "warn beyond it", "log": "log beyond it"}
 
 
-def main(arguments: List[str]) -> int:
-    """Run the verb. Returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """What the verb takes."""
     parser = argparse.ArgumentParser(prog="aicg policy", description="Look at a policy file; see docs/budgets.md.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     check = verbs.add_parser("check", help="is it right, and what does it say?")
     check.add_argument("file", nargs="?", help="default: the first of %s here" % ", ".join(policyfile.NAMES))
     check.add_argument("--json", action="store_true", help="print the rules as JSON")
+    return parser
+
+
+def main(arguments: List[str]) -> int:
+    """Run the verb. Returns the exit code."""
     try:
-        options = parser.parse_args(arguments)
+        options = parser().parse_args(arguments)
     except SystemExit as error:
         return int(error.code or 0)
     path = options.file or policyfile.find(".")

@@ -13,13 +13,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from aicostguard import ledger, pricing
-from aicostguard.cli import VERBS, ask, options
+from aicostguard.cli import VERBS, ask, options, table
 from aicostguard.ledger import period, prices, refresh, repricing
-from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.model import DIMENSIONS
 from aicostguard.pricing import Price, PriceBook, pricefile
 from aicostguard.pricing.registry import ModelPricing
@@ -45,9 +43,21 @@ _COUNTS = {
 _INTEGERS = {name for name, field in FIELDS.items() if field.kind == "int"}
 _DB = click.option("--db", "path", type=click.Path(dir_okay=False), help=options.DB_HELP)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_SINCE = click.option("--since", default="all", show_default=True, help="24h, 7d, today, month, all, or a date.")
+_SINCE = click.option(
+    "--since",
+    shell_complete=options.SPANS,
+    default="all",
+    show_default=True,
+    help="24h, 7d, today, month, all, or a date.",
+)
 _UNTIL = click.option("--until", default="now", show_default=True, help="End of the period, excluded; same forms.")
-_WHERE = click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; repeatable. NAME= for none.")
+_WHERE = click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=options.OF_LABELS,
+    help="Only these; repeatable. NAME= for none.",
+)
 
 
 @click.group(short_help=VERBS["price"])
@@ -166,14 +176,14 @@ def reported(since: str, until: str, where: tuple[str, ...], path: str | None, a
     elif not rows:
         _out("No call of this period came with a cost of its provider's.\n")
     else:
-        table = _table("provider", "model", ">calls", ">unpriced", ">reported", ">ours", ">difference", ">differ")
+        drawing = _table("provider", "model", ">calls", ">unpriced", ">reported", ">ours", ">difference", ">differ")
         for row in rows:
             amounts = (_dollars(row[name]) for name in ("reported_nanousd", "ours_nanousd", "difference_nanousd"))
-            table.add_row(
+            drawing.add_row(
                 row["provider"], row["model"], f"{row['calls']:,}", f"{row['unpriced_calls']:,}", *amounts,
                 f"{row['calls_that_differ']:,}",
             )  # fmt: skip
-        _out(_text(table))
+        _out(table.drawn(drawing))
     return 0
 
 
@@ -256,30 +266,30 @@ def _scope(project: int, since: str, until: str, where: tuple[str, ...]) -> repr
     options.filtered(filters, where, DIMENSIONS)
     start, end = _moment(since, "--since"), _moment(until, "--until")
     if start > end:
-        raise LedgerError("--since must not be later than --until")
+        raise click.UsageError("--since must not be later than --until")
     return repricing.Scope(project, start, end, {name: tuple(values) for name, values in filters.items()})
 
 
 def _explained(report: dict[str, Any], found: Price) -> str:
     if found.cost_nanousd is None:
-        return f"{report['model']} at {report['provider'] or 'no provider'}: no price, {found.reason}\n"
-    table = _table("term", ">units", "rate", ">nano-dollars")
+        return _unpriced(report)
+    rows = _table("term", ">units", "rate", ">nano-dollars")
     for term, units, rate, nano in found.parts:
-        table.add_row(term, f"{units:,}", rate, f"{nano:,}")
-    table.add_section()
-    table.add_row("cost", "", f"${report['cost_usd']}", f"{found.cost_nanousd:,}", style="bold")
+        rows.add_row(term, f"{units:,}", rate, f"{nano:,}")
+    rows.add_section()
+    rows.add_row("cost", "", f"${report['cost_usd']}", f"{found.cost_nanousd:,}", style="bold")
     own = f", own terms from {report['own_terms']}" if report["own_terms"] else ""
-    return _text(table) + f"\nrow     {found.row}\nat      {report['at']}\nsource  {report['source']}{own}\n"
+    return table.drawn(rows) + f"\nrow     {found.row}\nat      {report['at']}\nsource  {report['source']}{own}\n"
 
 
 def _repriced(done: repricing.Report, source: str, applied: bool) -> str:
     out = ""
     if done.models:
-        table = _table("provider", "model", ">calls", ">before", ">after")
+        rows = _table("provider", "model", ">calls", ">before", ">after")
         for provider, model, calls, before, after in done.models:
-            table.add_row(provider, model, f"{calls:,}", _dollars(before), _dollars(after))
-        out = _text(table) + "\n"
-    out += f"{done.seen:,} receipts looked at, by {source}\n"
+            rows.add_row(provider, model, f"{calls:,}", _dollars(before), _dollars(after))
+        out = table.drawn(rows) + "\n"
+    out += f"{done.seen:,} receipt{'' if done.seen == 1 else 's'} looked at, by {source}\n"
     verb = f"changed, recorded as act {done.number}" if applied else "would change; --apply does it"
     out += f"{done.changed:,} {verb}: ${_dollars(done.before_nanousd)} before, ${_dollars(done.after_nanousd)} after\n"
     if done.still_unpriced:
@@ -292,28 +302,29 @@ def _repriced(done: repricing.Report, source: str, applied: bool) -> str:
 def _acts(acts: list[dict[str, Any]]) -> str:
     if not acts:
         return "No stored cost was ever changed.\n"
-    table = _table(">act", "when", ">changed", ">before", ">after", "prices")
+    rows = _table(">act", "when", ">changed", ">before", ">after", "prices")
     for act in acts:
-        table.add_row(
+        rows.add_row(
             str(act["id"]), _iso(act["at_ms"]), f"{act['changed']:,}", _dollars(act["before_nanousd"]),
             _dollars(act["after_nanousd"]), act["source"],
         )  # fmt: skip
-    return _text(table)
+    return table.drawn(rows)
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         right = heading.startswith(">")
-        table.add_column(heading.lstrip(">"), justify="right" if right else "left", overflow="fold")
-    return table
+        made.add_column(heading.lstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
+    return made
 
 
-def _text(table: Table) -> str:
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    return "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
+def _unpriced(report: dict[str, Any]) -> str:
+    at = f" at {report['provider']}" if report["provider"] else ""
+    return (
+        f"{report['model']}{at} is unpriced: {report['reason']}. --provider says whose it is; a price of your own goes "
+        "into prices.json beside the ledger's file\n"
+    )
 
 
 def _dollars(nano: int) -> str:

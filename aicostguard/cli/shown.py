@@ -34,13 +34,15 @@ _NOTES = {
     "unmetered": "{n} could not be metered where they were made; unrecognised calls are counted apart.",
 }
 _NOTHING = "No program has delivered since {since}. A longer period: --since all\n"
+_NEVER = "No program has delivered anything yet. `aicg diagnose`, where one runs, says whether metering works.\n"
 
 
 def books(answer: Mapping[str, Any]) -> str:
     """The table of `GET /v1/deliveries`, and what its numbers mean."""
     totals, rows, groups = answer["totals"], answer["rows"], answer["group_by"]
     if not rows:
-        return _NOTHING.format(**answer)
+        since = answer["since"]
+        return _NEVER if since.startswith("1970-01-01") else _NOTHING.format(since=table.moment(since))
     drawn = Table(show_footer=True, box=None, pad_edge=False, header_style="bold", footer_style="bold")
     for place, name in enumerate(groups):
         drawn.add_column(name, "total" if place == 0 else "", overflow="fold")

@@ -43,34 +43,37 @@ def retention() -> None:
 @click.option(
     "--folder", type=click.Path(file_okay=False), help="Where archives lie, from now on. Move old ones there."
 )
+@_JSON
 @_DB
-def set_rule(days: int, project: str | None, delete: bool, folder: str | None, path: str | None) -> int:
+def set_rule(days: int, project: str | None, delete: bool, folder: str | None, as_json: bool, path: str | None) -> int:
     """Set the rule. `aicg serve` does what it says every hour, `aicg retention run` at once."""
     with ask.opened(path) as store:
         keeping.set_rule(store, project, Rule(days, DELETE if delete else ARCHIVE), ledger.now_ms(), access.operator())
         if folder:
             store.remember(keeping.SETTING, os.path.abspath(folder))
-        sys.stdout.write(_shown(store))
+        sys.stdout.write(_shown(store, as_json))
     return 0
 
 
 @retention.command("clear", short_help="keep everything again")
 @_PROJECT
+@_JSON
 @_DB
-def clear(project: str | None, path: str | None) -> int:
+def clear(project: str | None, as_json: bool, path: str | None) -> int:
     """Take the rule away. What was archived stays archived; `aicg archive restore` brings it back."""
     with ask.opened(path) as store:
         keeping.set_rule(store, project, None, ledger.now_ms(), access.operator())
-        sys.stdout.write(_shown(store))
+        sys.stdout.write(_shown(store, as_json))
     return 0
 
 
 @retention.command("show", short_help="which rules there are")
+@_JSON
 @_DB
-def show(path: str | None) -> int:
+def show(as_json: bool, path: str | None) -> int:
     """Which rules there are."""
     with ask.opened(path) as store:
-        sys.stdout.write(_shown(store))
+        sys.stdout.write(_shown(store, as_json))
     return 0
 
 
@@ -114,9 +117,19 @@ def _dry(due: Sequence[keeping.Due], as_json: bool) -> int:
     return 0
 
 
-def _shown(store: SqliteStore) -> str:
+def _shown(store: SqliteStore, as_json: bool) -> str:
     rules = store.look(books.rules)
     names = store.look(books.projects)
+    if as_json:
+        told = [
+            {
+                "project": None if number == EVERY else names.get(number, str(number)),
+                "days": rule.days,
+                "keep": rule.keep,
+            }
+            for number, rule in rules.items()
+        ]
+        return json.dumps({"folder": keeping.folder(store), "rules": told}, indent=2) + "\n"
     if not rules:
         return "All receipts stay: there is no rule. `aicg retention set --days 90` makes one.\n"
     lines = []
@@ -146,7 +159,13 @@ def list_archives(as_json: bool, path: str | None) -> int:
         f"receipts  ${usd(item.sums['cost_nanousd'])}  {item.file}"
         for item in found
     ]
-    _out(as_json, report, "\n".join([where, *lines]) if found else "nothing is archived")
+    _out(
+        as_json,
+        report,
+        "\n".join([where, *lines])
+        if found
+        else "Nothing is archived. `aicg retention set --days 90` puts older receipts into files.",
+    )
     return 0
 
 
@@ -160,7 +179,8 @@ def verify(as_json: bool, path: str | None) -> int:
     broken = [item for item in found if item.problem]
     report = {"files": len(found), "problems": [item.problem for item in broken]}
     lines = [f"! {item.problem}" for item in broken] or ["all are as they were written"]
-    _out(as_json, report, "\n".join([f"{len(found)} files", *lines]))
+    number = f"{len(found):,} file" + ("" if len(found) == 1 else "s")
+    _out(as_json, report, "\n".join([number, *lines]) if found else "Nothing is archived: there is no file to verify.")
     return 1 if broken else 0
 
 

@@ -11,6 +11,7 @@ import json
 import sys
 from typing import Any, Callable, Mapping
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +28,8 @@ _COLUMNS = {
 }
 #: measure → what is said below the table when it is not 0
 _NOTES = {
-    "unpriced_calls": "{n} without a price: in no sum. --by provider,model shows which.",
+    "unpriced_calls": "{n} without a price: in no sum. --by provider,model shows which; "
+    "a provider `custom` is named by AICG_HOSTS.",
     "usage_missing_calls": "{n} without usage from the provider: their tokens are in no sum.",
     "estimated_calls": "{n} with estimated usage.",
     "partial_calls": "{n} cut off before the end: the provider may have billed more.",
@@ -40,7 +42,7 @@ _EMPTY = """No receipts yet. Let a program send some:
 
 with `import aicostguard.auto` at the top of your_app.py. `aicg diagnose` says whether it is working.
 """
-_NOTHING = "No calls from {since} to {until} pass these filters. A longer period: --since all\n"
+_NOTHING = "No calls {span} pass these filters. A longer period: --since all\n"
 
 
 def show(answer: Answer) -> str:
@@ -49,7 +51,7 @@ def show(answer: Answer) -> str:
     if answer.empty:
         return _EMPTY
     if body["totals"]["calls"] == 0:
-        return _NOTHING.format(**body) + lacking(body)
+        return _NOTHING.format(span=span(body)) + lacking(body)
     table = Table(show_footer=True, box=None, pad_edge=False, header_style="bold", footer_style="bold")
     groups = body["group_by"]
     for place, name in enumerate(groups):
@@ -71,7 +73,7 @@ def show(answer: Answer) -> str:
                       style="dim")  # fmt: skip
     lines = [drawn(table), _period(body)]
     if "compared_with" in body:
-        lines.append("before: {since} to {until}\n".format(**body["compared_with"]))
+        lines.append(f"before: {span(body['compared_with'])}\n")
     for name, says in _NOTES.items():
         if totals[name]:
             lines.append("! " + says.format(n=_calls(totals[name])) + "\n")
@@ -145,16 +147,60 @@ def _calls(number: int) -> str:
 
 
 def _period(body: Mapping[str, Any]) -> str:
-    return f"\n{body['since']} to {body['until']}, {body['tz']}\n"
+    return f"\n{span(body)}, {body['tz']}\n"
+
+
+def span(body: Mapping[str, str]) -> str:
+    """The period of an answer for people: `from 2026-03-01 00:00 to 2026-03-13 00:00`; its end is not in it."""
+    since, until = (moment(body[name]) for name in ("since", "until"))
+    return f"up to {until}" if body["since"].startswith("1970-01-01") else f"from {since} to {until}"
+
+
+def moment(iso: str) -> str:
+    """An ISO time to the minute, without its offset: the zone is said once, beside the period."""
+    return iso[:16].replace("T", " ")
 
 
 def drawn(table: Table) -> str:
+    """A table as text. On a terminal too narrow for it each row becomes lines of its own: no figure is ever cut."""
     terminal = sys.stdout.isatty()
     out = io.StringIO()
     # Into a file or a pipe nothing is cut to the width of a screen.
-    console = Console(file=out, force_terminal=terminal, width=None if terminal else 400, highlight=False)
+    console = Console(file=out, force_terminal=terminal, width=None if terminal else _PIPE, highlight=False)
+    if _least(table) > console.width:
+        return _upright(table)
     console.print(table)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+
+
+#: columns of what is no terminal, and of a cell that may be folded at least
+_PIPE, _FOLDED = 100_000, 16
+
+
+def _least(table: Table) -> int:
+    """The columns that a table needs: a figure whole, a name folded."""
+    needs = 0
+    for column in table.columns:
+        cells = [column.header, *column._cells, *([column.footer] if table.show_footer else [])]
+        if column.no_wrap:
+            needs += max(cell_len(str(cell)) for cell in cells)
+        else:
+            needs += min(_FOLDED, max((cell_len(word) for cell in cells for word in str(cell).split()), default=0))
+    return needs + 2 * (len(table.columns) - 1)
+
+
+def _upright(table: Table) -> str:
+    """Each row as a block: its first cell, then what the others are called and say. Empty ones are left out."""
+    headings = [str(column.header) for column in table.columns]
+    rows = [[str(cell) for cell in row] for row in zip(*(column._cells for column in table.columns))]
+    if table.show_footer:
+        rows.append([str(column.footer) for column in table.columns])
+    width = max((len(heading) for heading in headings[1:]), default=0)
+    lines = []
+    for first, *others in rows:
+        lines.append(first)
+        lines += [f"  {heading:{width}}  {cell}" for heading, cell in zip(headings[1:], others) if cell]
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def as_json(answer: Answer) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, budgets, options, topshown
+from aicostguard.cli import VERBS, ask, budgets, completion, options, topshown
 from aicostguard.ledger.errors import Busy
 from aicostguard.ledger.model import DIMENSIONS
 
@@ -28,12 +28,25 @@ ALERTS = 5
 
 
 @click.command(short_help=VERBS["top"])
-@click.option("--by", "group_by", default=DEFAULT_BY, show_default=True, help=f"Up to {MOST}, with commas; see below.")
+@click.option(
+    "--by",
+    "group_by",
+    shell_complete=completion.names(DIMENSIONS, many=True),
+    default=DEFAULT_BY,
+    show_default=True,
+    help=f"Up to {MOST}, with commas; see below.",
+)
 @click.option("--minutes", default=10, show_default=True, type=click.IntRange(1, 1440), help="What a rate is of.")
 @click.option(
     "--every", default=2.0, show_default=True, type=click.FloatRange(0.5, 3600), help="Seconds between looks."
 )
-@click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only these; NAME!=VALUE all but these. Repeatable.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=options.OF_LABELS,
+    help="Only these; NAME!=VALUE all but these. Repeatable.",
+)
 @click.option("--tz", help="Zone in which today begins, e.g. Europe/Berlin. Default: UTC.")
 @click.option("--once", is_flag=True, help="Print one picture and end; so does a pipe.")
 @click.option("--json", "as_json", is_flag=True, help="Print one picture as JSON and end.")

@@ -66,7 +66,7 @@ def fetch(place: str) -> str:
             with open(place, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise BadPrices(f"{place} cannot be read: {error}") from None
+        raise BadPrices(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > MAX_BYTES:
         raise BadPrices(f"{place} is larger than {MAX_BYTES} bytes, which is no price table")
     try:

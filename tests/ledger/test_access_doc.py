@@ -43,7 +43,8 @@ def test_the_commands_do_what_they_say(tmp_path: Path) -> None:
 def test_the_options_of_serve_are_there(line: str) -> None:
     words = shlex.split(line.partition("#")[0])
     words = words[words.index("aicg") + 1 :]
-    command = _group.commands[words[0]]
+    command = _group.get_command(click.Context(_group), words[0])
+    assert command is not None
     assert command.make_context("serve", words[1:]).params
     assert isinstance(command, click.Command)
 

@@ -105,8 +105,8 @@ def test_over_http_as_on_the_file(server: Server, store: SqliteStore) -> None:
 @pytest.mark.parametrize(
     "arguments,status,words",
     [
-        (("add", "x"), 2, "give one of limit_usd"),
-        (("add", "x", "--usd", "-1"), 2, "limit_usd: '-1' cannot be used"),
+        (("add", "x"), 2, "give one of --usd, --tokens, --requests"),
+        (("add", "x", "--usd", "-1"), 2, "--usd: '-1' cannot be used"),
         (("add", "x", "--usd", "1", "--period", "daily"), 2, "'daily' is not one of"),
         (("add", "x", "--usd", "1", "--match", "team"), 2, "LABEL=VALUE"),
         (("add", "x", "--usd", "1", "--per", "teem"), 2, "did you mean team"),

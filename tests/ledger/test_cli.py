@@ -78,7 +78,7 @@ def test_an_empty_ledger_says_what_to_do_next(tmp_path: Path, filled: Path) -> N
 @pytest.mark.parametrize(
     "arguments,status,words",
     [
-        (("costs", "--by", "prompt"), 2, "group_by"),
+        (("costs", "--by", "prompt"), 2, "--by: "),
         (("costs", "--since", "soon"), 2, "since"),
         (("costs", "--where", "prompt=x"), 2, "NAME=VALUE"),
         (("costs", "--limit", "0"), 2, "limit"),
