@@ -8,11 +8,17 @@ in an environment that has its own library and little else. A new family is a fi
 from __future__ import annotations
 
 import asyncio
+import atexit
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 HI: Any = [{"role": "user", "content": "hi"}]
 CLAUDE = "claude-sonnet-4-6"
 USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+
+#: One event loop for all cases of a process: many libraries keep their connections as long as the process lives, or
+#: have no way to close what they opened. It is closed with the process.
+LOOP = asyncio.new_event_loop()
+atexit.register(LOOP.close)
 
 Url = Callable[[str], str]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.matrix.case import CLAUDE, Url, adrain, case, environment
-from tests.matrix.families.frameworks import LOOP, USED
+from tests.matrix.case import CLAUDE, LOOP, Url, adrain, case, environment
+from tests.matrix.families.frameworks import USED
 
 
 def pydantic_ai_openai(url: Url, mode: str) -> Any:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any, Dict
 
-from tests.matrix.case import HI, Url, case, environment, is_async
+from tests.matrix.case import HI, LOOP, Url, case, environment, is_async
 
 NOVA, CLAUDE = "us.amazon.nova-lite-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0"
 TURN: Any = [{"role": "user", "content": [{"text": "hi"}]}]
 KEYS: Dict[str, str] = {"region_name": "us-east-1", "aws_access_key_id": "x", "aws_secret_access_key": "y"}
 BODY = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": HI})
-#: one event loop for all calls, as a program that is asynchronous throughout has
-LOOP = asyncio.new_event_loop()
 
 
 def runtime(url: Url, mode: str) -> Any:

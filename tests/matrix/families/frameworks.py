@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.matrix.case import CLAUDE, Url, adrain, case, environment, is_async
+from tests.matrix.case import CLAUDE, LOOP, Url, adrain, case, environment, is_async
 
 USED = ("sync", "async", "astream")
-#: One for all cases of a process: some frameworks keep their connections for the whole process.
-LOOP = asyncio.new_event_loop()
 
 
 def texts(messages: Any) -> Any:

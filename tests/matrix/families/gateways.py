@@ -6,13 +6,10 @@ import asyncio
 import os
 from typing import Any
 
-from tests.matrix.case import CLAUDE, HI, Url, case, environment, is_async
+from tests.matrix.case import CLAUDE, HI, LOOP, Url, case, environment, is_async
 
 # Before LiteLLM is imported, by whoever: its table of prices comes with the package, instead of over the network.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-
-#: One for all cases of a process: these libraries keep their connections for the whole process.
-LOOP = asyncio.new_event_loop()
 
 
 def litellm_given(model: str, base: str, **more: Any) -> Any:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Awaitable, Callable, Dict
 
-from tests.matrix.case import HI, USAGE, Url, adrain, both, case, environment, is_async
-
-#: Where an SDK has no way to close what it opened, its clients live with the process, and so does their loop.
-LOOP = asyncio.new_event_loop()
+from tests.matrix.case import HI, LOOP, USAGE, Url, adrain, both, case, environment, is_async
 
 Given = Dict[str, Any]
 
