@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aicostguard.auto import auto_instrument, flush, shutdown, stats, uninstrument
     from aicostguard.context import agent, feature, labels, session
     from aicostguard.delivery.invocation import flush_on_return
+    from aicostguard.frames import query
     from aicostguard.guard.costs import CostConfig
     from aicostguard.guard.enforcer import CostPolicyEnforcer
     from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from aicostguard.guard.tokens import TokenUsage
     from aicostguard.guard.tracker import CostTracker
     from aicostguard.guard.tree import CostAttributionTree
+    from aicostguard.ledger.alerts.today import check_cost_alert
+    from aicostguard.ledger.questions import cost_by_feature, daily_cost_by_model, latency_percentiles
     from aicostguard.pricing.registry import CostCalculator, ModelPricing, PricingRegistry
+    from aicostguard.tracked import TrackedClient
 
 _HOMES = {
     "AnthropicCostExtractor": "aicostguard.guard.extractors",
@@ -40,15 +44,21 @@ _HOMES = {
     "OpenAICostExtractor": "aicostguard.guard.extractors",
     "PricingRegistry": "aicostguard.pricing.registry",
     "TokenUsage": "aicostguard.guard.tokens",
+    "TrackedClient": "aicostguard.tracked",
     "agent": "aicostguard.context",
     "auto_instrument": "aicostguard.auto",
+    "check_cost_alert": "aicostguard.ledger.alerts.today",
     "check_cost_alerts": "aicostguard.guard.spending",
+    "cost_by_feature": "aicostguard.ledger.questions",
+    "daily_cost_by_model": "aicostguard.ledger.questions",
     "enforce_budget_or_raise": "aicostguard.guard.spending",
     "feature": "aicostguard.context",
     "flush": "aicostguard.auto",
     "flush_on_return": "aicostguard.delivery.invocation",
     "labels": "aicostguard.context",
+    "latency_percentiles": "aicostguard.ledger.questions",
     "log_request_cost": "aicostguard.guard.spending",
+    "query": "aicostguard.frames",
     "session": "aicostguard.context",
     "shutdown": "aicostguard.auto",
     "stats": "aicostguard.auto",
@@ -70,15 +80,21 @@ __all__ = [
     "OpenAICostExtractor",
     "PricingRegistry",
     "TokenUsage",
+    "TrackedClient",
     "agent",
     "auto_instrument",
+    "check_cost_alert",
     "check_cost_alerts",
+    "cost_by_feature",
+    "daily_cost_by_model",
     "enforce_budget_or_raise",
     "feature",
     "flush",
     "flush_on_return",
     "labels",
+    "latency_percentiles",
     "log_request_cost",
+    "query",
     "session",
     "shutdown",
     "stats",

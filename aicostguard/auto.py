@@ -151,6 +151,48 @@ def observe(listener: Callable[[Receipt], None]) -> Optional[Callable[[], None]]
     return stop
 
 
+def divert(route: Callable[[Receipt], Receipt]) -> bool:
+    """Hook the AI libraries and have `route` see each receipt before it is delivered: what it returns is, in its place.
+
+    Called on whatever thread ends the call; when `route` raises, that is a fault of ours, and the receipt goes on as it
+    is. Doing it again does nothing, unless metering was set up anew meanwhile. False, and no effect, when
+    `AICG_DISABLED` says so.
+    """
+    from aicostguard.capture.state import state
+
+    settings = config.load(os.environ) if _settings is None else _settings
+    if settings.disabled:
+        return False
+    if getattr(state.deliver, "route", None) is route:
+        return True
+    onward, aonward = state.deliver, state.adeliver
+
+    def routed(receipt: Receipt) -> Receipt:
+        try:
+            return route(receipt)
+        except Exception as error:
+            health.fault("auto.divert", error)
+            return receipt
+
+    def seen(receipt: Receipt) -> None:
+        receipt = routed(receipt)
+        if onward is not None:
+            onward(receipt)
+
+    async def aseen(receipts: Sequence[Receipt]) -> None:
+        receipts = [routed(receipt) for receipt in receipts]
+        if aonward is not None:
+            await aonward(receipts)
+
+    seen.route = route  # type: ignore[attr-defined]
+    if _settings is None:
+        _hook(settings)
+    # Six keys would not say whose a receipt is. Delivery leaves the others out of what it sends all the same.
+    state.core = False
+    state.deliver, state.adeliver = seen, aseen
+    return True
+
+
 def uninstrument() -> None:
     """Take every hook out again, and enforce nothing. Receipts that are under way are still delivered; see `flush`."""
     from aicostguard.capture import hooks

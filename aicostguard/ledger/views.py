@@ -112,10 +112,15 @@ def cost_by_feature(ask: Asker, days: int, tz: str) -> list[dict[str, Any]]:
     ]
 
 
+def day(ask: Asker, date: str) -> tuple[str, str]:
+    """Where a UTC day begins and ends."""
+    since = str(ask(since=date, until=date, limit="1")["since"])
+    return since, ask.iso(int(datetime.fromisoformat(since).timestamp()) * 1000 + DAY_MS)
+
+
 def daily_cost_by_model(ask: Asker, date: str) -> list[dict[str, Any]]:
     """One UTC day: `[{model, calls, total_in, total_out, total_cost}]`."""
-    since = ask(since=date, until=date, limit="1")["since"]
-    until = ask.iso(int(datetime.fromisoformat(since).timestamp()) * 1000 + DAY_MS)
+    since, until = day(ask, date)
     return [
         {
             "model": row["model"],

@@ -65,7 +65,7 @@ def test_costs_today_in_its_known_shape(filled: SqliteStore, server: Server) -> 
     assert server.get("/costs/today", key=None).status == 401
 
 
-@pytest.mark.ids("E10", "ACC:A21")
+@pytest.mark.ids("ACC:E10", "ACC:A21")
 def test_features_in_their_known_shape(filled: SqliteStore, server: Server) -> None:
     assert server.get("/costs/feature?days=7").body == [
         {"feature": "chat", "calls": 3, "cost": 0.0},
@@ -75,7 +75,7 @@ def test_features_in_their_known_shape(filled: SqliteStore, server: Server) -> N
     assert server.get("/costs/feature?days=0").body["field"] == "days"
 
 
-@pytest.mark.ids("D08", "D09", "D10", "E05", "E06", "E07", "E08")
+@pytest.mark.ids("D08", "D09", "ACC:D10", "E05", "E06", "E07", "E08")
 def test_every_known_view_has_its_shape(filled: SqliteStore) -> None:
     by_day = view(filled, "daily_spend_by_model")
     assert [row["model"] for row in by_day] == ["gpt-4o", "o3", "unheard-of", "gpt-4o"]

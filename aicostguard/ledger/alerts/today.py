@@ -5,19 +5,21 @@ Owns its text, which is the source's. Reads the daily sums of the ledger's file;
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from typing import Any, Callable
+from urllib.parse import quote
 
 from aicostguard.guard import rules
-from aicostguard.ledger import default_path, now_ms
+from aicostguard.ledger import default_path, now_ms, open_ledger
 from aicostguard.ledger.alerts.words import daily
 from aicostguard.ledger.model import DAY_MS, SMALLEST
 from aicostguard.ledger.query import usd
 
 
 def check_cost_alert(
-    db: sqlite3.Connection | str | None = None,
+    db: sqlite3.Connection | str | os.PathLike[str] | None = None,
     daily_limit: float | str = 50.0,
     send: Callable[[str], Any] | None = None,
 ) -> float:
@@ -33,8 +35,10 @@ def check_cost_alert(
         spent = _spent(db)
     else:
         # Only read, and never made: a file that is not there is an error, not a day without cost.
-        place = (db or default_path()).replace("?", "%3f").replace("#", "%23")
-        with closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True)) as connection:
+        path = os.fspath(db or default_path())
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
+            if connection.execute("SELECT 1 FROM inbox LIMIT 1").fetchone():
+                open_ledger(path, create=False).close()  # what an agent left there counts, too
             spent = _spent(connection)
     if spent > limit and send is not None:
         shown = f"{float(daily_limit)}" if isinstance(daily_limit, float) else usd(limit)

@@ -384,10 +384,26 @@ WHEN NOT EXISTS (
 BEGIN SELECT RAISE(ABORT, 'a stored cost changes only by a recorded repricing'); END""",
 )
 
+# Receipts as SQL is written for by hand: one row a call, dollars. Read only, as every view is in SQLite. A time is
+# written as SQLite's own `datetime('now')` is, so that comparing the two as text is right. A call without a price has
+# none here either. `id` tells rows apart, and no more.
+_REQUESTS = (
+    """CREATE VIEW requests AS SELECT
+    rowid AS id,
+    strftime('%Y-%m-%d %H:%M:%f', at_ms / 1000.0, 'unixepoch') AS timestamp,
+    model,
+    feature,
+    input_tokens,
+    output_tokens,
+    round(CAST(latency_ms AS REAL), 1) AS latency_ms,
+    round(cost_nanousd / 1e9, 6) AS cost_usd
+FROM receipts WHERE project_id = (SELECT min(id) FROM projects)""",
+)
+
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
-    *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED),
+    *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED, _REQUESTS),
 )
 VERSION = len(MIGRATIONS)
 
