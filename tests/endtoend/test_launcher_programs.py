@@ -138,7 +138,7 @@ SERVERS: Dict[str, List[str]] = {
 }
 
 
-@pytest.mark.ids("E10")
+@pytest.mark.ids("E10", "Z7")
 @pytest.mark.parametrize("server", SERVERS)
 def test_servers(place: Place, server: str) -> None:
     """Requests are answered, and SIGTERM ends the server as it always does."""
@@ -177,7 +177,7 @@ def summarise():
 """
 
 
-@pytest.mark.ids("E10")
+@pytest.mark.ids("E10", "Z7")
 def test_celery(place: Place) -> None:
     """Prefork workers: children of a fork, each with a sender of its own."""
     pytest.importorskip("celery")
@@ -200,7 +200,7 @@ def test_celery(place: Place) -> None:
     assert {receipt["feature"] for receipt in place.balance(5)} == {"answer"}
 
 
-@pytest.mark.ids("E10")
+@pytest.mark.ids("E10", "Z7")
 def test_pytest(place: Place) -> None:
     (place.folder / "test_it.py").write_text("import app\n\ndef test_one():\n    assert app.answer() == b'ok'\n")
     process = place.start("pytest", "-q", "-p", "no:cacheprovider", "test_it.py")
@@ -221,7 +221,7 @@ NOTEBOOK = {
 }  # fmt: skip
 
 
-@pytest.mark.ids("E10")
+@pytest.mark.ids("E10", "Z7")
 def test_jupyter(place: Place) -> None:
     """The kernel is a process that Jupyter starts."""
     pytest.importorskip("nbclient")

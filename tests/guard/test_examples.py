@@ -55,7 +55,7 @@ def run(name: str, **environ: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.ids("B03", "B16", "B18", "B31", "B33", "D01", "D02")
+@pytest.mark.ids("B03", "ACC:B16", "B18", "B31", "B33", "D01", "D02")
 @pytest.mark.parametrize("name", SAYS)
 def test_a_sample_says_what_its_source_says(name: str) -> None:
     assert run(name)[: len(SAYS[name])] == SAYS[name]

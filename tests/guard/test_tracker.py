@@ -30,7 +30,7 @@ def test_the_cost_of_a_call_is_given():
     assert CostTracker().track(model="gpt-4o", input_tokens=1500, output_tokens=500) == 0.00875
 
 
-@pytest.mark.ids("D02", "X3", "B23")
+@pytest.mark.ids("D02", "D04", "X3", "B23")
 def test_both_ways_add_to_the_same_sums():
     tracker = CostTracker(max_budget=10.0)
     tracker.track("gpt-4o", 1500, 500)

@@ -45,7 +45,7 @@ def sources_tree():
     return tree
 
 
-@pytest.mark.ids("B16", "B18")
+@pytest.mark.ids("ACC:B16", "B18")
 def test_the_sources_report_has_the_right_figures():
     tree = sources_tree()
     assert tree.format_report() == REPORT
@@ -63,7 +63,7 @@ def test_direct_delegated_total_and_calls():
     assert (child.parent, child.depth, child.calls, child.remaining_usd) == ("orchestrator", 1, 1, 14.94)
 
 
-@pytest.mark.ids("B17")
+@pytest.mark.ids("ACC:B17")
 def test_what_is_not_there_or_there_twice_is_named():
     tree = CostAttributionTree()
     tree.register_agent("a")
