@@ -45,6 +45,7 @@ class Notebook:
 def notebook(sim: Simulator, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     monkeypatch.setenv("AICG_HOSTS", sim.hosts_setting())
     InteractiveShell.clear_instance()
+    main = sys.modules["__main__"]
     shell = InteractiveShell.instance()
     shell.colors = "nocolor"
     shell.history_manager.enabled = False
@@ -56,6 +57,8 @@ def notebook(sim: Simulator, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> It
     opened.run("%unload_ext aicostguard.notebook")
     shell.history_manager.end_session()
     shell.atexit_operations()
+    shell.restore_sys_module_state()  # its `__main__` is not the one of the tests
+    sys.modules["__main__"] = main
     InteractiveShell.clear_instance()
 
 
