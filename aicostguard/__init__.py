@@ -6,6 +6,7 @@ when first used, so that importing the package costs next to nothing.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -103,10 +104,18 @@ __all__ = [
 ]
 
 
+#: where names live that ask a ledger, or keep one
+_OF_LEDGER = ("aicostguard.frames", "aicostguard.ledger", "aicostguard.tracked")
+if sys.version_info < (3, 11):
+    __all__ = [name for name in __all__ if not _HOMES.get(name, "").startswith(_OF_LEDGER)]
+
+
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError("module 'aicostguard' has no attribute %r" % name)
+    if sys.version_info < (3, 11) and home.startswith(_OF_LEDGER):
+        raise ImportError("aicostguard.%s needs Python 3.11 or later, as the ledger does" % name)
     from importlib import import_module
 
     value = getattr(import_module(home), name)

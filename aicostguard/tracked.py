@@ -23,11 +23,6 @@ from aicostguard.health import health
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.receipt import Receipt, clean_label
 
-if sys.version_info < (3, 11):
-    raise ImportError(
-        "TrackedClient keeps a ledger, which needs Python 3.11 or later; import aicostguard.auto does not"
-    )
-
 #: what a mark begins with; the book's number and the user's own request label follow
 MARK = "aicg.tracked:"
 #: seconds between two looks into the inbox while calls come in, and the most a reader waits for what is under way
