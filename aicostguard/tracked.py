@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import itertools
 import os
 import sqlite3
-import sys
 import threading
 import weakref
 from typing import Any
@@ -30,7 +30,7 @@ EVERY, PATIENCE = 0.5, 10.0
 
 #: books by number. Weak: a client that nobody has any more is closed.
 _books: weakref.WeakValueDictionary[str, Book] = weakref.WeakValueDictionary()
-_numbers = iter(range(sys.maxsize))
+_numbers = itertools.count()
 
 
 class TrackedClient:
