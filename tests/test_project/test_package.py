@@ -77,6 +77,8 @@ def test_the_agent_needs_python_alone(wheel: zipfile.ZipFile) -> None:
         "demo",
         "dev",
         "docs",
+        "frames",
+        "notebook",
         "estimate",
         "guard",
         "archive",
