@@ -164,7 +164,7 @@ def client(port: int, key: str, number: int, batches: int, seconds: float) -> No
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     print("ready", flush=True)
     sys.stdin.readline()
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     took: List[float] = []
     accepted = refused = 0
     for body in bodies:
@@ -181,7 +181,8 @@ def client(port: int, key: str, number: int, batches: int, seconds: float) -> No
         took.append((time.monotonic() - start) * 1000)
         if time.monotonic() - began > seconds:
             break
-    print(json.dumps({"began": began, "ended": time.monotonic(), "took": took, "accepted": accepted, "busy": refused}))
+    said = {"began": began, "ended": time.monotonic(), "cpu": time.process_time() - cpu}
+    print(json.dumps({**said, "took": took, "accepted": accepted, "busy": refused}))
 
 
 @contextlib.contextmanager
@@ -231,7 +232,9 @@ def rounds(path: str, clients: int, seconds: float) -> Dict[str, Any]:
     took = sorted(value for item in said for value in item["took"])
     accepted = sum(item["accepted"] for item in said)
     busy = sum(item["busy"] for item in said)
-    return {"rate": accepted / length, "took": took, "accepted": accepted, "busy": busy, "cpu": cpu / accepted * 1e6}
+    theirs = sum(item["cpu"] for item in said)
+    per = {"cpu": cpu / accepted * 1e6, "theirs": theirs / accepted * 1e6}
+    return {"rate": accepted / length, "took": took, "accepted": accepted, "busy": busy, **per}
 
 
 def _cpu_s(pid: int) -> float:
@@ -251,9 +254,13 @@ def _stored(path: str) -> Tuple[int, int]:
     return int(raw), int(summed or 0)
 
 
-def ingest(rows: int, seconds: float, runs: int, folder: str | None = None) -> List[Dict[str, Any]]:
-    """Figures for one and four clients, on a fresh file and on one of `rows` receipts."""
+def ingest(
+    rows: int, seconds: float, runs: int, folder: str | None = None, db: str | None = None
+) -> List[Dict[str, Any]]:
+    """Figures for one and four clients, on a fresh file and on one of `rows` receipts; or on `db`, which grows."""
     out: List[Dict[str, Any]] = []
+    if db is not None:
+        return _sizes(db, _stored(db)[0], seconds, runs)
     place = tempfile.mkdtemp(prefix="aicg-bench-", dir=folder)
     try:
         sizes = [0, rows] if rows else [0]
@@ -266,19 +273,21 @@ def ingest(rows: int, seconds: float, runs: int, folder: str | None = None) -> L
             if size:
                 began = time.monotonic()
                 prefill(path, size)
-                megabytes = os.path.getsize(path) / 1e6
-                print(
-                    "\nIngest, %d receipts in the file (%.0f MB, made in %.0f s)"
-                    % (size, megabytes, time.monotonic() - began)
-                )
-            else:
-                print("\nIngest, a fresh file")
-            for clients in (1, 4):
-                out += _figures(path, clients, seconds, runs, "%s, %s" % (_count(size), _clients(clients)))
+                print("\n%d receipts made in %.0f s" % (size, time.monotonic() - began))
+            out += _sizes(path, size, seconds, runs)
             shutil.rmtree(os.path.dirname(path))
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return out
+
+
+def _sizes(path: str, size: int, seconds: float, runs: int) -> List[Dict[str, Any]]:
+    found = "%d receipts in it, %.0f MB" % (size, os.path.getsize(path) / 1e6) if size else "fresh"
+    print("\nIngest, a file: %s; load %.1f on %d processors" % (found, os.getloadavg()[0], os.cpu_count() or 1))
+    figures = [
+        _figures(path, clients, seconds, runs, "%s, %s" % (_count(size), _clients(clients))) for clients in (1, 4)
+    ]
+    return [*figures[0], *figures[1]]
 
 
 def _figures(path: str, clients: int, seconds: float, runs: int, name: str) -> List[Dict[str, Any]]:
@@ -299,6 +308,7 @@ def _figures(path: str, clients: int, seconds: float, runs: int, name: str) -> L
     return [
         row("%s: receipts/s" % name, [item["rate"] for item in found], "/s", "aim: at least %d" % AIMS["rate"]),
         row("%s: processor time of the ledger, a receipt" % name, [item["cpu"] for item in found], "µs"),
+        row("%s: processor time of the clients, a receipt" % name, [item["theirs"] for item in found], "µs"),
         row("%s: a batch, p50" % name, at["p50"], "ms"),
         row("%s: a batch, p99" % name, at["p99"], "ms", "aim: under %.0f" % AIMS["p99"]),
         row("%s: a batch, worst" % name, at["worst"], "ms", "aim: under %.0f" % AIMS["worst"]),
