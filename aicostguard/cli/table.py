@@ -77,7 +77,23 @@ def show(answer: Answer) -> str:
     for name, says in _NOTES.items():
         if totals[name]:
             lines.append("! " + says.format(n=_calls(totals[name])) + "\n")
-    return "".join([*lines, lacking(body)])
+    return "".join([*lines, together(body), lacking(body)])
+
+
+def together(body: Mapping[str, Any]) -> str:
+    """Which days' values stand together because there were too many; empty for none."""
+    found = body.get("full")
+    return (
+        f"! On {_days(found)} there were too many different values for sums of each: the rest is (other). "
+        "--where with a value is exact; `aicg labels` says which days and whose receipts.\n"
+        if found
+        else ""
+    )
+
+
+def _days(found: Mapping[str, Any]) -> str:
+    first, last = found["first_day"], found["last_day"]
+    return str(first) if found["days"] == 1 else f"{found['days']} days, {first} to {last}"
 
 
 def lacking(body: Mapping[str, Any]) -> str:
@@ -85,14 +101,10 @@ def lacking(body: Mapping[str, Any]) -> str:
     found = body.get("archived")
     if not found:
         return ""
-    days = (
-        found["first_day"]
-        if found["days"] == 1
-        else f"{found['days']} days, {found['first_day']} to {found['last_day']}"
-    )
     return (
-        f"! Incomplete: up to {_calls(found['receipts'])} of {days} are archived, and only single receipts tell this. "
-        "By one of the dimensions alone and whole days it is complete; `aicg archive restore` brings receipts back.\n"
+        f"! Incomplete: up to {_calls(found['receipts'])} of {_days(found)} are archived, and only single receipts "
+        "tell this. By one of the dimensions alone and whole days it is complete; `aicg archive restore` brings "
+        "receipts back.\n"
     )
 
 

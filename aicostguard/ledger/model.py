@@ -7,7 +7,7 @@ column in the store's schema; a test holds the two together.
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from aicostguard.usage import Usage
 
@@ -51,6 +51,13 @@ SMALLEST = "provider"
 PAIRS: tuple[tuple[str, str], ...] = (("feature", "model"), ("team", "model"), ("environment", "model"))
 #: stands in no value that a receipt may have
 JOINT = "\x1f"
+#: in sums, all values that a day had no room for; no receipt may hold a parenthesis, so none can have it as a value
+OTHER = "(other)"
+#: values that the sums of a UTC day have room for, unless a project says otherwise, by dimension or pair
+MOST_NAMES: Mapping[str, int] = {
+    **{name: 2_000 if one.hourly else 50_000 for name, one in DIMENSIONS.items() if one.daily},
+    **{",".join(pair): 10_000 for pair in PAIRS},
+}
 #: ways to cut time, the shortest first
 TIMES = ("hour", "day", "week", "month")
 #: what is said in milliseconds: key of a receipt → the measure that counts the receipts that say it
@@ -170,6 +177,10 @@ class Query(NamedTuple):
     excluded: Mapping[str, tuple[str, ...]] = {}
     before: tuple[int, int] | None = None
     latency: str = ""
+    #: each value under its own name, also on days whose sums had no room for it: these are read from receipts
+    named: bool = False
+    #: starts of UTC days whose sums do not tell what is asked; the store finds them (`sqlite.room.seen`)
+    unsummed: tuple[int, ...] = ()
 
 
 class Costs(NamedTuple):
@@ -177,6 +188,7 @@ class Costs(NamedTuple):
 
     A group value is a string ("" = the receipts say nothing), or for time the start in ms. `before` holds the sums of
     the period compared with, for each row and last in all; empty without one. `latency` holds percentiles likewise.
+    `full` are the UTC days of which some values stand together under `OTHER`.
     """
 
     rows: list[tuple[tuple[Any, ...], dict[str, int]]]
@@ -184,6 +196,7 @@ class Costs(NamedTuple):
     groups: int
     before: list[dict[str, int]] = []
     latency: list[dict[str, float | None]] = []
+    full: Sequence[int] = ()
 
 
 class Place(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Mapping, Sequence
 from aicostguard.ledger import period
 from aicostguard.ledger.amounts import amounts, changed, less, usd
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, MEASURES, TIMES, Costs, Place, Query
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, MEASURES, OTHER, TIMES, Costs, Place, Query
 from aicostguard.ledger.store import Store
 
 __all__ = ["amounts", "arrivals", "parse", "receipts", "run", "usd"]
@@ -152,7 +152,7 @@ def _order(text: str, group_by: tuple[str, ...], compares: bool) -> tuple[str, b
 
 
 def run(store: Store, query: Query) -> dict[str, Any]:
-    """Ask the store and shape the answer: `{since, until, tz, group_by, rows, other, totals, archived}`.
+    """Ask the store and shape the answer: `{since, until, tz, group_by, rows, other, totals, archived, full}`.
 
     Each row holds its group's names, the sums of `MEASURES` and what follows from them (`amounts.DERIVED`). Cost
     is null where not one call of the row has a price: unknown is never shown as zero.
@@ -180,6 +180,7 @@ def run(store: Store, query: Query) -> dict[str, Any]:
         "other": _other(query, found) if query.group_by else None,
         "totals": _told(query, found, -1, found.totals),
         "archived": archived(store, query, raw=query.latency == "exact"),
+        "full": _full(found.full),
     }
     if query.before is not None:
         answer["compared_with"] = dict(zip(("since", "until"), (period.iso(ms, tz) for ms in query.before)))
@@ -208,6 +209,13 @@ def archived(store: Store, query: Query, *, raw: bool = False) -> dict[str, Any]
         "first_day": period.day(days[0][0]),
         "last_day": period.day(days[-1][0]),
     }
+
+
+def _full(days: Sequence[int]) -> dict[str, Any] | None:
+    """The days of which some values stand together under `OTHER`; None for none."""
+    if not days:
+        return None
+    return {"days": len(days), "first_day": period.day(days[0]), "last_day": period.day(days[-1])}
 
 
 def receipts(store: Store, parameters: Parameters, project_id: int, now_ms: int) -> dict[str, Any]:
@@ -264,6 +272,9 @@ def _receipt(row: dict[str, Any], tz: Any) -> dict[str, Any]:
 
 
 def _filters(parameters: Parameters, mark: str = "") -> dict[str, tuple[str, ...]]:
+    for name in DIMENSIONS:
+        if OTHER in parameters.get(name + mark, ()):
+            raise Refused(422, f"{OTHER} is no value: it is all those that a day's sums had no room for", name + mark)
     return {name: tuple(dict.fromkeys(parameters[name + mark])) for name in DIMENSIONS if parameters.get(name + mark)}
 
 

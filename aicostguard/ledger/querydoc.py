@@ -9,7 +9,7 @@ from typing import Any, Mapping
 
 from aicostguard.ledger import apidoc, query, views
 from aicostguard.ledger.amounts import AVERAGES, SHARES
-from aicostguard.ledger.keeping.doc import ARCHIVED
+from aicostguard.ledger.keeping.doc import ARCHIVED, FULL
 from aicostguard.ledger.model import DIMENSIONS, TIMES
 
 FORMAT = {
@@ -81,6 +81,7 @@ GET_COSTS = _entry(
             "other": {"oneOf": [apidoc._object({"groups": {"type": "integer"}, **_AMOUNTS}), {"type": "null"}]},
             "totals": apidoc._object(_AMOUNTS),
             "archived": ARCHIVED,
+            "full": FULL,
             "compared_with": apidoc._object({"since": {"type": "string"}, "until": {"type": "string"}}),
         }
     ),

@@ -2,7 +2,8 @@
 
 A machine of random acts runs beside a model that is a list of receipts and nothing else: taking in, sending again,
 pricing again, archiving, deleting by rule, restoring, forgetting, tallying. After each act every cell of the sums is
-compared with the model, and a question or two, in a zone of its own, around the days on which clocks change.
+compared with the model, and a question or two, in a zone of its own, around the days on which clocks change. A second
+machine has room for one name a day of each dimension: what has none stands under `(other)`, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -22,13 +23,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 pytest.importorskip("pyarrow")
 
 from aicostguard import ledger
-from aicostguard.ledger import query, repricing
+from aicostguard.ledger import query, repricing, spread
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.keeping import books, forgetting, keeper, pace, restoring, retention
 from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, Rule
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, JOINT, MEASURES, PAIRS, TIMES, Query
+from aicostguard.ledger.model import (
+    DAY_MS,
+    DIMENSIONS,
+    HOUR_MS,
+    JOINT,
+    MEASURES,
+    MOST_NAMES,
+    OTHER,
+    PAIRS,
+    TIMES,
+    Query,
+)
 from aicostguard.ledger.repricing import Scope
-from aicostguard.ledger.sqlite import SqliteStore, tallies
+from aicostguard.ledger.sqlite import SqliteStore, room, tallies
 from tests.ledger.support import epoch, take
 from tests.ledger.test_queries import cached, dearer, measured, value
 
@@ -57,6 +69,9 @@ Key = tuple[str, int]
 
 
 class _Ledger(RuleBasedStateMachine):
+    #: names that a day has room for; None: as by default
+    room: int | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory(prefix="aicg-test-")
@@ -68,6 +83,9 @@ class _Ledger(RuleBasedStateMachine):
         for patch in self._patches:
             patch.start()
         self.store: SqliteStore = ledger.open_ledger(str(Path(self._folder.name) / "ledger.db"))
+        if self.room is not None:
+            most = [(name, self.room) for name in MOST_NAMES]
+            self.store.change(lambda connection: connection.executemany("INSERT INTO bounds VALUES (0, ?, ?)", most))
         #: what was ever taken in, as it is now; those that are no rows any more, and why
         self.model: dict[Key, dict[str, Any]] = {}
         self.gone: dict[Key, str] = {}
@@ -102,6 +120,7 @@ class _Ledger(RuleBasedStateMachine):
 
     def _take(self, body: dict[str, Any]) -> None:
         take(self.store, body, received_ms=_NOW, price=cached)
+        self.store.fold()
         for seq, at_ms, receipt in zip(body["seq"], body["at"], body["receipts"]):
             if (body["epoch"], seq) in self.model:
                 continue
@@ -162,9 +181,13 @@ class _Ledger(RuleBasedStateMachine):
     @invariant()
     def every_sum_is_what_the_receipts_say(self) -> None:
         wanted: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
+        full, own = self._names()
         for row in self.model.values():
-            for cell in _cells(row):
-                wanted[cell].append(row)
+            for table, name, start, text in _cells(row):
+                day = (name, start - start % DAY_MS)
+                if day in full and text and text not in own[day]:
+                    text = room.other_of(name)
+                wanted[table, name, start, text].append(row)
         names = ", ".join(MEASURES)
         found = {}
         for table in ("hourly", "daily"):
@@ -175,6 +198,36 @@ class _Ledger(RuleBasedStateMachine):
             )
             found.update({(table, *row[:3]): dict(zip(MEASURES, row[3:])) for row in rows})
         assert found == {cell: measured(rows) for cell, rows in wanted.items()}
+        for table in ("hourly", "daily"):
+            rows = self.store.look(
+                lambda connection, table=table: connection.execute(
+                    f"SELECT dimension, start_ms, value, latency_ms, ttft_ms FROM {table}_spreads"
+                ).fetchall()
+            )
+            for *cell, latency, first in rows:
+                amounts = found[(table, *cell)] if (table, *cell) in found else measured(wanted[(table, *cell)])
+                counts = (amounts["timed_calls"], amounts["first_token_calls"])
+                assert tuple(map(_count, (latency, first))) == counts, cell
+
+    def _names(self) -> tuple[set[tuple[str, int]], dict[tuple[str, int], set[str]]]:
+        """The days that are full, and the names that days have sums of: at most as many as there is room for."""
+        own: dict[tuple[str, int], set[str]] = defaultdict(set)
+        rows = self.store.look(
+            lambda connection: connection.execute("SELECT dimension, start_ms, value FROM daily").fetchall()
+        )
+        for name, start, text in rows:
+            if text not in ("", room.other_of(name)):
+                own[name, start].add(text)
+        held = self.store.look(
+            lambda connection: connection.execute(
+                "SELECT dimension, start_ms, names, full_ms IS NOT NULL FROM named_days"
+            ).fetchall()
+        )
+        assert {(name, start): count for name, start, count, _ in held if count} == {
+            day: len(texts) for day, texts in own.items()
+        }
+        assert self.room is None or all(len(texts) <= self.room for texts in own.values())
+        return {(name, start) for name, start, _, full in held if full}, own
 
     @rule(
         name=st.sampled_from([*DIMENSIONS]),
@@ -188,8 +241,12 @@ class _Ledger(RuleBasedStateMachine):
         group_by = tuple(part for part in (name, time) if part)
         offsets = query.period.offsets(since, until, tz)
         asked = Query(self.store.default_project(), since, until, group_by, {}, zone, offsets, limit=10_000)
-        found = self.store.costs(asked)
         chosen = {key: row for key, row in self.model.items() if since <= row["at_ms"] < until}
+        found = self.store.costs(asked)
+        assert found.totals == measured([*chosen.values()])
+        if not self.gone and group_by:
+            assert found.totals == {measure: sum(amounts[measure] for _, amounts in found.rows) for measure in MEASURES}
+        found = self.store.costs(asked._replace(named=True))
         assert found.totals == measured([*chosen.values()])
         if not self.gone:
             wanted: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -200,6 +257,33 @@ class _Ledger(RuleBasedStateMachine):
             assert sorted(amounts["cost_nanousd"] for _, amounts in found.rows) == sorted(
                 measured(rows)["cost_nanousd"] for rows in wanted.values()
             )
+
+    @precondition(lambda self: not self.gone)
+    @rule(
+        name=st.sampled_from(["user", "feature", "team", "agent", "model"]),
+        which=st.sampled_from(["a", "b", "c", "d", "o3", ""]),
+        without=st.booleans(),
+        group_by=st.sampled_from(["", "day", "model", "feature", "user"]),
+        days=st.tuples(_DAYS, _DAYS),
+        latency=st.sampled_from(["", "approximate", "exact"]),
+    )
+    def ask_for_a_name(
+        self, name: str, which: str, without: bool, group_by: str, days: tuple[int, int], latency: str
+    ) -> None:
+        since, until = (_FIRST + day * DAY_MS for day in (min(days), max(days) + 1))
+        chosen = {"excluded": {name: (which,)}} if without else {"filters": {name: (which,)}}
+        groups = (group_by,) if group_by else ()
+        asked = Query(self.store.default_project(), since, until, groups, limit=10_000, latency=latency)
+        found = self.store.costs(asked._replace(**chosen))
+        rows = [row for row in self.model.values() if since <= row["at_ms"] < until]
+        rows = [row for row in rows if (row.get(name, "") == which) != without]
+        assert found.totals == measured(rows)
+        if groups:
+            for measure in MEASURES:
+                assert sum(amounts[measure] for _, amounts in found.rows) == found.totals[measure]
+        if latency:
+            times = [row["latency_ms"] for row in rows if "latency_ms" in row]
+            assert (found.latency[-1]["latency_p50_ms"] is None) == (not times)
 
     @rule(
         days=st.tuples(_DAYS, _DAYS),
@@ -215,15 +299,22 @@ class _Ledger(RuleBasedStateMachine):
         since, until = (_FIRST + day * DAY_MS for day in (min(days), max(days) + 1))
         before = (2 * since - until, since) if compares or order == "change" else None
         asked = Query(self.store.default_project(), since, until, ("user",), {}, limit=limit, excluded=excluded)
-        found = self.store.costs(asked._replace(order=order, descending=descending, before=before))
+        asked = asked._replace(order=order, descending=descending, before=before)
+        found = self.store.costs(asked)
+        raw = set(self.store.look(lambda connection: room.seen(connection, asked))[0].unsummed)
+        full, own = self._names()
         users: dict[str, list[dict[str, Any]]] = defaultdict(list)
         earlier: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in self.model.values():
-            if row.get("user", "") not in excluded.get("user", ()):
-                if since <= row["at_ms"] < until:
-                    users[row.get("user", "")].append(row)
-                elif before is not None and before[0] <= row["at_ms"] < before[1]:
-                    earlier[row.get("user", "")].append(row)
+        for key, row in self.model.items():
+            user, day = row.get("user", ""), row["at_ms"] - row["at_ms"] % DAY_MS
+            if user in excluded.get("user", ()) or (day in raw and key in self.gone):
+                continue
+            if user and ("user", day) in full and day not in raw and user not in own["user", day]:
+                user = OTHER
+            if since <= row["at_ms"] < until:
+                users[user].append(row)
+            elif before is not None and before[0] <= row["at_ms"] < before[1]:
+                earlier[user].append(row)
         now = {name: measured(users.get(name, [])) for name in {*users, *earlier}}
         then = {name: measured(earlier.get(name, [])) for name in now}
 
@@ -249,7 +340,17 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, str, int, str]]:
         yield "daily", f"{one},{other}", day, row.get(one, "") + JOINT + row.get(other, "")
 
 
-_Ledger.TestCase.settings = settings(
+def _count(times: bytes) -> int:
+    """How many values a spread is of."""
+    return spread._HEAD.unpack_from(times)[1] if times else 0
+
+
+class _Full(_Ledger):
+    room = 1
+
+
+_Full.TestCase.settings = _Ledger.TestCase.settings = settings(
     max_examples=25, stateful_step_count=14, deadline=None, suppress_health_check=[*HealthCheck]
 )
 test_sums_are_right_whatever_happens = pytest.mark.ids("X6", "E13")(_Ledger.TestCase)
+test_sums_are_right_whatever_happens_on_days_that_are_full = pytest.mark.ids("X6", "E13")(_Full.TestCase)

@@ -41,4 +41,5 @@ def answer(
         "other": None if rest is None else {"groups": groups, **amounts(rest)},
         "totals": amounts(added),
         "archived": None,
+        "full": None,
     }

@@ -19,7 +19,7 @@ from aicostguard.ledger.budgets import book as budgets
 from aicostguard.ledger.budgets import counters
 from aicostguard.ledger.budgets import rule as of_budget
 from aicostguard.ledger.comparing import Change, changes
-from aicostguard.ledger.model import DAY_MS, HOUR_MS, Query
+from aicostguard.ledger.model import DAY_MS, HOUR_MS, OTHER, Query
 from aicostguard.ledger.sqlite import SqliteStore
 
 #: groups of a rule that are looked at, the dearest first
@@ -50,12 +50,27 @@ class Sight:
             )
         return self._usual[key]
 
-    def sums(self, since_ms: int, until_ms: int, by: str = "", **more: Any) -> list[tuple[str, dict[str, int]]]:
-        """`(group, sums)`; one without a group when `by` is empty."""
-        found = self.store.costs(
-            Query(self.project_id, since_ms, until_ms, (by,) if by else (), limit=MOST_GROUPS, **more)
-        )
-        return [(values[0], sums) for values, sums in found.rows] if by else [("", found.totals)]
+    def sums(
+        self, since_ms: int, until_ms: int, by: str = "", above: int = -1, **more: Any
+    ) -> list[tuple[str, dict[str, int]]]:
+        """`(group, sums)`; one without a group when `by` is empty. Groups that cost no more than `above` may lack.
+
+        Each value is a group of its own: those that a day had no room for are looked up in the receipts, unless all of
+        them together cost too little to matter.
+        """
+        asked = Query(self.project_id, since_ms, until_ms, (by,) if by else (), limit=MOST_GROUPS, **more)
+        found = self.store.costs(asked)
+        if not by:
+            return [("", found.totals)]
+        rows = [(values[0], sums) for values, sums in found.rows]
+        if found.full:
+            costs = {value: sums["cost_nanousd"] for value, sums in rows}
+            others = costs.pop(OTHER, min(costs.values(), default=0))  # not among the first: no more than the last
+            # Of one day a value is in sums of its own or among the others; of several days it may be in both.
+            both = until_ms - 1 - (until_ms - 1) % DAY_MS > since_ms
+            if others + (max(costs.values(), default=0) if both else 0) > above:
+                rows = [(values[0], sums) for values, sums in self.store.costs(asked._replace(named=True)).rows]
+        return [(value, sums) for value, sums in rows if value != OTHER]
 
 
 def _shown(since_ms: int, until_ms: int, by: str = "model", **filters: Any) -> dict[str, Any]:
@@ -75,7 +90,7 @@ def _periods(rule: Rule, now_ms: int) -> list[tuple[int, int]]:
 def _spend(rule: Rule, sight: Sight) -> list[Reading]:
     found: dict[str, Reading] = {}
     for since, until in _periods(rule, sight.now_ms):
-        for value, sums in sight.sums(since, until, rule.per, filters=rule.match):
+        for value, sums in sight.sums(since, until, rule.per, rule.threshold, filters=rule.match):
             nano = sums["cost_nanousd"]
             group = {rule.per: value or None} if rule.per else {}
             scope = words.scope(group)
@@ -149,7 +164,7 @@ def measured(rule: Rule, row: Mapping[str, Any]) -> int | None:
 
 def _query(rule: Rule, sight: Sight) -> list[Reading]:
     asked = query.parse(rule.query, sight.project_id, sight.now_ms)
-    answer = query.run(sight.store, asked._replace(limit=min(asked.limit, MOST_GROUPS)))
+    answer = query.run(sight.store, asked._replace(limit=min(asked.limit, MOST_GROUPS), named=True))
     out = []
     for row in answer["rows"] if asked.group_by else [answer["totals"]]:
         value = measured(rule, row)

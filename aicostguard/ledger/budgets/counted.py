@@ -18,7 +18,7 @@ from aicostguard.ledger.budgets.counters import Amount
 from aicostguard.ledger.budgets.gather import Group
 from aicostguard.ledger.budgets.rule import Counter
 from aicostguard.ledger.model import DIMENSIONS, Query
-from aicostguard.ledger.sqlite import sums
+from aicostguard.ledger.sqlite import room, sums
 
 #: runs of arrivals taken in by one transaction: other writers wait no longer than that
 RUNS_AT_ONCE = 200
@@ -94,7 +94,8 @@ def _since(connection: sqlite3.Connection, kept: Kept, since: int) -> Iterator[G
         yield from gather.groups(connection, names, step, where, [kept.project_id, since])
         return
     filters = {name: (kept.budget.match[name],) for name in listed if name in kept.budget.match}
-    asked = Query(kept.project_id, since, gather.LATEST_MS, tuple(listed), filters, limit=10**9)
+    asked = Query(kept.project_id, since, gather.LATEST_MS, tuple(listed), filters, limit=10**9, named=True)
+    asked, _ = room.seen(connection, asked)
     shared = {"organisation": gather.organisation(connection, kept.project_id)} if "organisation" in names else {}
     source, values = sums.union(asked)
     amounts_of = (
@@ -110,6 +111,12 @@ def _since(connection: sqlite3.Connection, kept: Kept, since: int) -> Iterator[G
 
 def _listed(names: Sequence[str]) -> list[str]:
     return [name for name in names if name in DIMENSIONS and DIMENSIONS[name].daily]
+
+
+def needs(connection: sqlite3.Connection, kept: Kept, day_ms: int) -> bool:
+    """Would it have to be made anew from the receipts of that day?"""
+    listed = _listed(rule.labels_of(kept.budget))
+    return reads_receipts(kept.budget) or room.full_on(connection, kept.project_id, day_ms, listed)
 
 
 def reads_receipts(budget: Budget) -> bool:

@@ -15,6 +15,12 @@ ARCHIVED: dict[str, Any] = {
         "last_day": {"type": "string"},
     },
 }
+FULL: dict[str, Any] = {
+    "type": ["object", "null"],
+    "description": "UTC days whose sums had no room for all values of what is grouped by: those without stand together "
+    "in the group `(other)`. With a filter on a value the answer is exact.",
+    "properties": {"days": _COUNT, "first_day": {"type": "string"}, "last_day": {"type": "string"}},
+}
 _ACT: dict[str, Any] = {
     "type": "object",
     "properties": {

@@ -13,13 +13,13 @@ from aicostguard.ledger.budgets import book, rule
 from aicostguard.ledger.keeping.naming import Naming
 from aicostguard.ledger.model import DAY_MS, MEASURES
 from aicostguard.ledger.rollup import RollUp, Sums
-from aicostguard.ledger.sqlite import tallies
+from aicostguard.ledger.sqlite import room, tallies
 from aicostguard.ledger.sqlite.sums import MEASURED
 from aicostguard.ledger.sqlite.write import changed, quoted
 
 #: tables that are handled on their own, or hold no text of anybody's
 _APART = {"receipts", "hourly", "daily", "forgettings", "bare_receipts", "archived_apart", "repriced", "gaps"}
-_APART |= {"tally_names", "tally_days", "tallies"}
+_APART |= {"tally_names", "tally_days", "tallies", "named_days", "bounds"}
 #: tables with a budget's scope: what leads to the budget, and whether a row that is in the way may simply go
 _SCOPED = (("budget_counters", "budget_id"), ("budget_openings", "budget_id"), ("leases", "budget_id"))
 _SUMMED = ", ".join(f"SUM({MEASURED[name]})" for name in MEASURES)
@@ -61,16 +61,16 @@ def receipts(
 
 
 def move(connection: sqlite3.Connection, project_id: int, naming: Naming, day_ms: int, sums: Sequence[int]) -> None:
-    """Take amounts from the name's sums of a day to the pseudonym's."""
-    moved: Sums = {
-        ("user", day_ms, naming.pseudonym): tuple(sums),
-        ("user", day_ms, naming.name): tuple(-amount for amount in sums),
-    }
+    """Take amounts from the name's sums of a day to the pseudonym's, wherever each of them stands."""
+    at, to = room.renamed(connection, project_id, "user", day_ms, naming.name, naming.pseudonym)
+    if at == to:  # both are among those that the day has no room for
+        return
+    moved: Sums = {("user", day_ms, to): tuple(sums), ("user", day_ms, at): tuple(-amount for amount in sums)}
     for statement, values in changed(project_id, RollUp(MEASURES, {}, moved)):
         connection.execute(statement, values)
     connection.execute(
         "DELETE FROM daily WHERE project_id = ? AND dimension = 'user' AND start_ms = ? AND value = ? AND calls = 0",
-        (project_id, day_ms, naming.name),
+        (project_id, day_ms, at),
     )
 
 

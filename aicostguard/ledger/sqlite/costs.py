@@ -9,12 +9,13 @@ import sqlite3
 from typing import Any
 
 from aicostguard.ledger.model import MEASURES, TIMES, Costs, Query
-from aicostguard.ledger.sqlite import percentiles, sums, tallies
+from aicostguard.ledger.sqlite import percentiles, room, sums, tallies
 
 
 def costs(connection: sqlite3.Connection, query: Query) -> Costs:
     connection.execute("BEGIN")
     try:
+        query, full = room.seen(connection, query)
         totals, before = _totals(connection, query)
         rows: list[tuple[tuple[Any, ...], dict[str, int]]] = []
         befores: list[dict[str, int]] = []
@@ -26,7 +27,7 @@ def costs(connection: sqlite3.Connection, query: Query) -> Costs:
         spreads = percentiles.of(connection, query, [values for values, _ in rows]) if query.latency else []
     finally:
         connection.execute("COMMIT")
-    return Costs(rows, totals, groups, befores, spreads)
+    return Costs(rows, totals, groups, befores, spreads, full)
 
 
 #: answers with at most so many rows find out first which rows these are
@@ -85,7 +86,9 @@ def _order(query: Query) -> str:
 
 
 def _totals(connection: sqlite3.Connection, query: Query) -> tuple[dict[str, int], dict[str, int]]:
-    source, values, summed = sums.both(query._replace(group_by=()))
+    # Of what is not grouped, sums may tell more: nothing stands under `OTHER` of a total.
+    query, _ = room.seen(connection, query._replace(group_by=(), unsummed=()))
+    source, values, summed = sums.both(query)
     row = [
         amount or 0 for amount in connection.execute(f"SELECT {', '.join(summed)} FROM ({source})", values).fetchone()
     ]

@@ -49,7 +49,7 @@ def _spread(connection: sqlite3.Connection, query: Query, key: str) -> dict[Grou
     cells: dict[Group, list[bytes]] = {}
     width = len(query.group_by)
     for segment in sums.segments(query, kept):
-        if segment[0] == "receipts":
+        if segment[0] in sums.RAW:
             for group, counts in _counted(connection, query, segment, key).items():
                 cells.setdefault(group, []).append(spread.of_counts(_binned(counts)))
             continue

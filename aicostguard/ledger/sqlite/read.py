@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from aicostguard.health import COUNTERS
-from aicostguard.ledger.model import OF_ENVELOPE, SMALLEST, Arrivals, Key, Place, Query, Source
-from aicostguard.ledger.sqlite import archived, sums
+from aicostguard.ledger.model import DAY_MS, OF_ENVELOPE, SMALLEST, Arrivals, Key, Place, Query, Source
+from aicostguard.ledger.sqlite import archived, room, sums
 from aicostguard.ledger.sqlite.sums import passing
 from aicostguard.ledger.sqlite.write import COLUMNS, quoted
 from aicostguard.receipt import FIELDS
@@ -24,9 +24,19 @@ def missing(connection: sqlite3.Connection, query: Query, *, raw: bool) -> list[
         asked.append(query._replace(since_ms=query.before[0], until_ms=query.before[1]))
     spans = [(one.since_ms, one.until_ms) for one in asked]
     if not raw:
-        segments = [segment for one in asked for segment in sums.cover_of(one)]
-        spans = [(start, end) for table, start, end in segments if table == "receipts"]
+        asked = [room.seen(connection, one)[0] for one in asked]
+        spans = [span for one in asked for span in _raw(one)]
     return archived.missing(connection, query.project_id, spans)
+
+
+def _raw(query: Query) -> Iterator[tuple[int, int]]:
+    """The spans of a query's period that are read from receipts."""
+    for table, start, end in sums.cover_of(query):
+        if table == "receipts":
+            yield start, end
+        elif table == sums.UNSUMMED:
+            for day in sums.unsummed(query, start, end):
+                yield max(start, day), min(end, day + DAY_MS)
 
 
 def receipts(connection: sqlite3.Connection, query: Query, after: Place | None = None) -> list[dict[str, Any]]:

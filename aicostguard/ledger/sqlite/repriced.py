@@ -97,8 +97,7 @@ def apply(connection: sqlite3.Connection, number: int, project_id: int, changes:
         for table, key in _cells(stored, at_ms):
             cost, unpriced, savings = sums[table].get(key, (0, 0, 0))
             sums[table][key] = (cost + added, unpriced - (was is None), savings + saved)
-    for statement, values in write.changed(project_id, RollUp(_CORRECTED, **sums)):
-        connection.execute(statement, values)
+    write.add_up(connection, project_id, RollUp(_CORRECTED, **sums))
     # Budgets hold what receipts cost: they count anew.
     connection.execute("UPDATE budgets SET stale = 1 WHERE project_id = ?", (project_id,))
     connection.execute(

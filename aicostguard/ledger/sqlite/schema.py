@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from aicostguard.ledger.access.tables import ACCESS, OPENED, PEOPLE
 from aicostguard.ledger.sqlite.queried import QUERIES, TALLIES
+from aicostguard.ledger.sqlite.room import ROOM
 from aicostguard.ledger.sqlite.saved import SAVED
 from aicostguard.ledger.sqlite.schema_alerts import ALERTS
 from aicostguard.ledger.sqlite.sized import FORGETTING, RETENTION
@@ -403,7 +404,7 @@ FROM receipts WHERE project_id = (SELECT min(id) FROM projects)""",
 #: `MIGRATIONS[n]` brings a file from version n to n + 1
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
-    *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED, _REQUESTS),
+    *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED, _REQUESTS, ROOM),
 )
 VERSION = len(MIGRATIONS)
 

@@ -15,6 +15,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from aicostguard.ledger import spread
 from aicostguard.ledger.model import DAY_MS, HOUR_MS, SPREAD, TIMED
+from aicostguard.ledger.sqlite import room
 
 TABLES = {HOUR_MS: "hourly_spreads", DAY_MS: "daily_spreads"}
 #: runs of receipts taken in at a time: a run is at most an envelope
@@ -98,6 +99,7 @@ def put(connection: sqlite3.Connection, found: Gathered) -> None:
 
 
 def _add(connection: sqlite3.Connection, table: str, cells: Cells) -> None:
+    cells = _fitted(connection, cells)
     ordered = sorted(cells)
     one = f"({', '.join('?' * (4 + len(_KEYS)))})"
     for start in range(0, len(ordered), _AT_ONCE):
@@ -114,6 +116,20 @@ def _add(connection: sqlite3.Connection, table: str, cells: Cells) -> None:
 
 
 _NOTHING = (spread.EMPTY,) * len(_KEYS)
+
+
+def _fitted(connection: sqlite3.Connection, cells: Cells) -> Cells:
+    """The cells as the sums of their days have them: what has no room there has none here."""
+    over = room.over(connection, {(cell[0], cell[1], cell[2] - cell[2] % DAY_MS, cell[3]) for cell in cells})
+    if not over:
+        return cells
+    out: Cells = {}
+    for (project_id, name, start, value), found in cells.items():
+        if (project_id, name, start - start % DAY_MS, value) in over:
+            value = room.other_of(name)
+        known = out.get((project_id, name, start, value), _NOTHING)
+        out[project_id, name, start, value] = [*map(spread.add, known, found)]
+    return out
 
 
 def _known(connection: sqlite3.Connection, table: str, keys: Sequence[Cell]) -> Iterator[Any]:

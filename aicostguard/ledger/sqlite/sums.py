@@ -37,8 +37,11 @@ MEASURED: Mapping[str, str] = {
 _RAW = ", ".join(f"{MEASURED[name]} AS {name}" for name in MEASURES)
 _ROLLED = ", ".join(MEASURES)
 
-#: `(table, from, to)`
+#: `(table, from, to)`; of `UNSUMMED` it is those days of receipts that the sums of the same time do not tell
 Segment = tuple[str, int, int]
+UNSUMMED = "unsummed"
+#: segments that are read from receipts
+RAW = ("receipts", UNSUMMED)
 
 
 def cover(since: int, until: int, *, hours: bool, days: bool) -> list[Segment]:
@@ -105,7 +108,16 @@ def segments(query: Query, kept: tuple[bool, bool]) -> list[Segment]:
         offsets = [offset for _, offset in query.offsets]
         hours = hours and not any(offset % HOUR_MS for offset in offsets)
         days = days and not any(offsets) and "hour" not in cut
-    return cover(query.since_ms, query.until_ms, hours=hours, days=days)
+    found = cover(query.since_ms, query.until_ms, hours=hours, days=days)
+    for _, start, end in [segment for segment in found if segment[0] not in RAW]:
+        if days_of := unsummed(query, start, end):
+            found.append((UNSUMMED, max(start, days_of[0]), min(end, days_of[-1] + DAY_MS)))
+    return found
+
+
+def unsummed(query: Query, start: int, end: int) -> list[int]:
+    """The days of `[start, end)` that are read from receipts, rising."""
+    return [day for day in query.unsummed if start - DAY_MS < day < end]
 
 
 def cover_of(query: Query) -> list[Segment]:
@@ -132,7 +144,7 @@ _SOUGHT = 400
 def select(query: Query, segment: Segment, dimension: str | None, what: str, table: str = "") -> tuple[str, list[Any]]:
     """`SELECT g0, g1, …, what` of a segment's rows that pass the filters, and its values."""
     name, start, end = segment
-    raw = name == "receipts"
+    raw = name in RAW
     at = "at_ms" if raw else "start_ms"
     columns = parts_of(None if raw else dimension)
     groups = []
@@ -150,8 +162,11 @@ def select(query: Query, segment: Segment, dimension: str | None, what: str, tab
     else:
         where += [f"{at} >= ?", f"{at} < ?"]
         values += [start, end]
+    if name != "receipts" and (days := unsummed(query, start, end)):
+        where.append(f"{at} - {at} % {DAY_MS} {'' if raw else 'NOT '}IN ({', '.join(map(str, days))})")
     passed, wanted = passing(query.filters, query.excluded, columns)
-    sql = f"SELECT {', '.join([*groups, what])} FROM {table or name} WHERE {' AND '.join(where)}{passed}"
+    source = table or ("receipts" if raw else name)
+    sql = f"SELECT {', '.join([*groups, what])} FROM {source} WHERE {' AND '.join(where)}{passed}"
     return sql, [*values, *wanted]
 
 
@@ -179,7 +194,7 @@ def union(query: Query) -> tuple[str, list[Any]]:
     parts: list[str] = []
     values: list[Any] = []
     for segment in cover_of(query):
-        sql, wanted = select(query, segment, dimension, _RAW if segment[0] == "receipts" else _ROLLED)
+        sql, wanted = select(query, segment, dimension, _RAW if segment[0] in RAW else _ROLLED)
         parts.append(sql)
         values += wanted
     if not parts:

@@ -197,6 +197,7 @@ def _before(query: Query) -> Query:
 def _made(connection: sqlite3.Connection, query: Query, dimension: str) -> list[int]:
     """Days of the query's period that are tallied, and whole in it."""
     spans = [(start, end) for table, start, end in sums.cover_of(query) if table == "daily"]
+    unsummed = set(query.unsummed)
     return [
         day
         for start, end in spans
@@ -205,6 +206,7 @@ def _made(connection: sqlite3.Connection, query: Query, dimension: str) -> list[
             "AND dimension = ? AND state = 'made' ORDER BY start_ms",
             (query.project_id, start, end, dimension),
         )
+        if day not in unsummed
     ]
 
 
@@ -232,7 +234,7 @@ def _rest(connection: sqlite3.Connection, query: Query, dimension: str, days: Se
     for table, start, end in sums.cover_of(query):
         pieces = [(table, start, end)] if table != "daily" else [("daily", *gap) for gap in _between(start, end, days)]
         for piece in pieces:
-            raw = piece[0] == "receipts"
+            raw = piece[0] in sums.RAW
             what = ", ".join(f"SUM({sums.MEASURED[name]}) AS {name}" if raw else name for name in MEASURED)
             sql, wanted = sums.select(query._replace(excluded={}), piece, dimension, what)
             parts.append(sql + (" GROUP BY g0" if raw else ""))

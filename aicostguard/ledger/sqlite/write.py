@@ -10,12 +10,12 @@ import functools
 import itertools
 import json
 import sqlite3
-from typing import Any, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.model import MEASURES, OF_ENVELOPE, Added, Batch, Row
 from aicostguard.ledger.rollup import RollUp, Sums, roll_up
-from aicostguard.ledger.sqlite import archived, arrived, tallies
+from aicostguard.ledger.sqlite import archived, arrived, room, tallies
 from aicostguard.ledger.store import Prepare
 from aicostguard.receipt import FIELDS
 
@@ -87,8 +87,16 @@ def _text(head: str, shared: int, own: str, tail: str, size: int) -> str:
     return f"{head} VALUES {', '.join([f'({row})'] * size)}{tail}"
 
 
+def add_up(connection: sqlite3.Connection, project_id: int, made: RollUp, given: Ready | None = None) -> None:
+    """Add to sums, names that a day has no room for as `room` says. `given` was worked out as if all had it."""
+    asked, by = (given.asked, given.by) if given else (room.asked(made), (0, ""))
+    fitted = room.fit(connection, project_id, made, asked, *by)
+    for statement, values in given.summed if given and fitted is made else changed(project_id, fitted):
+        connection.execute(statement, values)
+
+
 def changed(project_id: int, made: RollUp) -> list[Step]:
-    """What adding to sums takes: the one way in which sums change, so that what is made of them knows of it."""
+    """What adding to sums takes: the one way in which they change, so that what is made of them knows of it."""
     return [
         *steps(add("hourly", made.measures, project_id, made.hourly)),
         *steps(add("daily", made.measures, project_id, made.daily)),
@@ -96,16 +104,27 @@ def changed(project_id: int, made: RollUp) -> list[Step]:
     ]
 
 
-def ready(batch: Batch, rows: Sequence[Row]) -> list[Step]:
+class Ready(NamedTuple):
+    """What storing some rows takes, and their sums, if there is room for all names; who brings them, and when."""
+
+    stored: Sequence[Step]
+    made: RollUp
+    summed: Sequence[Step]
+    asked: Mapping[room.Day, int]
+    by: tuple[int, str]
+
+
+def ready(batch: Batch, rows: Sequence[Row]) -> Ready:
     """What storing these rows of a batch and their sums takes, if they are new.
 
     Worked out outside the transaction, on the thread of whoever brings it.
     """
     made = roll_up(rows, batch.origin)
-    return [*steps(_insert(batch, rows)), *changed(batch.project_id, made)]
+    by = (batch.received_ms, batch.origin.get("service", ""))
+    return Ready([*steps(_insert(batch, rows))], made, changed(batch.project_id, made), room.asked(made), by)
 
 
-def apply(connection: sqlite3.Connection, batch: Batch, all_new: Sequence[Step] | None = None) -> Added:
+def apply(connection: sqlite3.Connection, batch: Batch, all_new: Ready | None = None) -> Added:
     """Store what is new of a batch, with its sums. Raises `Refused` for a bare key that was used otherwise.
 
     `all_new` is `ready` of all its rows, worked out before it could be known what is new.
@@ -117,8 +136,9 @@ def apply(connection: sqlite3.Connection, batch: Batch, all_new: Sequence[Step] 
     if fresh:
         if all_new is None or len(fresh) < len(batch.rows):
             all_new = ready(batch, fresh)
-        for statement, values in all_new:
+        for statement, values in all_new.stored:
             connection.execute(statement, values)
+        add_up(connection, batch.project_id, all_new.made, all_new)
         arrived.remember(connection, batch, fresh)
     if not batch.epoch.startswith("bare:"):
         arrived.note(connection, batch, highest, fresh, _refuse(connection, batch))
