@@ -32,6 +32,7 @@ VERBS = {
     "salvage": "take over what can be read of a damaged ledger",
     "retention": "how long single receipts stay; sums stay for good",
     "archive": "list, verify and restore receipts that retention has put into files",
+    "labels": "which labels have too many different values, and how many sums have room for",
     "compact": "give free pages of the file back to the device",
     "forget": "put a pseudonym in place of a user's name, everywhere and for good",
     "completion": "make the tab key complete verbs and options, in bash, zsh and fish",

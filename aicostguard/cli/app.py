@@ -41,6 +41,7 @@ _MODULES = {
     "archive": "size",
     "compact": "size",
     "forget": "size",
+    "labels": "labels",
     "completion": "completion",
 }
 

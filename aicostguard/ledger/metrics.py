@@ -6,9 +6,11 @@ they need no key. Routes are templates, never paths; what is no route is `other`
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
+import sqlite3
 import threading
 import time
 from typing import Any, Iterable, Iterator, Mapping
@@ -22,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aicostguard import __version__
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.gate import Gate
-from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.ledger.sqlite import SqliteStore, room
 
 log = logging.getLogger("aicostguard.ledger.http")
 
@@ -99,7 +101,7 @@ class _Standing:
         self._store = store
         self._gate = gate
         self._turn = threading.Lock()
-        self._known: tuple[float, int | None] = (0.0, None)
+        self._known: tuple[float, int | None, dict[str, int]] = (0.0, None, {})
 
     def describe(self) -> Iterable[Metric]:
         """Names without a look at the file: registering must not read it."""
@@ -124,26 +126,36 @@ class _Standing:
         yield CounterMetricFamily(
             "aicg_ingest_turned_away", "Envelopes whose senders were asked to come again.", self._gate.turned_away
         )
-        missing = self._missing()
+        missing, full = self._counted()
+        days = GaugeMetricFamily(
+            "aicg_labels_full_days",
+            "Days of projects whose sums had no room for every value of a dimension.",
+            labels=("dimension",),
+        )
+        for name, count in full.items():
+            days.add_metric((name,), count)
+        yield days
         if missing is not None:  # a file that cannot be read has no number; it has not zero
             yield GaugeMetricFamily(
                 "aicg_receipts_missing", "Receipts that were made while later ones came, and are not here.", missing
             )
 
-    def _missing(self) -> int | None:
+    def _counted(self) -> tuple[int | None, dict[str, int]]:
+        """Receipts that are missing, None when that is not known, and full days by dimension."""
         with self._turn:
-            at, known = self._known
+            at, missing, full = self._known
             if not at or time.monotonic() - at >= _FRESH_S:
                 try:
-                    known = self._store.look(
-                        lambda connection: connection.execute(
-                            "SELECT COALESCE(SUM(missing), 0) FROM epochs"
-                        ).fetchone()[0]
-                    )
+                    missing, full = self._store.look(_read)
                 except LedgerError:
-                    known = None
-                self._known = (time.monotonic(), known)
-            return known
+                    missing, full = None, {}
+                self._known = (time.monotonic(), missing, full)
+            return missing, full
+
+
+def _read(connection: sqlite3.Connection) -> tuple[int, dict[str, int]]:
+    (missing,) = connection.execute("SELECT COALESCE(SUM(missing), 0) FROM epochs").fetchone()
+    return int(missing), collections.Counter(item.dimension for item in room.full(connection))
 
 
 class Counted:

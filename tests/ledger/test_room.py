@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections import Counter
 from typing import Any, Iterator
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aicostguard import ledger
+from aicostguard import cli, ledger
 from aicostguard.guard import stated
 from aicostguard.ledger import repricing
 from aicostguard.ledger.access.audit import Actor
@@ -24,7 +25,7 @@ from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, MOST_NAMES, OT
 from aicostguard.ledger.repricing import Scope
 from aicostguard.ledger.sqlite import SqliteStore, room
 from tests.ledger.alerting import DAY, Town
-from tests.ledger.support import NOW, Priced, costs, envelope, epoch, receipt, take, totals
+from tests.ledger.support import NOW, Priced, costs, envelope, epoch, receipt, serving, take, totals
 
 #: a day that is over, whatever the hour
 YESTERDAY = NOW - NOW % DAY_MS - DAY_MS
@@ -217,6 +218,52 @@ def test_several_processes_keep_one_bound(store: SqliteStore) -> None:
         other.close()
     found = rows(store, "user")
     assert (len(found), sum(found.values())) == (5, 24)
+
+
+def test_the_command_line_says_what_is_full_and_sets_bounds(
+    store: SqliteStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        code = cli.main(["labels", *arguments, "--db", store.path])
+        return code, "".join(capsys.readouterr())
+
+    assert "No day is full" in run()[1]
+    code, said = run("user", "--most", "2")
+    assert code == 0
+    assert "user 2" in said
+    send(store, [receipt(user=name) for name in "abc"], service="wild")
+    assert "user of project default: more than 2 values, full since" in run()[1]
+    assert "by service wild" in run()[1]
+    assert "project default: user 5" in run("user", "--most", "5", "--project", "default")[1]
+    found = json.loads(run("--json")[1])
+    assert (found["bounds"]["user"], found["of_projects"]) == (2, {"default": {"user": 5}})
+    assert [(item["dimension"], item["values"], item["service"]) for item in found["full"]] == [("user", 2, "wild")]
+    run("user", "--default")
+    assert json.loads(run("--json")[1])["bounds"]["user"] == MOST_NAMES["user"]
+    for arguments, wanted in (
+        (("user", "--most", "0"), "use 1 to 1,000,000"),
+        (("session", "--most", "5"), "has no sums; use one of provider"),
+        (("user",), "--most N, or --default"),
+        (("--most", "5"), "name the dimension"),
+        (("user", "--most", "5", "--project", "nobody"), "is no project"),
+    ):
+        code, said = run(*arguments)
+        assert code != 0, arguments
+        assert wanted in said, said
+    told = store.look(lambda connection: connection.execute("SELECT what, target, after FROM audit").fetchall())
+    assert ("labels.bounded", "user of every project", '{"most":2}') in told
+    assert cli.main(["costs", "--by", "user", "--since", "all", "--db", store.path]) == 0
+    assert "too many different values for sums of each: the rest is (other)" in capsys.readouterr().out
+
+
+def test_prometheus_has_the_days_that_are_full(store: SqliteStore) -> None:
+    bound(store, 2, "user", "feature")
+    for back in (0, 1):
+        send(store, [receipt(user=name, feature="f") for name in "abc"], YESTERDAY - back * DAY_MS)
+    with serving(store) as server:
+        text = server.get("/metrics", key=None).raw.decode()
+    assert 'aicg_labels_full_days{dimension="user"} 2.0' in text
+    assert 'dimension="feature"' not in text
 
 
 def _dearer(given: Any, at_ms: int) -> Priced:

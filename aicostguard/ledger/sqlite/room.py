@@ -74,6 +74,21 @@ def bounds(connection: sqlite3.Connection, project_id: int) -> Mapping[str, int]
     return {**MOST_NAMES, **dict(found)} if found else MOST_NAMES
 
 
+def own_bounds(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
+    """What was set, by project; `EVERY` for all without a bound of their own."""
+    out: dict[int, dict[str, int]] = {}
+    for project_id, dimension, most in connection.execute("SELECT * FROM bounds ORDER BY project_id, dimension"):
+        out.setdefault(project_id, {})[dimension] = most
+    return out
+
+
+def set_bound(connection: sqlite3.Connection, project_id: int, dimension: str, most: int | None) -> None:
+    """Set a bound, or take it away (None). A day that is full stays so."""
+    connection.execute("DELETE FROM bounds WHERE project_id = ? AND dimension = ?", (project_id, dimension))
+    if most is not None:
+        connection.execute("INSERT INTO bounds VALUES (?, ?, ?)", (project_id, dimension, most))
+
+
 # Adding to sums.
 
 
