@@ -42,6 +42,7 @@ ASKS = {
     "archive": ["archive list", "archive verify"],
     "forget": ["forget --history"],
     "compact": ["compact"],
+    "labels": ["labels"],
     "dashboard": ["dashboard --print"],
     "backup": ["backup copy.db"],
 }
@@ -109,6 +110,7 @@ CHANGES = {
         "forget --user user-001@example.com --yes",
         "forget --history",
     ],
+    "labels": ["labels user --most 20", "labels user --most 30 --project default", "labels user --default"],
     "backup": ["backup copy.db", "backup copy.db", "backup copy.db --force --json"],
     "restore": ["backup copy.db", "restore copy.db", "restore copy.db --force"],
     "salvage": ["backup copy.db", "salvage copy.db"],
@@ -183,6 +185,7 @@ WRONG = {
     "archive": ["archive restore", "archive restore yesterday"],
     "forget": ["forget"],
     "compact": ["compact --db nowhere.db"],
+    "labels": ["labels user", "labels --most 5", "labels session --most 5", "labels user --most 0"],
     "completion": ["completion tcsh"],
     "policy": ["policy", "policy check", "policy check nowhere.yaml", "policy check note.txt"],
     "audit": ["audit", "audit verify nowhere.jsonl", "audit show note.txt", "audit show nowhere.jsonl"],

@@ -88,6 +88,7 @@ LINES = (
     "retention clear",
     "forget --user user-001@example.com --yes",
     "forget --history",
+    "labels user --most 20",
     "compact",
 )
 #: what has no --json, and why
