@@ -137,11 +137,13 @@ class Courier:
                     if not isinstance(error, Exception):  # this thread ends; what it holds is for the next one
                         for rest in work + [part]:
                             self.keep(rest)
+                            self._inflight.pop(id(rest), None)
                     raise
                 finally:
                     self._inflight.pop(id(part), None)
             else:
                 result = self.keep(part)
+                self._inflight.pop(id(part), None)
             force = False
         return result
 
@@ -157,12 +159,15 @@ class Courier:
                 except BaseException:
                     for rest in work + [part]:
                         self._put_back(rest)
+                        self._inflight.pop(id(rest), None)
                     raise
+                try:
+                    result = self.settle(part, answer, work, result)
                 finally:
                     self._inflight.pop(id(part), None)
-                result = self.settle(part, answer, work, result)
             else:
                 result = self.keep(part)
+                self._inflight.pop(id(part), None)
         return result
 
     def _post(self, batch: Batch, seconds: Optional[float] = None) -> Reply:
@@ -191,7 +196,10 @@ class Courier:
         """Do what the answer demands. Parts still to be sent go to `work`; gives what became of the batch."""
         if answer.kind == reply.SPLIT and len(batch.seq) > 1:
             self.answers.heard(answer)
-            work.extend(batch.halves())
+            halves = batch.halves()
+            # The half that waits for the other is on its way, too: an end writes down both.
+            self._inflight.update((id(half), half) for half in halves)
+            work.extend(halves)
             return result
         try:
             kept = self.answers.obey(batch, answer)

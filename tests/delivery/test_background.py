@@ -183,6 +183,28 @@ def test_413_is_split_until_it_fits_and_one_that_never_fits_is_set_aside(
         assert health.counters["sent"] == 8 and health.counters["dropped"] == 1
 
 
+@pytest.mark.ids("E4")
+def test_an_end_while_one_half_is_sent_writes_down_the_other(
+    deliver: Deliver, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeLedger(Answer(413)) as ledger:
+        real, kept = ledger._post, []
+
+        def ending(handler: Any) -> None:
+            if ledger.seen and not kept:
+                delivery._courier.evacuate()  # what the end of the program does, on another thread than the sender's
+                kept.append(b"".join(path.read_bytes() for path in state.glob("spool/*/*") if path.is_file()))
+            real(handler)
+
+        monkeypatch.setattr(ledger, "_post", ending)
+        delivery = deliver(ledger.url, SPOOL="on-failure")
+        for name in ("first", "second"):
+            delivery.submit(receipt(name))
+        delivery.flush(5)
+        assert kept and b"first" in kept[0] and b"second" in kept[0]
+        assert ledger.models() == ["first", "second"]
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_obeyed(deliver: Deliver, status: int) -> None:
     with FakeLedger(Answer(status, (("Retry-After", "1"),))) as ledger:
