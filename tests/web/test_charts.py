@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("jinja2")
 
+from aicostguard.ledger.model import OTHER
 from aicostguard.ledger.web.charts import bars, burn, models, spend, theme
-from aicostguard.ledger.web.charts.chart import Chart, decades, label
+from aicostguard.ledger.web.charts.chart import Chart, decades, go, label
 from tests.web.rows import DAY, answer, row, sums
 
 
@@ -95,6 +96,11 @@ def test_a_mark_leads_to_its_filter_even_of_a_strange_name() -> None:
     names = {"model": "a&b=c#d é", "team": None}
     (bar,) = values(bars.breakdown(answer(["model", "team"], [row(names, 1)])))
     assert parse_qsl(bar["go"], keep_blank_values=True) == [("model", "a&b=c#d é"), ("team", "")]
+
+
+def test_what_is_no_value_is_no_filter() -> None:
+    assert go({"model": OTHER, "team": "a"}, ["team", "model"]) == ""
+    assert go({"model": "(x)", "team": None}, ["team", "model"]) == "team=&model=%28x%29"
 
 
 def test_names_of_the_data_are_told_from_ours_and_cannot_end_a_script() -> None:

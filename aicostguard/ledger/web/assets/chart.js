@@ -52,7 +52,7 @@ function visit(change, elsewhere = false) {
 /** A mark was clicked: what it stands for becomes the filter. */
 function filter(event, item) {
   const go = item?.datum?.go;
-  if (go === undefined) return;
+  if (!go) return;
   visit((parameters) => {
     const wanted = [...new URLSearchParams(go)];
     for (const [name] of wanted) parameters.delete(name);

@@ -11,6 +11,8 @@ from math import ceil, floor, log10
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 from urllib.parse import urlencode
 
+from aicostguard.ledger.model import OTHER
+
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 #: what stands for receipts that do not say it
 NONE = "(none)"
@@ -76,7 +78,9 @@ def _quoted(value: object) -> str:
 
 
 def go(row: Row, dimensions: Sequence[str]) -> str:
-    """The filter that a row is, as it stands in an address."""
+    """The filter that a row is, as it stands in an address; empty for what is no value: no filter finds it."""
+    if any(row[name] == OTHER for name in dimensions):
+        return ""
     return urlencode([(name, row[name] or "") for name in dimensions])
 
 
