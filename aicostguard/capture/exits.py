@@ -74,8 +74,8 @@ EXITS: Dict[str, Tuple[Exit, ...]] = {
 
 
 def install(module: ModuleType, hook: Hook) -> None:
-    """Hook the methods of the module's rows."""
-    for row in EXITS[module.__name__]:
+    """Hook the methods of the module's rows. It is known by the hook's name: CrewAI gives its modules others."""
+    for row in EXITS[hook.name]:
         owner = _owner(module, row.owner)
         for name in row.names:
             original = None if owner is None else owner.__dict__.get(name)
@@ -83,7 +83,7 @@ def install(module: ModuleType, hook: Hook) -> None:
                 continue
             make = _KINDS[row.kind]
             replace(hook, owner, name, lambda original, make=make: make(original, hook))  # type: ignore[misc]
-            package = sys.modules.get(module.__name__.partition(".")[0])
+            package = sys.modules.get(hook.name.partition(".")[0])
             if package is not None and package.__dict__.get(name) is original:  # imported there before us
                 replace(hook, package, name, lambda original, make=make: make(original, hook))  # type: ignore[misc]
 

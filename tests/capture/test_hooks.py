@@ -6,11 +6,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Dict, Optional
 
 import pytest
 
-from aicostguard.capture import hooks, patch
+from aicostguard.capture import exits, hooks, patch
 
 
 def python(code: str, tmp_path: Path, env: Optional[Dict[str, str]] = None, raises: bool = True) -> str:
@@ -180,6 +181,22 @@ def test_two_names_of_one_class_are_hooked_once() -> None:
     assert not patch.replace(hook, Owner, "send", make)
     assert Owner().send() == 2
     patch.restore()
+
+
+def test_a_module_that_calls_itself_otherwise_is_hooked_by_the_name_it_is_imported_by() -> None:
+    class Crew:
+        def kickoff(self) -> str:
+            return "done"
+
+    original = Crew.kickoff
+    module = ModuleType("crewai.crew")
+    module.Crew = Crew  # type: ignore[attr-defined]
+    module.__name__ = "crewai.agents.agent_builder.base_agent"  # as crewai 1.15 leaves it
+    exits.install(module, patch.Hook("crewai.crew"))
+    hooked = Crew.kickoff
+    patch.restore()
+    assert hooked is not original
+    assert Crew.kickoff is original
 
 
 @pytest.mark.ids("A8")

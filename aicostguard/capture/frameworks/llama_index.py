@@ -24,7 +24,7 @@ _METHODS = {
 
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook the one class of this module. Raises when its method is not where it was."""
-    owner, method = _METHODS[module.__name__.rpartition(".")[2]]
+    owner, method = _METHODS[hook.name.rpartition(".")[2]]
     replace(hook, getattr(module, owner), method, lambda original: agents.coroutine(original, hook, _name))
 
 
