@@ -92,13 +92,17 @@ def prepare_folder(path: str) -> None:
 
 
 def connect(path: str, *, write: bool) -> sqlite3.Connection:
-    """A connection in autocommit mode: transactions are begun and ended by name."""
+    """A connection in autocommit mode: transactions are begun and ended by name.
+
+    Raises `Newer`; `Corrupt` for a stranger's file.
+    """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise LedgerError(f"this Python has SQLite {sqlite3.sqlite_version}; the ledger needs {needed} or later")
     connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     try:
         if write:
+            version(connection, path)  # first: not a byte of another program's file changes
             _to_wal(connection)
             # FULL: what is acknowledged survives a power cut. Writers share commits, so it costs little.
             connection.execute("PRAGMA synchronous = FULL")
