@@ -400,7 +400,7 @@ def test_projects_and_keys_at_the_command_line(tmp_path: Path) -> None:
     assert new.startswith("aicg_") and new != key
     assert aicg("keys", "set", new[:9], "--project", "store", "--per-minute", "60", *at).returncode == 0
     wrong = aicg("keys", "set", new[:9], "--project", "store", "--per-minute", "lots", *at)
-    assert wrong.returncode == 2 and "per_minute" in wrong.stderr
+    assert wrong.returncode == 2 and "--per-minute" in wrong.stderr
     assert "archived: acme/store" in aicg("projects", "archive", "store", *at).stdout
     assert "archived" in aicg("keys", "create", "--project", "store", *at).stderr
     shown = aicg("projects", "list", *at).stdout
