@@ -90,6 +90,8 @@ class _Ledger(RuleBasedStateMachine):
         self.model: dict[Key, dict[str, Any]] = {}
         self.gone: dict[Key, str] = {}
         self.bodies: list[dict[str, Any]] = []
+        #: days that were brought back: for a while, retention leaves them alone
+        self.back: set[int] = set()
 
     def teardown(self) -> None:
         self.store.close()
@@ -154,7 +156,8 @@ class _Ledger(RuleBasedStateMachine):
         retention.run(self.store, _NOW)
         retention.set_rule(self.store, None, None, _NOW, Actor("test"))
         for key, row in self.model.items():
-            if row["at_ms"] < _FIRST + day * DAY_MS and key not in self.gone:
+            kept = row["at_ms"] - row["at_ms"] % DAY_MS in self.back
+            if row["at_ms"] < _FIRST + day * DAY_MS and key not in self.gone and not kept:
                 self.gone[key] = keep
 
     @precondition(lambda self: ARCHIVE in self.gone.values())
@@ -162,6 +165,7 @@ class _Ledger(RuleBasedStateMachine):
     def restore(self) -> None:
         every = self.store.look(lambda connection: books.archives(connection, "state = 'archived'"))
         restoring.restore(self.store, every, _NOW)
+        self.back |= {item.day_ms for item in every}
         self.gone = {key: kept for key, kept in self.gone.items() if kept == DELETE}
 
     @rule(name=_FEW)
