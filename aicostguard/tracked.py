@@ -25,6 +25,8 @@ from aicostguard.receipt import Receipt, clean_label
 
 #: what a mark begins with; the book's number and the user's own request label follow
 MARK = "aicg.tracked:"
+#: characters of a label
+MOST_LABEL = 128
 #: seconds between two looks into the inbox while calls come in, and the most a reader waits for what is under way
 EVERY, PATIENCE = 0.5, 10.0
 
@@ -130,11 +132,14 @@ class Book:
         """What is said of the calls inside."""
         auto.divert(_route)
         now = context.current()
-        own, _ = clean_label(now.get("request"))
+        own = clean_label(now.get("request"))[0] or ""
+        mark = f"{MARK}{self._number}:"
+        if len(own) > MOST_LABEL - len(mark):
+            health.note("tracked_request_cut")  # it has no room beside the mark: said, for it is another label then
         return context.Scope(
             {
                 "feature": now.get("feature") or "default" if feature is None else str(feature),
-                "request": f"{MARK}{self._number}:{(own or '')[:96]}",
+                "request": (mark + own)[:MOST_LABEL],
             }
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import runpy
 import sqlite3
 import subprocess
 import sys
@@ -178,6 +179,16 @@ def test_two_clients_keep_two_books_and_the_programs_ledger_gets_both(sim: Simul
         *(("anthropic", None), ("custom", "r-7"), ("custom", None))
     ]
     stop()
+
+
+def test_a_request_label_is_kept_whole_and_one_that_has_no_room_is_cut_and_counted(ai: TrackedClient) -> None:
+    before = health.notes.get("tracked_request_cut", 0)
+    for length, cut in ((110, 0), (128, 1)):
+        with aicostguard.labels(request="r" * length):
+            ai.create(MODEL, ASKED, max_tokens=64)
+        (kept,) = ai.db.execute("SELECT request FROM receipts ORDER BY at_ms DESC, seq DESC LIMIT 1").fetchone()
+        assert len(kept) == length if not cut else 110 <= len(kept) < length
+        assert health.notes.get("tracked_request_cut", 0) - before == cut
 
 
 @pytest.mark.ids("E01")
@@ -393,3 +404,24 @@ def test_the_sources_example_runs_and_prints_its_line(sim: Simulator, place: Pat
         assert rows(left, "feature") == [("summarize",)], "taken in before the program ended"
     left.close()
     assert health.faults == {}
+
+
+@pytest.mark.ids("E09", "ACC:E10")
+def test_the_sources_dashboard_answers_from_the_file_and_says_what_has_no_price(
+    ai: TrackedClient, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = today()
+    ai.create(MODEL, ASKED, max_tokens=64, feature="summarize")
+    ai.create("claude-unheard-of", ASKED, max_tokens=64, feature="summarize")
+    assert len(rows(ai.db)) == 2  # taken in
+    monkeypatch.chdir(place.parent)
+    dashboard = runpy.run_path(str(ROOT / "examples" / "cost_dashboard" / "dashboard.py"))
+    try:
+        told, (feature,) = dashboard["today_costs"](), dashboard["feature_costs"]()
+    finally:
+        dashboard["db"].close()
+    assert (feature["feature"], feature["calls"], feature["unpriced"]) == ("summarize", 2, 1)
+    if day == today():
+        assert told["unpriced"] == 1
+        assert {row["model"]: row["cost"] for row in told["models"]}["claude-unheard-of"] is None
+        assert told["total_usd"] == round(feature["cost"], 2)
