@@ -1,6 +1,7 @@
-"""One process of `scripts/bench peers`: the current openai SDK with one observer, measured; JSON on stdout.
+"""One process of `scripts/bench peers`: the current openai SDK with one observer, a turn whenever it is asked for one.
 
-Runs in the peer's own environment, where nothing of ours is installed; `traffic` is the file beside it.
+Runs in the peer's own environment, where nothing of ours is installed; `traffic` and `counted` are files beside it. Says
+`ready`, then answers each line on stdin (`turn`, `count`) with one line of JSON; ends with its stdin.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import sys
 import time
 from typing import Any, Callable, Dict, List
 
+from benchmarks.counted import count
 from benchmarks.traffic import ask, in_memory, plain_body, stream_events, streamed
 
 FEW, MANY = 20, 220
+#: calls and streams of each length in a turn, before the first, and for a count
+PLAIN, STREAMS, WARM, COUNTED = 20, 4, 30, 5
 
 
 def otlp(url: str) -> Any:
@@ -125,41 +129,65 @@ def around(name: str) -> Callable[[], Any]:
     return lambda: agent.BackgroundTask(agent.application(), name="bench")
 
 
-def measure(call: Callable[[], Any], calls: int, transaction: Callable[[], Any]) -> List[float]:
+def measure(call: Callable[[], Any], calls: int) -> List[float]:
     """Median µs of CPU of a call on this thread, then the mean µs of the whole process."""
-    for _ in range(30):
-        with transaction():
-            call()
-    gc.collect()
     took = []
     before = time.process_time_ns()
     for _ in range(calls):
-        with transaction():
-            start = time.thread_time_ns()
-            call()
-            took.append(time.thread_time_ns() - start)
+        start = time.thread_time_ns()
+        call()
+        took.append(time.thread_time_ns() - start)
     return [statistics.median(took) / 1000, (time.process_time_ns() - before) / calls / 1000]
 
 
 def main() -> None:
-    name, url, calls = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    start = time.process_time_ns()
+    name, url = sys.argv[1:]
     OBSERVERS[name](url)
-    started = (time.process_time_ns() - start) / 1e6
+    import httpx2
     import openai
 
     transport = in_memory(plain_body(), {n: stream_events(n) for n in (FEW, MANY)})
-    import httpx2
-
     client = openai.OpenAI(
         api_key="x", base_url="https://api.openai.com/v1", http_client=httpx2.Client(transport=transport)
     )
     transaction = around(name)
-    plain = measure(lambda: ask(client), calls, transaction)
-    few = measure(lambda: streamed(client, FEW), max(1, calls // 4), transaction)
-    many = measure(lambda: streamed(client, MANY), max(1, calls // 20), transaction)
-    row = {"plain": plain[0], "process": plain[1], "chunk": (many[0] - few[0]) / (MANY - FEW), "started": started}
-    json.dump({"version": openai.__version__, **row}, sys.stdout)
+
+    def observed(work: Callable[[], Any]) -> Callable[[], Any]:
+        def call() -> None:
+            with transaction():
+                work()
+
+        return call
+
+    plain = observed(lambda: ask(client))
+    few, many = observed(lambda: streamed(client, FEW)), observed(lambda: streamed(client, MANY))
+
+    def turn() -> Dict[str, float]:
+        plain()  # the caches are somebody else's by now
+        on_thread, in_process = measure(plain, PLAIN)
+        chunks = measure(many, STREAMS)[0] - measure(few, STREAMS)[0]
+        return {"plain": on_thread, "process": in_process, "chunk": chunks / (MANY - FEW)}
+
+    def counts() -> Dict[str, float]:
+        # The least of some: now and then an observer has something else to do.
+        steps = [min(_steps(work) for _ in range(COUNTED)) for work in (plain, few, many)]
+        return {"plain_steps": steps[0], "chunk_steps": (steps[2] - steps[1]) / (MANY - FEW)}
+
+    for _ in range(WARM):
+        plain(), few()
+    many()
+    answers: Dict[str, Callable[[], Dict[str, float]]] = {"turn": turn, "count": counts}
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)  # whatever an observer prints
+        print("ready", file=out, flush=True)
+        for line in sys.stdin:
+            gc.collect()
+            print(json.dumps(answers[line.strip()]()), file=out, flush=True)
+
+
+def _steps(work: Callable[[], Any]) -> int:
+    found = count(work)
+    return found.steps + found.others
 
 
 if __name__ == "__main__":

@@ -1,22 +1,27 @@
 """Other observers of the same SDK beside ours, each in an environment of its own, exporting to a local sink.
 
-An observer changes classes for a whole process, so they cannot take turns in one: every round runs each of them, and
-the SDK without any in the same environment, in a process of its own. What an observer adds is the difference of the
-two in the same round. Who sends nothing to the sink observes nothing, and ends the bench.
+An observer changes classes for a whole process, so each has one of its own, and beside it another in the same
+environment without any observer. All of them live at once and take turns of a few dozen milliseconds, the two of a
+pair one after the other: what an observer adds is the difference of the two turns, and a round's figure is the median of
+`TURNS` of them, so that a machine whose speed changes by the second changes nothing. Steps of the interpreter are counted
+beside it, which are the same on every machine. Who sends nothing to its sink observes nothing, and ends the bench.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 from benchmarks.common import ROOT, SINK, process, row
+from benchmarks.peer_run import PLAIN, STREAMS
 
 _OTEL = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 #: observer → what its environment has beside the SDK
@@ -40,13 +45,17 @@ FIGURES = (
     ("plain", "a plain call", "µs"),
     ("process", "a plain call, all threads", "µs"),
     ("chunk", "a chunk", "µs"),
-    ("sent", "what a process sends", "kB"),
+    ("sent", "what a call sends", "kB"),
+    ("plain_steps", "a plain call, its thread", "bytecodes"),
+    ("chunk_steps", "a chunk", "bytecodes"),
 )
+#: turns of each process in a round
+TURNS = 15
 _VERSION = "import sys, importlib.metadata as m; print(', '.join(n + ' ' + m.version(n) for n in sys.argv[1:]))"
 
 
-def peers(calls: int, runs: int) -> List[Dict[str, Any]]:
-    """µs that each adds to a plain call and to a chunk; the best of the others is what we are measured against."""
+def peers(runs: int) -> List[Dict[str, Any]]:
+    """What each adds to a plain call and to a chunk; the best of the others is what we are measured against."""
     sys.path.insert(0, str(ROOT))
     from machine import CACHE, Environments
 
@@ -59,28 +68,45 @@ def peers(calls: int, runs: int) -> List[Dict[str, Any]]:
         said = subprocess.run([str(pythons[name]), "-c", _VERSION, *told], capture_output=True, text=True, check=True)
         print("%-16s %s" % (name, said.stdout.strip()), flush=True)
     found: Dict[str, Dict[str, List[float]]] = {name: {figure: [] for figure, _, _ in FIGURES} for name in PEERS}
-    with process(sys.executable, "-c", SINK) as port:
-        url = "http://127.0.0.1:%d" % int(port)
-        for _ in range(runs):
-            for name, python in pythons.items():
-                without = one(python, "none", url, calls)
-                taken(url)
-                beside = one(python, name, url, calls)
-                beside["sent"] = taken(url) / 1000
-                if not beside["sent"] and name not in UNSENT:
-                    raise SystemExit("%s sent nothing: it does not observe %s" % (name, SDK))
-                without["sent"] = 0.0
-                for figure, values in found[name].items():
-                    values.append(beside[figure] - without[figure])
+    with contextlib.ExitStack() as stack:
+        pairs = {}
+        for name, python in pythons.items():
+            url = "http://127.0.0.1:%d" % int(stack.enter_context(process(sys.executable, "-c", SINK)))
+            pairs[name] = url, [stack.enter_context(running(python, who, url)) for who in ("none", name)]
+        for name, (_, both) in pairs.items():
+            less, more = [asked(one, "count") for one in both]
+            for figure in less:
+                found[name][figure].append(more[figure] - less[figure])
+        for number in range(runs):
+            turns: Dict[str, List[Dict[str, float]]] = {name: [] for name in PEERS}
+            for turn in range(TURNS):
+                for name, (_, both) in pairs.items():
+                    first = turn % 2  # neither always comes first
+                    told_by = {which: asked(both[which], "turn") for which in (first, 1 - first)}
+                    turns[name].append({figure: told_by[1][figure] - told_by[0][figure] for figure in told_by[0]})
+            for name, differences in turns.items():
+                for figure in differences[0]:
+                    found[name][figure].append(statistics.median(one[figure] for one in differences))
+            print("round %d of %d" % (number + 1, runs), file=sys.stderr, flush=True)
+        for name, (url, both) in pairs.items():
+            for one in both:
+                assert one.stdin is not None
+                one.stdin.close()
+                one.wait(60)
+            sent = taken(url)
+            if not sent and name not in UNSENT:
+                raise SystemExit("%s sent nothing: it does not observe %s" % (name, SDK))
+            found[name]["sent"].append(sent / 1000 / (runs * TURNS * (1 + PLAIN + 2 * STREAMS)))
     rows = []
     for figure, title, unit in FIGURES:
         print("\nAdded by each to %s, %s" % (title, SDK.replace("==", " ")))
         rows += [row("%s: %s" % (figure, name), found[name][figure], unit) for name in PEERS]
     print("\nOurs : theirs, of the medians (aim: a call at most a fifth of the best)")
-    for figure, title, _ in FIGURES[:3]:
-        ours, *theirs = (statistics.median(found[name][figure]) for name in PEERS)
-        best = min((figure, name) for figure, name in zip(theirs, list(PEERS)[1:]))
-        print("%s: %.1f µs beside %.1f µs of %s: %.2f" % (title, ours, *best, ours / best[0]))
+    for figure, title, unit in FIGURES:
+        if figure != "sent":
+            ours, *theirs = (statistics.median(found[name][figure]) for name in PEERS)
+            best = min((value, name) for value, name in zip(theirs, list(PEERS)[1:]))
+            print("%s: %.1f %s beside %.1f of %s: %.2f" % (title, ours, unit, *best, ours / best[0]))
     return rows
 
 
@@ -90,14 +116,34 @@ def taken(url: str) -> int:
         return int(answer.read())
 
 
-def one(python: Path, name: str, url: str, calls: int) -> Dict[str, Any]:
-    """One process: what `peer_run` prints."""
+@contextlib.contextmanager
+def running(python: Path, name: str, url: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process of `peer_run` that is ready for its turns."""
     drop = ("OTEL_", "AICG_", "DD_", "NEW_RELIC_", "LANGFUSE_", "SENTRY_")
     env = {k: v for k, v in os.environ.items() if not k.startswith(drop) and not k.lower().endswith("_proxy")}
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
     env["AICG_STATE_DIR"] = str(ROOT / ".cache" / "bench" / "state")
-    command = [str(python), "-m", "benchmarks.peer_run", name, url, str(calls)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        raise SystemExit("%s does not run:\n%s" % (name, done.stderr[-2000:]))
-    return dict(json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1]))
+    with tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(
+            [str(python), "-m", "benchmarks.peer_run", name, url],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=env,
+        )  # fmt: skip
+        assert child.stdin is not None and child.stdout is not None
+        try:
+            if child.stdout.readline() != "ready\n":
+                child.wait(60)
+                errors.seek(0)
+                raise SystemExit("%s does not run:\n%s" % (name, errors.read()[-2000:]))
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+
+
+def asked(child: "subprocess.Popen[str]", word: str) -> Dict[str, float]:
+    """What the process answers."""
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(word + "\n")
+    child.stdin.flush()
+    return dict(json.loads(child.stdout.readline()))
