@@ -2,7 +2,8 @@
 
 `memory` is one thread with five limits (a call, a session, a day, a minute of tokens, a total), after so many calls
 before it, all of them in turns: a machine that is faster for a minute is so for each. What a step runs is counted
-beside it (`counted`), and no machine changes that. Then `agent-aegis`, in an environment of its own.
+beside it (`counted`), and no machine changes that. Then `agent-aegis`, in an environment of its own: it was measured on
+the machine on which the aims were set, too, and says how fast this one is.
 
 `sqlite` and `redis` are eight processes on one budget, each step from its own start to its own end: how many steps a
 second all of them take, and the longest one.
@@ -24,8 +25,12 @@ from benchmarks.counted import count
 PEER = "agent-aegis==1.0.0"
 PROCESSES = 8
 STEPS = 5000
-#: calls before those that are measured
+#: calls before those that are measured; and before the peer's, to which more would take hours
 AGES = (0, 10_000, 1_000_000)
+PEER_AGES = (1_000, 40_000)
+#: µs that the peer took after so many calls where the aims were set: what this machine takes beside it says how much of
+#: them can be asked of it
+PEER_THERE = {1_000: 43, 40_000: 730}
 TURNS, IN_A_TURN = 20, 100
 AIMS = {"sqlite": ("≥ 20,000", "≤ 250"), "redis": ("≥ 10,000", "")}
 
@@ -157,13 +162,15 @@ def guard(runs: int) -> List[Dict[str, Any]]:
         rows.append(row("guard, memory: p50 after %d calls" % before, [p50 for p50, _, _ in ours], "µs", "≤ 15"))
         rows.append(row("guard, memory: p99 after %d calls" % before, [p99 for _, p99, _ in ours], "µs", "≤ 60"))
         rows.append(row("guard, memory: steps after %d calls" % before, [steps for _, _, steps in ours], "bytecodes"))
-        if before > 10_000:  # it would take hours
-            continue
+    for before in PEER_AGES:
         theirs = []
         for _ in range(min(runs, 3)):
             command = [str(peer), "-c", _PEER_RUN, str(before)]
             theirs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        rows.append(row("agent-aegis: p50 after %d calls" % before, [p50 for p50, _ in theirs], "µs"))
+        there = PEER_THERE[before]
+        rows.append(row("agent-aegis: p50 after %d calls" % before, [p50 for p50, _ in theirs], "µs", "%d there" % there))
+        slower = [p50 / there for p50, _ in theirs]
+        rows.append(row("this machine : the one of the aims, after %d" % before, slower, "×"))
     with tempfile.TemporaryDirectory(prefix="aicg-bench-") as folder:
         found = {"sqlite": [many("sqlite:///%s/%d.db" % (folder, number)) for number in range(runs)]}
         from tests.guard.store.servers import Server
