@@ -168,7 +168,9 @@ def guard(runs: int) -> List[Dict[str, Any]]:
             command = [str(peer), "-c", _PEER_RUN, str(before)]
             theirs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
         there = PEER_THERE[before]
-        rows.append(row("agent-aegis: p50 after %d calls" % before, [p50 for p50, _ in theirs], "µs", "%d there" % there))
+        rows.append(
+            row("agent-aegis: p50 after %d calls" % before, [p50 for p50, _ in theirs], "µs", "%d there" % there)
+        )
         slower = [p50 / there for p50, _ in theirs]
         rows.append(row("this machine : the one of the aims, after %d" % before, slower, "×"))
     with tempfile.TemporaryDirectory(prefix="aicg-bench-") as folder:

@@ -1,7 +1,7 @@
-"""One process of `scripts/bench peers`: the current openai SDK with one observer, a turn whenever it is asked for one.
+"""One process of `scripts/bench peers`: the current openai SDK with one observer, a turn whenever it is asked for.
 
-Runs in the peer's own environment, where nothing of ours is installed; `traffic` and `counted` are files beside it. Says
-`ready`, then answers each line on stdin (`turn`, `count`) with one line of JSON; ends with its stdin.
+Runs in the peer's own environment, where nothing of ours is installed; `traffic` and `counted` are files beside it.
+Says `ready`, then answers each line on stdin (`turn`, `count`) with one line of JSON; ends with its stdin.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from benchmarks.traffic import ask, in_memory, plain_body, stream_events, stream
 FEW, MANY = 20, 220
 #: calls and streams of each length in a turn, before the first, and for a count
 PLAIN, STREAMS, WARM, COUNTED = 20, 4, 30, 5
+#: calls and streams before the first turn, and in each
+BEFORE, IN_A_TURN = 2 * WARM + 1 + 3 * COUNTED, 1 + PLAIN + 2 * STREAMS
 
 
 def otlp(url: str) -> Any:

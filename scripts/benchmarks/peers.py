@@ -2,9 +2,10 @@
 
 An observer changes classes for a whole process, so each has one of its own, and beside it another in the same
 environment without any observer. All of them live at once and take turns of a few dozen milliseconds, the two of a
-pair one after the other: what an observer adds is the difference of the two turns, and a round's figure is the median of
-`TURNS` of them, so that a machine whose speed changes by the second changes nothing. Steps of the interpreter are counted
-beside it, which are the same on every machine. Who sends nothing to its sink observes nothing, and ends the bench.
+pair one after the other: what an observer adds is the difference of the two turns, and a round's figure is the median
+of `TURNS` of them, so that a machine whose speed changes by the second changes nothing. Steps of the interpreter are
+counted beside it, which are the same on every machine. Who sends nothing to its sink observes nothing, and ends the
+bench.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 from benchmarks.common import ROOT, SINK, process, row
-from benchmarks.peer_run import PLAIN, STREAMS
+from benchmarks.peer_run import BEFORE, IN_A_TURN
 
 _OTEL = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 #: observer → what its environment has beside the SDK
@@ -51,23 +52,15 @@ FIGURES = (
 )
 #: turns of each process in a round
 TURNS = 15
+#: observer → figure → its values, one a round
+Found = Dict[str, Dict[str, List[float]]]
 _VERSION = "import sys, importlib.metadata as m; print(', '.join(n + ' ' + m.version(n) for n in sys.argv[1:]))"
 
 
 def peers(runs: int) -> List[Dict[str, Any]]:
     """What each adds to a plain call and to a chunk; the best of the others is what we are measured against."""
-    sys.path.insert(0, str(ROOT))
-    from machine import CACHE, Environments
-
-    version = sys.version_info[:2]
-    at = Environments({version: sys.executable}, version, False)
-    pythons: Dict[str, Path] = {}
-    for name, packages in PEERS.items():
-        pythons[name] = at.other(CACHE / "bench" / name, version, (SDK, *packages))
-        told = [packages[0].split("==")[0]] if packages else ["openai"]
-        said = subprocess.run([str(pythons[name]), "-c", _VERSION, *told], capture_output=True, text=True, check=True)
-        print("%-16s %s" % (name, said.stdout.strip()), flush=True)
-    found: Dict[str, Dict[str, List[float]]] = {name: {figure: [] for figure, _, _ in FIGURES} for name in PEERS}
+    pythons = environments()
+    found: Found = {name: {figure: [] for figure, _, _ in FIGURES} for name in PEERS}
     with contextlib.ExitStack() as stack:
         pairs = {}
         for name, python in pythons.items():
@@ -96,7 +89,28 @@ def peers(runs: int) -> List[Dict[str, Any]]:
             sent = taken(url)
             if not sent and name not in UNSENT:
                 raise SystemExit("%s sent nothing: it does not observe %s" % (name, SDK))
-            found[name]["sent"].append(sent / 1000 / (runs * TURNS * (1 + PLAIN + 2 * STREAMS)))
+            found[name]["sent"].append(sent / 1000 / (BEFORE + runs * TURNS * IN_A_TURN))
+    return told(found)
+
+
+def environments() -> Dict[str, Path]:
+    """The interpreter of each observer's environment, which is made if need be; says what is in it."""
+    sys.path.insert(0, str(ROOT))
+    from machine import CACHE, Environments
+
+    version = sys.version_info[:2]
+    at = Environments({version: sys.executable}, version, False)
+    pythons: Dict[str, Path] = {}
+    for name, packages in PEERS.items():
+        pythons[name] = at.other(CACHE / "bench" / name, version, (SDK, *packages))
+        names = [packages[0].split("==")[0]] if packages else ["openai"]
+        said = subprocess.run([str(pythons[name]), "-c", _VERSION, *names], capture_output=True, text=True, check=True)
+        print("%-16s %s" % (name, said.stdout.strip()), flush=True)
+    return pythons
+
+
+def told(found: Found) -> List[Dict[str, Any]]:
+    """The figures, and ours beside the best of the others'."""
     rows = []
     for figure, title, unit in FIGURES:
         print("\nAdded by each to %s, %s" % (title, SDK.replace("==", " ")))
@@ -117,7 +131,7 @@ def taken(url: str) -> int:
 
 
 @contextlib.contextmanager
-def running(python: Path, name: str, url: str) -> Iterator["subprocess.Popen[str]"]:
+def running(python: Path, name: str, url: str) -> Iterator[subprocess.Popen[str]]:
     """A process of `peer_run` that is ready for its turns."""
     drop = ("OTEL_", "AICG_", "DD_", "NEW_RELIC_", "LANGFUSE_", "SENTRY_")
     env = {k: v for k, v in os.environ.items() if not k.startswith(drop) and not k.lower().endswith("_proxy")}
@@ -141,9 +155,12 @@ def running(python: Path, name: str, url: str) -> Iterator["subprocess.Popen[str
             child.stdout.close()
 
 
-def asked(child: "subprocess.Popen[str]", word: str) -> Dict[str, float]:
+def asked(child: subprocess.Popen[str], word: str) -> Dict[str, float]:
     """What the process answers."""
     assert child.stdin is not None and child.stdout is not None
     child.stdin.write(word + "\n")
     child.stdin.flush()
-    return dict(json.loads(child.stdout.readline()))
+    answer = child.stdout.readline()
+    if not answer:
+        raise SystemExit("%s has ended in the middle, with %s" % (child.args, child.wait(60)))
+    return dict(json.loads(answer))
