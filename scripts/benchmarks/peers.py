@@ -3,7 +3,7 @@
 An observer changes classes for a whole process, so each has one of its own, and beside it another in the same
 environment without any observer. All of them live at once and take turns of a few dozen milliseconds, the two of a
 pair one after the other: what an observer adds is the difference of the two turns, and a round's figure is the median
-of `TURNS` of them, so that a machine whose speed changes by the second changes nothing. Steps of the interpreter are
+of `TURNS` of them, so that a machine whose speed changes by the second matters less. Steps of the interpreter are
 counted beside it, which are the same on every machine. Who sends nothing to its sink observes nothing, and ends the
 bench.
 """
