@@ -194,16 +194,19 @@ class Call:
         except Exception as error:
             self.lost("take", error)
 
-    def interrupted(self, error: Optional[BaseException] = None) -> None:
+    def interrupted(self, error: Optional[BaseException] = None, sent: Any = None) -> None:
         """The request ended in an exception (the one in hand, else `error`) before its response could be seen.
 
         Nothing to make a receipt of, but not nothing: a provider may bill a call whose client timed out. Shown by
-        diagnose as `interrupted`.
+        diagnose as `interrupted`. Unless the exception tells of an error status: `sent`, the library's own request, is
+        how it is known that it is ours.
         """
         try:
+            error = error or sys.exc_info()[1]
             if self.hold is not None:
-                permit.broken(self, error or sys.exc_info()[1])
-            health.note("interrupted")
+                permit.broken(self, error, sent)
+            if not permit.declined(error, sent):
+                health.note("interrupted")
         except Exception as fault:
             self.lost("interrupted", fault)
 
@@ -302,7 +305,7 @@ class Unrecognised(Call):
         """Nothing to see."""
         return False
 
-    def interrupted(self, error: Optional[BaseException] = None) -> None:
+    def interrupted(self, error: Optional[BaseException] = None, sent: Any = None) -> None:
         """Nothing."""
 
 

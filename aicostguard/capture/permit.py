@@ -13,7 +13,7 @@ keep what is not spent, or a refusal comes out as a connection error.
 from __future__ import annotations
 
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 
 from aicostguard import context
 from aicostguard.capture.gate import Gate, Refused
@@ -45,6 +45,8 @@ _UNSENT = {
 _ALIKE = {"httpx2": "httpx", "niquests": "requests", "urllib3_future": "urllib3"}
 #: curl's own numbers: no proxy, no host, no connection (https://curl.se/libcurl/c/libcurl-errors.html)
 _CURL_UNSENT = (5, 6, 7)
+#: what urllib3 says when the last of its tries was answered with a status that its caller wants no answer with
+_TOO_MANY = "too many %d error responses"
 #: how far an exception is followed to what caused it
 _DEPTH = 6
 
@@ -210,9 +212,9 @@ def lost(call: Call) -> None:
         health.fault("permit.lost", error)
 
 
-def broken(call: Call, error: Optional[BaseException]) -> None:
-    """This attempt ended in `error` before its response was seen. Never raises."""
-    (nothing if unsent(error) else lost)(call)
+def broken(call: Call, error: Optional[BaseException], sent: Any = None) -> None:
+    """This attempt ended in `error` before its response was seen. `sent` is the library's own request. Never raises."""
+    (nothing if unsent(error) or declined(error, sent) else lost)(call)
 
 
 def again(call: Call, error: Optional[BaseException]) -> None:
@@ -224,17 +226,44 @@ def again(call: Call, error: Optional[BaseException]) -> None:
 
 def unsent(error: Optional[BaseException]) -> bool:
     """Does this exception say that no connection was made? Never raises."""
+    return _says(error, _says_unsent)
+
+
+def declined(error: Optional[BaseException], sent: Any = None) -> bool:
+    """Does this exception say that the answer to this very request was no success? Never raises.
+
+    So it is where a session, its hook or its retries raise for a status. A hook may ask somebody else, too: what is
+    said of another request says nothing of this one.
+    """
+    return _says(error, lambda each: _says_declined(each, sent))
+
+
+def _says(error: Optional[BaseException], what: Callable[[BaseException], bool]) -> bool:
     try:
         for _ in range(_DEPTH):
             if error is None:
                 return False
-            if _says_unsent(error):
+            if what(error):
                 return True
             error = _cause(error)
         return False
     except Exception as fault:
-        health.fault("permit.unsent", fault)
+        health.fault("permit.says", fault)
         return False
+
+
+def _says_declined(error: BaseException, sent: Any) -> bool:
+    response = getattr(error, "response", None)
+    asked = getattr(error, "request_info", None)
+    if sent is None:
+        status: Any = None
+    elif asked is not None:  # aiohttp
+        status = getattr(error, "status", None) if (asked.method, str(asked.url)) == sent else None
+    else:  # httpx, requests
+        status = getattr(response, "status_code", None) if getattr(response, "request", None) is sent else None
+    if type(error).__name__ == "ResponseError":  # of urllib3, whose own tries are all to one place
+        return any(error.args == (_TOO_MANY % code,) for code in range(400, 600))
+    return isinstance(status, int) and 300 <= status < 600
 
 
 def _says_unsent(error: BaseException) -> bool:

@@ -59,7 +59,7 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
             else:
                 response = await asked.send(original, self, (method, str_or_url), kwargs)
         except BaseException:
-            call.interrupted()
+            call.interrupted(sent=_sent(self, method, str_or_url))
             raise
         finally:
             context.inside.set(False)
@@ -125,6 +125,14 @@ def _begin(hook: Hook, session: Any, method: str, target: Any, kwargs: Any) -> O
     except Exception as error:
         hook.failed("begin", error)
         return None
+
+
+def _sent(session: Any, method: str, target: Any) -> Any:
+    """A request, as an exception of aiohttp's tells of it."""
+    try:
+        return method.upper(), str(session._build_url(target))
+    except Exception:
+        return None  # an address that is none: the caller gets to hear of it
 
 
 def _question(hook: Hook, call: Call, session: Any, target: Any, kwargs: Any) -> Any:

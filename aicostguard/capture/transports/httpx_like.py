@@ -51,7 +51,7 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
             else:
                 response = asked.send(original, self, request, args, kwargs)
         except BaseException:
-            call.interrupted()
+            call.interrupted(sent=request)
             raise
         finally:
             context.inside.set(False)
@@ -78,7 +78,7 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
             else:
                 response = await asked.asend(original, self, request, args, kwargs)
         except BaseException:
-            call.interrupted()
+            call.interrupted(sent=request)
             raise
         finally:
             context.inside.set(False)

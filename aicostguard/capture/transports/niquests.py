@@ -39,7 +39,7 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         try:
             response = original(self, request, **kwargs)
         except BaseException:
-            call.interrupted()
+            call.interrupted(sent=request)
             raise
         finally:
             context.inside.set(False)
@@ -62,7 +62,7 @@ def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         try:
             response = await original(self, request, **kwargs)
         except BaseException:
-            call.interrupted()
+            call.interrupted(sent=request)
             raise
         finally:
             context.inside.set(False)

@@ -34,14 +34,14 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         if state.gate is not None:
             permit.ask(call)
         asked = _question(call, request) if state.ask else None
-        context.inside.set(True)
+        context.inside.set(call)  # urllib3 beneath tells it of tries of its own
         try:
             if asked is None:
                 response = original(self, request, **kwargs)
             else:
                 response = asked.send(original, self, request, kwargs)
         except BaseException:
-            call.interrupted()
+            call.interrupted(sent=request)
             raise
         finally:
             context.inside.set(False)

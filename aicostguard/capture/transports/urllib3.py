@@ -56,11 +56,13 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 def _again(outer: Any, hook: Hook, args: Any, kwargs: Any) -> None:
     """`urlopen` calls itself for another try and for a redirect: only the last of them is what was waited for."""
     try:
-        if isinstance(outer, Call) and outer.hook is hook:
+        if isinstance(outer, Call):
+            # The third: after `body` and `headers`.
+            history = getattr(args[2] if len(args) > 2 else kwargs.get("retries"), "history", None)
+            if not history and outer.hook is not hook:
+                return  # the first try of what `requests` sends
             outer.again()
             if outer.hold is not None:
-                # The third: after `body` and `headers`.
-                history = getattr(args[2] if len(args) > 2 else kwargs.get("retries"), "history", None)
                 permit.again(outer, history[-1].error if history else None)
     except Exception as error:
         hook.failed("again", error)
