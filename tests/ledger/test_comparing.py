@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -11,9 +12,9 @@ from typing import Any, Mapping
 import pytest
 
 from aicostguard import ledger, pricing
-from aicostguard.ledger import comparing, scores, views
+from aicostguard.ledger import comparing, query, scores, views
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import DAY_MS, HOUR_MS
+from aicostguard.ledger.model import DAY_MS, HOUR_MS, Query
 from aicostguard.ledger.scores import quality
 from aicostguard.ledger.sqlite import SqliteStore, scored
 from tests.ledger.support import NOW, Server, aicg, envelope, epoch, receipt, take
@@ -72,6 +73,86 @@ def test_scores_are_joined_to_the_models_that_served(filled: SqliteStore) -> Non
     shape = views.look("compare_models", {}, views.Asker(filled, filled.default_project(), ledger.now_ms()))
     assert {tuple(row) for row in shape} == {("model", "avg_quality", "cost_per_token")}
     assert set(by_model(compare(filled, model="gpt-4o"))) == {"gpt-4o"}
+
+
+@pytest.mark.ids("A29", "A32")
+@pytest.mark.parametrize("seed", range(4))
+def test_a_comparison_says_what_receipts_and_scores_say_one_by_one(store: SqliteStore, seed: int) -> None:
+    rng = random.Random(seed)
+    models, now = ("gpt-4o", "gpt-4o-mini", "o3"), ledger.now_ms()
+    at = now - now % HOUR_MS - 3 * DAY_MS
+    bodies = [
+        receipt(
+            model=rng.choice(models),
+            input_tokens=rng.randrange(5000),
+            latency_ms=rng.randrange(5000),
+            feature=rng.choice("ab"),
+            request=f"r{rng.randrange(30)}",
+            session=f"s{rng.randrange(5)}",
+        )
+        for _ in range(120)
+    ]
+    times = [at + rng.randrange(2 * DAY_MS) for _ in bodies]
+    take(store, envelope(bodies, at=times), price=BOOK.cost)
+    given = [
+        {"name": rng.choice("xy"), "value": rng.random(), **more}
+        for kind, subject in [("request", f"r{n}") for n in range(40)] + [("session", f"s{n}") for n in range(8)]
+        for more in ({kind: subject}, {kind: subject, "model": rng.choice(models)})
+    ]
+    score(store, *given)
+    kept = {(one["name"], *(one.get(key, "") for key in ("request", "session", "model"))): one for one in given}
+    for since, until in ((at, at + 2 * DAY_MS), (at + 7_000, at + DAY_MS + 1_234_567)):
+        for feature in ("", "a"):
+            passed = [
+                body for body, ms in zip(bodies, times) if since <= ms < until and feature in ("", body["feature"])
+            ]
+            asked = Query(store.default_project(), since, until, filters={"feature": (feature,)} if feature else {})
+            answer = query.run(store, asked._replace(group_by=("model",), latency="approximate"))
+            for row in answer["rows"]:
+                its = [body for body in passed if body["model"] == row["model"]]
+                costs = [BOOK.cost(body, at).cost_nanousd for body in its]
+                assert (row["calls"], row["cost_nanousd"]) == (len(its), sum(cost or 0 for cost in costs))
+                exact = statistics.median(sorted(body["latency_ms"] for body in its))
+                assert row["latency_p50_ms"] == pytest.approx(exact, rel=0.011, abs=1)
+            expected: dict[tuple[str, str], list[float]] = {}
+            for one in kept.values():
+                kind = "request" if "request" in one else "session"
+                for model in {body["model"] for body in passed if body[kind] == one[kind]}:
+                    if one.get("model", model) == model:
+                        expected.setdefault((model, one["name"]), []).append(one["value"])
+            for name in ("", "x"):
+                wanted = {key: values for key, values in expected.items() if name in ("", key[1])}
+                for enough in (0, 10**9):  # from the receipts to their scores, and from the scores to their receipts
+                    with pytest.MonkeyPatch.context() as patched:
+                        patched.setattr(scored, "_calls", lambda *_, enough=enough: enough or 1)
+                        found = store.look(functools.partial(scored.qualities, query=asked, name=name))
+                    assert {key: one.scores for key, one in found.items()} == {
+                        key: len(values) for key, values in wanted.items()
+                    }
+                    for key, values in wanted.items():
+                        assert found[key].mean == pytest.approx(statistics.fmean(values))
+
+
+@pytest.mark.ids("A29")
+@pytest.mark.parametrize("calls,marks", [(4_000, 40), (400, 4_000), (4_000, 4_000)])
+def test_quality_takes_work_for_scores_or_for_calls_and_never_for_each_of_one_with_each_of_the_other(
+    store: SqliteStore, calls: int, marks: int
+) -> None:
+    for first in range(0, calls, 400):
+        take(store, envelope([receipt(request=f"r{first + n}") for n in range(400)], first=first))
+    for first in range(0, marks, 1_000):
+        found = [{"name": "q", "value": n % 7, "request": f"r{first + n}"} for n in range(min(1_000, marks))]
+        score(store, *found)
+    store.fold()
+    ticks: list[int] = []
+    connection = store.look(lambda connection: connection)
+    connection.set_progress_handler(lambda: ticks.append(1) and None, 100)
+    try:
+        found_of = by_model(compare(store))["gpt-4o"]["quality"]["q"]
+    finally:
+        connection.set_progress_handler(None, 0)
+    assert found_of["scores"] == min(calls, marks)
+    assert 100 * len(ticks) < 20_000 + 150 * min(calls, marks), 100 * len(ticks)
 
 
 def test_a_score_that_is_sent_again_counts_once(filled: SqliteStore) -> None:

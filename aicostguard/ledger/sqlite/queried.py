@@ -1,4 +1,5 @@
-"""Steps of the schema that came with the queries: pairs of dimensions, latencies, cache savings, scores; then tallies.
+"""Steps of the schema that came with the queries: pairs of dimensions, latencies, cache savings, scores; then tallies,
+and the way from a receipt to its scores.
 
 Owns their statements, as `schema` does those of the other steps; `backfill` works out what they cannot. Never edited
 once released.
@@ -79,3 +80,6 @@ TALLIES = (
     PRIMARY KEY (project_id, start_ms, dimension, chunk)
 ) STRICT""",
 )
+
+# From what a receipt says of its call to the scores of it: their key has the score's name first.
+SUBJECTS = ("CREATE INDEX scores_by_subject ON scores (project_id, kind, subject)",)

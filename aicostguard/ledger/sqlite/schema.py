@@ -14,7 +14,7 @@ Nothing relies on rowids or their order.
 from __future__ import annotations
 
 from aicostguard.ledger.access.tables import ACCESS, OPENED, PEOPLE
-from aicostguard.ledger.sqlite.queried import QUERIES, TALLIES
+from aicostguard.ledger.sqlite.queried import QUERIES, SUBJECTS, TALLIES
 from aicostguard.ledger.sqlite.room import ROOM
 from aicostguard.ledger.sqlite.saved import SAVED
 from aicostguard.ledger.sqlite.schema_alerts import ALERTS
@@ -405,6 +405,7 @@ FROM receipts WHERE project_id = (SELECT min(id) FROM projects)""",
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
     *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED, _REQUESTS, ROOM),
+    *(SUBJECTS,),
 )
 VERSION = len(MIGRATIONS)
 

@@ -10,7 +10,7 @@ from typing import Any, Iterator, NamedTuple, Sequence
 
 from aicostguard.ledger.model import Query
 from aicostguard.ledger.scores import Quality, Score, quality
-from aicostguard.ledger.sqlite.sums import passing
+from aicostguard.ledger.sqlite.sums import passing, union
 from aicostguard.ledger.sqlite.write import quoted
 from aicostguard.receipt import FIELDS
 
@@ -33,43 +33,84 @@ def qualities(connection: sqlite3.Connection, query: Query, name: str = "") -> d
 
     A score of a call or session counts once for each model that served it, unless it names the model itself.
     """
-    # Receipts are read for kinds of scores that there are: without any, none.
-    kinds = {
-        row[0]
-        for row in connection.execute("SELECT DISTINCT kind FROM scores WHERE project_id = ?", (query.project_id,))
-    }
-    wanted, values = passing(query.filters, query.excluded)
-    period = [query.project_id, query.since_ms, query.until_ms]
-    named, more = (" AND s.name = ?", [name]) if name else ("", [])
     parts: list[str] = []
     bound: list[Any] = []
-    for kind in ("request", "session"):
-        if kind not in kinds:
-            continue
-        parts.append(
-            f"SELECT s.name AS name, r.model AS model, s.value AS value FROM (SELECT DISTINCT model, {kind} AS subject "
-            f"FROM receipts WHERE project_id = ? AND at_ms >= ? AND at_ms < ? AND {kind} IS NOT NULL{wanted}) AS r "
-            f"JOIN scores AS s ON s.project_id = ? AND s.kind = '{kind}' AND s.subject = r.subject "
-            f"AND s.model IN ('', r.model){named}"
-        )
-        bound += [*period, *values, query.project_id, *more]
-    # A run has no receipt: only a filter by model can tell whether it belongs.
-    only_model = not set(query.filters) - {"model"} and not set(query.excluded) - {"model"}
-    if only_model:
-        of_model, its = passing(query.filters, query.excluded)
-        parts.append(
-            "SELECT s.name, s.model, s.value FROM scores AS s WHERE s.project_id = ? AND s.at_ms >= ? AND s.at_ms < ? "
-            f"AND s.kind = 'run'{named}{of_model}"
-        )
-        bound += [*period, *more, *its]
-    if not kinds or not parts:
-        return {}
-    rows = connection.execute(
-        f"SELECT model, name, COUNT(*), SUM(value), SUM(value * value) FROM ({' UNION ALL '.join(parts)}) "
-        "GROUP BY model, name ORDER BY model, name",
-        bound,
-    )
+    # One moment for the choice of ways and for the answer.
+    connection.execute("BEGIN")
+    try:
+        calls = _calls(connection, query)
+        for kind in ("request", "session"):
+            scores = _number(connection, query.project_id, kind, name, calls + 1)
+            if scores and calls:
+                sql, values = _joined(query, kind, name, from_scores=scores <= calls)
+                parts.append(sql)
+                bound += values
+        # A run has no receipt: only a filter by model can tell whether it belongs.
+        if not set(query.filters) - {"model"} and not set(query.excluded) - {"model"}:
+            passed, values = passing(query.filters, query.excluded)
+            parts.append(
+                "SELECT name, model, value FROM scores WHERE project_id = ? AND at_ms >= ? AND at_ms < ? "
+                f"AND kind = 'run'{_NAMED * bool(name)}{passed}"
+            )
+            bound += [query.project_id, query.since_ms, query.until_ms, *[name] * bool(name), *values]
+        if not parts:
+            return {}
+        rows = connection.execute(
+            f"SELECT model, name, COUNT(*), SUM(value), SUM(value * value) FROM ({' UNION ALL '.join(parts)}) "
+            "GROUP BY model, name ORDER BY model, name",
+            bound,
+        ).fetchall()
+    finally:
+        connection.execute("COMMIT")
     return {(model, what): quality(*sums) for model, what, *sums in rows}
+
+
+_NAMED = " AND name = ?"
+
+
+def _number(connection: sqlite3.Connection, project_id: int, kind: str, name: str, most: int) -> int:
+    """How many scores of a kind there are, whenever given; no more than `most` are counted."""
+    found = connection.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM scores WHERE project_id = ? AND kind = ?{_NAMED * bool(name)} LIMIT ?)",
+        [project_id, kind, *[name] * bool(name), most],
+    ).fetchone()
+    return int(found[0])
+
+
+def _calls(connection: sqlite3.Connection, query: Query) -> int:
+    """How many receipts the period has, whatever the filters: so many are read to find those that pass."""
+    source, values = union(Query(query.project_id, query.since_ms, query.until_ms))
+    return int(connection.execute(f"SELECT COALESCE(SUM(calls), 0) FROM ({source})", values).fetchone()[0])
+
+
+def _joined(query: Query, kind: str, name: str, *, from_scores: bool) -> tuple[str, list[Any]]:
+    """`SELECT name, model, value` of the scores of a kind, each with the models that served it, and its values.
+
+    Two ways to the same rows: from each score to its receipts, or from each receipt of the period to its scores. Order
+    and index stand in the statement: SQLite, which cannot know how many there are of either, read every score for every
+    receipt.
+    """
+    passed, values = passing(query.filters, query.excluded)
+    period = [query.project_id, query.since_ms, query.until_ms]
+    index = "" if from_scores and name else " INDEXED BY scores_by_subject"  # those of one name stand in the key
+    scored = [query.project_id, kind, *[name] * bool(name)]
+    score = (
+        f"(SELECT name, subject, model AS its, value FROM scores{index} "
+        f"WHERE project_id = ? AND kind = ?{_NAMED * bool(name)})"
+    )
+    if from_scores:
+        return (
+            f"SELECT name, model, value FROM (SELECT DISTINCT name, subject, its, model, value FROM {score} "
+            f"CROSS JOIN receipts INDEXED BY receipts_by_{kind} ON project_id = ? AND {kind} = subject "
+            f"AND at_ms >= ? AND at_ms < ? WHERE its IN ('', model){passed})",
+            [*scored, *period, *values],
+        )
+    return (
+        f"SELECT name, model, value FROM (SELECT DISTINCT model, {kind} FROM receipts WHERE project_id = ? "
+        f"AND at_ms >= ? AND at_ms < ? AND {kind} IS NOT NULL{passed}) CROSS JOIN {score} ON subject = {kind} "
+        "WHERE its IN ('', model)",
+        [*period, *values, *scored],
+    )
 
 
 def traffic(connection: sqlite3.Connection, query: Query) -> Iterator[list[tuple[dict[str, Any], int, int | None]]]:
