@@ -1,7 +1,8 @@
 """Faults that were planted to see a test fail: what somebody could break, and the test that would say so.
 
 Each is a statement put at the beginning of one function of ours (or at the end of a module), as a table:
-`scripts/faults` plants them one by one in a copy of the tree. A row for every id of the pitfalls A, B and E.
+`scripts/faults` plants them one by one in a copy of the tree. A row for every id of the pitfalls A, B and E, and for
+every promise of `tests/safety` (G16 to G21), whose rows are planted with every test run.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _BARE_SYNC = (
     "made = original(self, *args, **kwargs)\n"
     "return made if not hasattr(made, '__next__') else (event for event in made)"
 )
+_SAFETY = "tests/safety/test_safety_"
 _EVERY_CALL = "tests/safety/test_safety_cannot_break_calls.py::test_a_fault_in_any_function_changes_no_result"
 
 FAULTS: Tuple[Fault, ...] = (
@@ -190,4 +192,19 @@ FAULTS: Tuple[Fault, ...] = (
           _SENT + "test_status.py::test_key_and_url_never_reach_spool_log_status_or_body"),
     Fault("E10", "another sitecustomize is not run", "aicostguard/cli/site/sitecustomize.py:_hand_over", "return",
           _CAPTURE + "test_launcher.py::test_another_sitecustomize_is_handed_over_to"),
+    Fault("G16", "a fault of ours goes on to the caller", "aicostguard/health.py:Health.fault", "raise error",
+          _SAFETY + "cannot_break_calls.py::test_delivery_that_raises_changes_no_result[error0]"),
+    Fault("G17", "a receipt says more than it may", _DELIVERY + "delivery.py:Delivery.submit",
+          "receipt = dict(receipt, user='planted')",
+          _SAFETY + "payload_keys_only.py::test_a_plain_call_sends_exactly_the_six_keys"),
+    Fault("G18", "the key stands in the envelope", _DELIVERY + "courier.py:Courier.head",
+          "return dict(envelope.head(self.settings, self.epoch), service=self.settings.key)",
+          _SAFETY + "no_api_key_leak.py::test_no_key_leaves_the_process[inline]"),
+    Fault("G19", "every call waits for three milliseconds", _HTTPX + "_Tapper.begin", "import time\ntime.sleep(0.003)",
+          _SAFETY + "overhead_under_2ms.py::test_p99_of_what_we_add[openai]"),
+    Fault("G20", "nobody is warned", "aicostguard/health.py:Health.warn", "return",
+          _SAFETY + "warnings_fire.py::test_a_version_outside_the_tested_range_is_said_once"),
+    Fault("G21", "a serverless platform is taken for a server", "aicostguard/config.py:Settings.inline",
+          "return self.mode == 'inline'",
+          _SAFETY + "serverless_flush.py::test_submit_posts_before_it_returns_and_starts_no_thread"),
 )  # fmt: skip
