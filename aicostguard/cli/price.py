@@ -1,4 +1,4 @@
-"""The verbs about prices: `price explain`, `price update`, `price reported`, and `reprice`.
+"""The verbs about prices: `price explain`, `update`, `reported` and `reconcile` (its own module), and `reprice`.
 
 Owns their options and what they say. Money is shown to the nano-dollar: an explanation that rounds explains nothing.
 """
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from aicostguard import ledger, pricing
 from aicostguard.cli import VERBS, ask, options, table
+from aicostguard.cli.reconcile import reconcile
 from aicostguard.ledger import period, prices, refresh, repricing
 from aicostguard.ledger.model import DIMENSIONS
 from aicostguard.pricing import Price, PriceBook, pricefile
@@ -185,6 +186,9 @@ def reported(since: str, until: str, where: tuple[str, ...], path: str | None, a
             )  # fmt: skip
         _out(table.drawn(drawing))
     return 0
+
+
+price.add_command(reconcile)
 
 
 @click.command(short_help=VERBS["reprice"])

@@ -118,6 +118,7 @@ CHANGES = {
     "price": [
         "price explain gpt-4o --tokens in=1240,out=312 --at 2026-03-12",
         "price explain no-such-model --tokens in=1",
+        "price reconcile bill.csv --check",
     ],
     "dashboard": ["keys create --role admin", "dashboard --print"],
 }
@@ -163,6 +164,7 @@ WRONG = {
         "alerts channels add ops ftp://x",
     ],
     "price": [
+        "price reconcile note.txt",
         "price explain",
         "price explain gpt-4o --tokens in=many",
         "price explain gpt-4o --at someday",
@@ -213,6 +215,8 @@ def placed(ledgers: Path, tmp_path: Path, name: str) -> Path:
     else:
         shutil.copytree(ledgers / name, folder)
     (folder / "note.txt").write_text("This is no policy, no trail and no ledger.\n", encoding="utf-8")
+    bill = "day,model,provider,calls,cost_usd\n2026-03-11,gpt-4o,openai,10,0.05\n2026-03-11,gpt-5,openai,1,0.01\n"
+    (folder / "bill.csv").write_text(bill, encoding="utf-8")
     return folder
 
 

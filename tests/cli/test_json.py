@@ -57,6 +57,7 @@ LINES = (
     "price explain gpt-4o --tokens in=1240,out=312 --at 2026-03-12",
     "price explain no-such-model --tokens in=1",
     "price reported",
+    "price reconcile bill.csv",
     "reprice --since 7d",
     "reprice --since 7d --apply",
     "reprice --history",
