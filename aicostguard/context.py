@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 from contextvars import ContextVar
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 
 from aicostguard.health import fault
@@ -30,6 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Flags of code objects (documented in `inspect`, which is too slow to import here).
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
+#: decorators on top of each other that are looked through
+_DEPTH = 16
 
 inside: ContextVar[Any] = ContextVar("aicostguard_inside", default=False)
 logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", default=None)
@@ -133,16 +136,18 @@ class Scope:
             fault("context.exit", error)
 
     def __call__(self, function: F) -> F:
-        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-        if flags & _ASYNC_GENERATOR:
-            wrapper = async_generator(lambda *args, **kwargs: self, function)
-        elif flags & _COROUTINE:
-            wrapper = _coroutine(self, function)
-        elif flags & _GENERATOR:
-            wrapper = _generator(self, function)
-        else:
-            wrapper = _plain(self, function)
-        return functools.wraps(function)(wrapper)  # type: ignore[return-value]
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(self(function.__func__))  # type: ignore[return-value]
+        if isinstance(function, type) or not callable(function):
+            raise TypeError(
+                "what is decorated with labels must be a function or another object that is called, not %s; of a class "
+                "decorate its methods" % ("a class" if isinstance(function, type) else type(function).__name__)
+            )
+        flags = _flags(function)
+        make = next((made for flag, _, made in _KINDS if flags & flag), _plain)
+        # What an object holds is its own: a function's attributes are not.
+        updated = ("__dict__",) if isinstance(function, FunctionType) else ()
+        return functools.wraps(function, updated=updated)(make(self, function))  # type: ignore[return-value]
 
 
 class Declared(Scope):
@@ -183,10 +188,35 @@ def _leave(scope: Scope) -> None:
     labelled.set(top)
 
 
+def _flags(function: Any) -> int:
+    """What kind of function this is, or the one that a partial or an object that is called stands for."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    for each in (function, getattr(type(function), "__call__", None)):
+        code = getattr(each, "__code__", None)
+        if isinstance(code, CodeType):
+            return code.co_flags
+    return 0
+
+
 def _plain(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+    # A coroutine that comes out of a plain function is the work itself: somebody's decorator stands around an `async
+    # def`. A generator may be one that others read on, unless it comes from a generator function that stands inside.
+    innermost: Any = function
+    for _ in range(_DEPTH):
+        innermost = getattr(innermost, "__wrapped__", innermost)
+    flags = _COROUTINE | _flags(innermost)
+    later = {kind: make for flag, kind, make in _KINDS if flags & flag}
+
     def run(*args: Any, **kwargs: Any) -> Any:
         with scope:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+        make = later.get(type(result))
+        if make is None:
+            return result
+        work = make(scope, lambda: result)()
+        work.__name__, work.__qualname__ = result.__name__, result.__qualname__
+        return work
 
     return run
 
@@ -246,6 +276,18 @@ def async_generator(choose: Callable[..., Scope], function: Callable[..., Any]) 
                 step = functools.partial(inner.athrow, error)
 
     return run
+
+
+def _async_generator(scope: Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+    return async_generator(lambda *args, **kwargs: scope, function)
+
+
+#: flag of the code, type of what it gives, what is made of it
+_KINDS = (
+    (_ASYNC_GENERATOR, AsyncGeneratorType, _async_generator),
+    (_COROUTINE, CoroutineType, _coroutine),
+    (_GENERATOR, GeneratorType, _generator),
+)
 
 
 def feature(name: str) -> Scope:
