@@ -78,6 +78,17 @@ def test_a_first_screen_reads_no_receipts_and_does_not_grow_with_them(stores: tu
 
 
 @pytest.mark.ids("A07")
+def test_what_moved_most_of_two_hundred_features_costs_a_part_of_reading_all_their_sums(
+    stores: tuple[SqliteStore, SqliteStore],
+) -> None:
+    steps, said = work(
+        stores[1], asking(since="7d", group_by="feature", compare="previous", order="-change", limit="10")
+    )
+    assert steps < 500_000, steps
+    assert not [text for text in said if "FROM receipts" in text]
+
+
+@pytest.mark.ids("A07")
 def test_the_first_users_of_a_month_cost_a_part_of_reading_all_their_sums(
     stores: tuple[SqliteStore, SqliteStore],
 ) -> None:

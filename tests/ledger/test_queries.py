@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import statistics
@@ -262,6 +263,34 @@ def test_averages_and_shares_are_of_what_is_known(store: SqliteStore) -> None:
     assert (totals["unpriced_share"], totals["estimated_share"], totals["unmeasured_share"]) == (0.25, 0.25, 0.0)
     nothing = costs(store, team="nobody")["totals"]
     assert nothing["cost_nanousd"] == 0 and nothing["unpriced_share"] is nothing["cost_per_call_usd"] is None
+
+
+@pytest.mark.ids("A07")
+@pytest.mark.parametrize("name", ["feature", "model", "team"])
+def test_the_first_few_are_the_first_of_all(store: SqliteStore, name: str) -> None:
+    rng = random.Random(name)
+    values = {"feature": "abcdefghi", "model": ["gpt-4o", "o3", "o4-mini", "unheard-of"], "team": ["x", "y"]}
+    bodies = [
+        receipt(input_tokens=rng.randrange(900), **{key: rng.choice(few) for key, few in values.items()})
+        for _ in range(150)
+    ]
+    fill(store, [(body, _YEAR + rng.randrange(9 * DAY_MS)) for body in bodies])
+    since, until = _YEAR + 5 * DAY_MS - 3 * HOUR_MS, _YEAR + 9 * DAY_MS - 7 * HOUR_MS
+    asked = Query(store.default_project(), since, until, (name,), latency="approximate", limit=10_000)
+    filters: Sequence[dict[str, Any]] = (
+        {},
+        {"filters": {name: tuple(values[name][:2])}},
+        {"excluded": {name: (values[name][0],)}},
+        {"filters": {"service": ("shop",)}},
+    )
+    for before, more in itertools.product((None, (_YEAR, _YEAR + 4 * DAY_MS - 6 * HOUR_MS)), filters):
+        for order, down in itertools.product(("cost_nanousd", "tokens", "calls", name, "change"), (True, False)):
+            if order == "change" and before is None:
+                continue
+            its = asked._replace(before=before, order=order, descending=down, **more)
+            whole, few = query.run(store, its), query.run(store, its._replace(limit=3))
+            assert few["rows"] == whole["rows"][:3] and few["totals"] == whole["totals"], its
+            assert (few["other"] or {"groups": 0})["groups"] == max(0, len(whole["rows"]) - 3)
 
 
 def test_rows_and_the_rest_add_up_when_compared(store: SqliteStore) -> None:

@@ -30,8 +30,8 @@ def costs(connection: sqlite3.Connection, query: Query) -> Costs:
     return Costs(rows, totals, groups, befores, spreads, full)
 
 
-#: answers with at most so many rows find out first which rows these are
-_FEW = 200
+#: answers with at most so many rows find out first which rows these are: of many thousands of names, of some hundred
+_FEW, _FEWER = 200, 20
 
 
 def _grouped(
@@ -39,8 +39,8 @@ def _grouped(
 ) -> tuple[list[tuple[tuple[Any, ...], dict[str, int]]], list[dict[str, int]], int]:
     named = [name for name in query.group_by if name not in TIMES]
     groups = 0
-    if query.limit <= _FEW and len(query.group_by) == len(named) == 1 and not sums.kept_of(named[0])[0]:
-        # Of many thousands of names a few: all sums of all names would take four times as long.
+    if len(query.group_by) == len(named) == 1 and _chooses(query, named[0]):
+        # Of many names a few: all sums of all names would take four times as long.
         chosen, groups = tallies.first(connection, query) or _first(connection, query)
         if not chosen:
             return [], [], groups
@@ -60,8 +60,17 @@ def _grouped(
     return rows, before, groups or (found[0][-1] if found else 0)
 
 
+def _chooses(query: Query, name: str) -> bool:
+    if not sums.kept_of(name)[0]:
+        return query.limit <= _FEW
+    # From receipts, which would be read twice, everything is taken at once.
+    asked = (query, query._replace(since_ms=query.before[0], until_ms=query.before[1])) if query.before else (query,)
+    return query.limit <= _FEWER and not any(part[0] in sums.RAW for one in asked for part in sums.cover_of(one))
+
+
 def _first(connection: sqlite3.Connection, query: Query) -> tuple[tuple[str, ...], int]:
-    source, values, _ = sums.both(query)
+    by = {"tokens": ("input_tokens", "output_tokens")}.get(query.order, (query.order,))
+    source, values, _ = sums.both(query, [name for name in MEASURES if name in (*by, "cost_nanousd")])
     found = connection.execute(
         f"SELECT g0, COUNT(*) OVER () FROM ({source}) GROUP BY g0 ORDER BY {_order(query)} LIMIT ?",
         [*values, query.limit],

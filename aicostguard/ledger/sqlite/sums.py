@@ -34,8 +34,6 @@ MEASURED: Mapping[str, str] = {
     **{name: f"COALESCE({name}, 0)" for name in (*UNITS, "cache_savings_nanousd", *TIMED)},
     **{calls: f"({key} IS NOT NULL)" for key, calls in TIMED.items()},
 }
-_RAW = ", ".join(f"{MEASURED[name]} AS {name}" for name in MEASURES)
-_ROLLED = ", ".join(MEASURES)
 
 #: `(table, from, to)`; of `UNSUMMED` it is those days of receipts that the sums of the same time do not tell
 Segment = tuple[str, int, int]
@@ -137,7 +135,9 @@ def parts_of(dimension: str | None) -> Mapping[str, str]:
     }
 
 
-#: days up to which the sums of named values are sought one by one
+#: table of sums → the time of each
+SPANS = {"hourly": HOUR_MS, "daily": DAY_MS}
+#: days or hours up to which the sums of named values are sought one by one
 _SOUGHT = 400
 
 
@@ -156,9 +156,10 @@ def select(query: Query, segment: Segment, dimension: str | None, what: str, tab
     if not raw:
         where.append("dimension = ?")
         values.append(dimension)
-    if name == "daily" and dimension in query.filters and end - start <= _SOUGHT * DAY_MS:
-        # Sought day by day: between two days lie the sums of all other names.
-        where.append(f"{at} IN ({', '.join(str(day) for day in range(start, end, DAY_MS))})")
+    span = SPANS.get(name, 0)
+    if dimension in query.filters and span and end - start <= _SOUGHT * span:
+        # Sought day by day, or hour by hour: between two lie the sums of all other names.
+        where.append(f"{at} IN ({', '.join(str(one) for one in range(start, end, span))})")
     else:
         where += [f"{at} >= ?", f"{at} < ?"]
         values += [start, end]
@@ -188,31 +189,33 @@ def passing(
     return "".join(parts), values
 
 
-def union(query: Query) -> tuple[str, list[Any]]:
-    """A subquery with the groups g0, g1, … and the measures of everything the query asks for."""
+def union(query: Query, measures: Sequence[str] = MEASURES) -> tuple[str, list[Any]]:
+    """A subquery with the groups g0, g1, … and these measures of everything the query asks for."""
     dimension = rolled_up(query)
+    raw = ", ".join(f"{MEASURED[name]} AS {name}" for name in measures)
+    rolled = ", ".join(measures)
     parts: list[str] = []
     values: list[Any] = []
     for segment in cover_of(query):
-        sql, wanted = select(query, segment, dimension, _RAW if segment[0] in RAW else _ROLLED)
+        sql, wanted = select(query, segment, dimension, raw if segment[0] in RAW else rolled)
         parts.append(sql)
         values += wanted
     if not parts:
         nothing = [f"NULL AS g{place}" for place in range(len(query.group_by))]
-        nothing += [f"0 AS {name}" for name in MEASURES]
+        nothing += [f"0 AS {name}" for name in measures]
         parts.append(f"SELECT {', '.join(nothing)} WHERE 0")
     return " UNION ALL ".join(parts), values
 
 
-def both(query: Query) -> tuple[str, list[Any], Sequence[str]]:
+def both(query: Query, measures: Sequence[str] = MEASURES) -> tuple[str, list[Any], Sequence[str]]:
     """As `union`, and the SQL of each sum: of the period, then, if there is one, of the period compared with."""
-    now, values = union(query)
+    now, values = union(query, measures)
     if query.before is None:
-        return now, values, [f"SUM({name})" for name in MEASURES]
+        return now, values, [f"SUM({name})" for name in measures]
     since, until = query.before
-    then, more = union(query._replace(since_ms=since, until_ms=until))
+    then, more = union(query._replace(since_ms=since, until_ms=until), measures)
     groups = [f"g{place}" for place in range(len(query.group_by))]
-    columns = ", ".join([*groups, *MEASURES])
+    columns = ", ".join([*groups, *measures])
     source = f"SELECT 1 AS now, {columns} FROM ({now}) UNION ALL SELECT 0 AS now, {columns} FROM ({then})"
-    sums = [f"SUM({name} * {when})" for when in ("now", "(1 - now)") for name in MEASURES]
+    sums = [f"SUM({name} * {when})" for when in ("now", "(1 - now)") for name in measures]
     return source, [*values, *more], sums
