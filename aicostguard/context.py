@@ -136,12 +136,13 @@ class Scope:
             fault("context.exit", error)
 
     def __call__(self, function: F) -> F:
-        if isinstance(function, (staticmethod, classmethod)):
-            return type(function)(self(function.__func__))  # type: ignore[return-value]
-        if isinstance(function, type) or not callable(function):
+        decorated: Any = function
+        if isinstance(decorated, (staticmethod, classmethod)):
+            return type(decorated)(self(decorated.__func__))  # type: ignore[return-value]
+        if isinstance(decorated, type) or not callable(decorated):
             raise TypeError(
                 "what is decorated with labels must be a function or another object that is called, not %s; of a class "
-                "decorate its methods" % ("a class" if isinstance(function, type) else type(function).__name__)
+                "decorate its methods" % ("a class" if isinstance(decorated, type) else type(decorated).__name__)
             )
         flags = _flags(function)
         make = next((made for flag, _, made in _KINDS if flags & flag), _plain)
@@ -192,7 +193,7 @@ def _flags(function: Any) -> int:
     """What kind of function this is, or the one that a partial or an object that is called stands for."""
     while isinstance(function, functools.partial):
         function = function.func
-    for each in (function, getattr(type(function), "__call__", None)):
+    for each in (function, getattr(type(function), "__call__", None)):  # noqa: B004
         code = getattr(each, "__code__", None)
         if isinstance(code, CodeType):
             return code.co_flags

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import functools
 import gc
 import threading
 from typing import Any, AsyncIterator, Dict, Iterator, List
@@ -60,6 +62,90 @@ def test_decorated_functions_keep_their_kind() -> None:
     assert asyncio.iscoroutinefunction(coroutine)
     assert asyncio.run(coroutine()) == {"feature": "coroutine"}
     assert seen() == {}
+
+
+class _Called:
+    """An object that is called; `work` is how."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def __call__(self) -> Any:
+        await asyncio.sleep(0)
+        return seen()
+
+    async def steps(self) -> Any:
+        yield seen()
+
+    def pieces(self) -> Iterator[Any]:
+        yield seen()
+
+
+class _Inheriting(_Called):
+    """What it is called by stands in the class above."""
+
+
+def _logged(function: Any) -> Any:
+    """A decorator as people write them: a plain function, whatever it stands around."""
+
+    @functools.wraps(function)
+    def logged(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return logged
+
+
+@pytest.mark.ids("A23", "G06")
+def test_what_stands_for_a_coroutine_function_or_a_generator_function_has_its_labels() -> None:
+    """Objects that are called, partials, methods, and functions with somebody's decorator around them."""
+    label, of = context.feature("x"), _Inheriting("a")
+    wanted = {"feature": "x"}
+
+    async def every(steps: Any) -> List[Any]:
+        return [each async for each in steps]
+
+    for called in (label(of), label(functools.partial(of.__call__)), label(of.__call__), label(_logged(of.__call__))):
+        assert asyncio.run(called()) == wanted
+    assert asyncio.run(label(lambda: of())()) == wanted
+    for stepped in (label(of.steps), label(functools.partial(of.steps)), label(_logged(of.steps))):
+        assert asyncio.run(every(stepped())) == [wanted]
+    for made in (label(of.pieces), label(functools.partial(of.pieces)), label(_logged(of.pieces))):
+        assert list(made()) == [wanted]
+    assert label(_logged(of.pieces))().__name__ == "pieces"
+    assert not hasattr(label(of), "name")
+    assert seen() == {}
+
+
+def test_a_generator_that_others_read_on_is_given_back_as_it_is() -> None:
+    kept = iter(_Called("a").pieces())
+    assert context.feature("x")(lambda: kept)() is kept
+
+    @context.feature("x")
+    @contextlib.contextmanager
+    def managed() -> Iterator[Any]:
+        yield seen()
+
+    with managed() as inside:
+        assert inside == {}
+
+
+def test_methods_are_labelled_on_either_side_of_their_kind_and_a_class_is_refused() -> None:
+    class Service:
+        @context.feature("class")
+        @classmethod
+        def of_class(cls) -> Any:
+            return cls, seen()
+
+        @context.feature("static")
+        @staticmethod
+        def static() -> Any:
+            return seen()
+
+    assert Service.of_class() == (Service, {"feature": "class"})
+    assert Service().static() == {"feature": "static"}
+    for wrong in (Service, 3):
+        with pytest.raises(TypeError, match="decorate its methods"):
+            context.feature("x")(wrong)  # type: ignore[type-var]
 
 
 @pytest.mark.ids("A23", "G06")
