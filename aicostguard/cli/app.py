@@ -24,6 +24,7 @@ _MODULES = {
     "costs": "costs",
     "models": "compare",
     "compare": "compare",
+    "agents": "agents",
     "deliveries": "follow",
     "tail": "follow",
     "top": "top",

@@ -140,6 +140,7 @@ _KNOWN_BY = {
     "receipts": "receipts",
     "arrivals": "cursor",
     "compare": "models",
+    "agents": "agents",
 }
 
 

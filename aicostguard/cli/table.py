@@ -74,10 +74,13 @@ def show(answer: Answer) -> str:
     lines = [drawn(table), _period(body)]
     if "compared_with" in body:
         lines.append(f"before: {span(body['compared_with'])}\n")
-    for name, says in _NOTES.items():
-        if totals[name]:
-            lines.append("! " + says.format(n=_calls(totals[name])) + "\n")
-    return "".join([*lines, together(body), lacking(body)])
+    return "".join([*lines, notes(totals), together(body), lacking(body)])
+
+
+def notes(totals: Mapping[str, Any]) -> str:
+    """What totals leave out or only guess, a line for each; empty for nothing."""
+    told = [says.format(n=_calls(totals[name])) for name, says in _NOTES.items() if totals[name]]
+    return "".join(f"! {says}\n" for says in told)
 
 
 def together(body: Mapping[str, Any]) -> str:
@@ -114,11 +117,11 @@ _NOT_OF_THE_REST = ("p50 ms", "p95 ms", "p99 ms", "first token p95")
 
 def _columns(totals: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
     """heading → what stands under it in a row."""
-    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {"cost": _money}
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {"cost": money}
     for name, heading in _COLUMNS.items():
         columns[heading] = lambda row, name=name: count(row[name])  # type: ignore[misc]
     if "before" in totals:
-        columns["before"] = lambda row: _money(row["before"])
+        columns["before"] = lambda row: money(row["before"])
         columns["change"] = _change
     if "approximate" in totals:
         about = "≈" if totals["approximate"] else ""
@@ -137,7 +140,7 @@ def _change(row: Mapping[str, Any]) -> str:
     return f"{(row['ratio'] - 1) * 100:+,.1f} %"
 
 
-def _money(row: Mapping[str, Any]) -> str:
+def money(row: Mapping[str, Any]) -> str:
     """Rounded half up to six decimals, in integers: a float could not hold it."""
     nano = row["cost_nanousd"]
     if nano is None:

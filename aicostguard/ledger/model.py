@@ -48,8 +48,16 @@ OF_ENVELOPE = ("service", "environment", "release", "host")
 #: every receipt has one, and there are few: what totals are read from
 SMALLEST = "provider"
 #: pairs of dimensions that are rolled up together, by the day; what names one holds a value of each, joined by `JOINT`
-PAIRS: tuple[tuple[str, str], ...] = (("feature", "model"), ("team", "model"), ("environment", "model"))
-#: stands in no value that a receipt may have
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("feature", "model"),
+    ("team", "model"),
+    ("environment", "model"),
+    ("parent_agent", "agent"),
+)
+#: pairs of which most receipts say neither: those are in no sum of the pair, and are what its sums lack of all sums.
+#: Rolled up by the hour, too.
+SPARSE = frozenset({"parent_agent,agent"})
+#: stands in no value that a receipt may have; alone it is the value of a pair of which neither is said
 JOINT = "\x1f"
 #: in sums, all values that a day had no room for; no receipt may hold a parenthesis, so none can have it as a value
 OTHER = "(other)"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from aicostguard.ledger import apidoc, query, views
+from aicostguard.ledger import agents, apidoc, query, views
 from aicostguard.ledger.amounts import AVERAGES, SHARES
 from aicostguard.ledger.keeping.doc import ARCHIVED, FULL
 from aicostguard.ledger.model import DIMENSIONS, TIMES
@@ -86,6 +86,42 @@ GET_COSTS = _entry(
         }
     ),
     [*apidoc._parameters(*query.PARAMETERS, own=query.PARAMETERS), *EXCLUDED],
+)
+_WHOLE = {"type": ["integer", "null"]}
+_SUMS = apidoc._object({"cost_usd": _DECIMAL, **dict.fromkeys(agents.SUMMED, _WHOLE)})
+_NAME = {"type": ["string", "null"]}
+GET_AGENTS = _entry(
+    "Who called whom, and what it cost",
+    "Agents as a tree of any depth, its lines in order, the dearest branch first: `direct` is what an agent's own "
+    "calls cost as called from there, `delegated` all below it, `total` both. Each cost is on one line: the totals of "
+    "depth 0, `unnamed` (calls of no agent) and `other` (of too many names) add up to `totals`. What an agent of "
+    "several callers handed on stands once, under the nearest agent that every way to it leads through; its other "
+    "lines are `elsewhere`. `gathered` is a line without calls of its own: for all callers, or for one who made none.",
+    apidoc._object(
+        {
+            **{name: {"type": "string"} for name in ("since", "until", "tz")},
+            "agents": {
+                "type": "array",
+                "items": apidoc._object(
+                    {
+                        "agent": {**_NAME, "description": "Null: calls of `called_by` that name no agent."},
+                        "called_by": {**_NAME, "description": "The line that it stands under; null at the top."},
+                        "depth": {"type": "integer", "minimum": 0},
+                        **dict.fromkeys(("direct", "delegated", "total"), _SUMS),
+                        "callers": {"type": "array", "items": _NAME, "description": "All; null: called by no agent."},
+                        "elsewhere": {"type": "boolean"},
+                        "gathered": {"type": "boolean"},
+                    }
+                ),
+            },
+            "unnamed": _SUMS,
+            "other": {"oneOf": [_SUMS, {"type": "null"}]},
+            "totals": apidoc._object(_AMOUNTS),
+            "archived": ARCHIVED,
+            "full": FULL,
+        }
+    ),
+    [*apidoc._parameters(*agents.PARAMETERS, own=agents.PARAMETERS), *EXCLUDED],
 )
 GET_RECEIPTS = _entry(
     "The receipts behind a figure",

@@ -1,4 +1,5 @@
-"""Questions about cost over HTTP: `/v1/costs`, `/v1/receipts`, `/v1/views/…`, `/v1/compare`, `/costs/…`; `/v1/scores`.
+"""Questions about cost over HTTP: `/v1/costs`, `/v1/receipts`, `/v1/views/…`, `/v1/agents`, `/v1/compare`, `/costs/…`;
+`/v1/scores`.
 
 Owns these routes and the choice between JSON and CSV. Thin: what is asked and answered is `query`'s and `views`'.
 """
@@ -12,8 +13,8 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from aicostguard.ledger import agents, comparedoc, comparing, query, querydoc, scores, sheet, views
 from aicostguard.ledger import body as bodies
-from aicostguard.ledger import comparedoc, comparing, query, querydoc, scores, sheet, views
 from aicostguard.ledger.access.door import authorise
 from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.errors import Refused
@@ -108,6 +109,13 @@ def add(app: FastAPI, store: SqliteStore, drain: Callable[[Store], int], now_ms:
             return query.receipts(store, parameters, key.project_id, now_ms())
 
         return face.answered(request, "receipts", job, listed)
+
+    @app.get("/v1/agents", **querydoc.GET_AGENTS)
+    def get_agents(request: Request) -> Response:
+        def job(key: Principal, parameters: Parameters) -> Any:
+            return agents.ask(store, parameters, key.project_id, now_ms())
+
+        return face.answered(request, "agents", job, lambda answer: sheet.rows(agents.flat(answer), agents.COLUMNS))
 
     @app.get("/v1/views/{name}", **querydoc.GET_VIEW)
     def get_view(name: str, request: Request) -> Response:

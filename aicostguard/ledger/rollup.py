@@ -19,6 +19,7 @@ from aicostguard.ledger.model import (
     MEASURES,
     OF_ENVELOPE,
     PAIRS,
+    SPARSE,
     TIMED,
     UNITS,
     Row,
@@ -51,17 +52,22 @@ def roll_up(rows: Sequence[Row], origin: Mapping[str, str]) -> RollUp:
     columns = _columns(rows, receipts, present)
     amounts = list(zip(*columns.values()))
     values = {name: _values(name, receipts, present, origin) for name in (*_BY_HOUR, *_BY_DAY)}
+    said = {name: pair for name, pair in _PAIRS.items() if name in SPARSE and any(values[one] for one in pair)}
+    values.update((name, _joined(len(rows), *(values[one] for one in pair))) for name, pair in said.items())
     hourly: Sums = {}
     daily: Sums = {}
-    for into, names, length in ((hourly, _BY_HOUR, HOUR_MS), (daily, _BY_DAY, DAY_MS)):
+    for into, names, length in ((hourly, (*_BY_HOUR, *said), HOUR_MS), (daily, _BY_DAY, DAY_MS)):
         for start, places in _by_start(rows, length).items():
             _sum_up(into, names, start, places, values, amounts)
+    for key in [key for key in hourly if key[0] in said and key[2] == JOINT]:
+        del hourly[key]
     folded: defaultdict[tuple[str, int, str], list[Sequence[int]]] = defaultdict(list)
     for (name, start, value), sums in hourly.items():
         folded[name, start - start % DAY_MS, value].append(sums)
     daily.update((key, _total(members)) for key, members in folded.items())
     for name, (one, other) in _PAIRS.items():
-        _pair(daily, rows, amounts, name, (one, values[one]), (other, values[other]))
+        if name not in SPARSE:
+            _pair(daily, rows, amounts, name, (one, values[one]), (other, values[other]))
     return RollUp(tuple(columns), hourly, daily)
 
 
@@ -109,6 +115,14 @@ def _values(
         return ""
     values = [receipt.get(name, "") for receipt in receipts]
     return values[0] if values.count(values[0]) == len(values) else values
+
+
+def _joined(count: int, one: Sequence[str] | str, other: Sequence[str] | str) -> Sequence[str] | str:
+    """The values of a pair for each of so many receipts, or the one that all of them have."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one + JOINT + other
+    both = ([values] * count if isinstance(values, str) else values for values in (one, other))
+    return [f"{first}{JOINT}{second}" for first, second in zip(*both)]
 
 
 def _pair(

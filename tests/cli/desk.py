@@ -101,6 +101,7 @@ def _receipts(name: str) -> list[tuple[int, dict[str, Any]]]:
             "user": "user-%03d@example.com" % (number % 60),
             "team": ("search", "support", "finance")[number % 3],
             "agent": ("planner", "writer", None)[number % 3],
+            "parent_agent": "planner" if number % 6 == 1 else None,
         }
         receipt = _receipt(provider, model, 500 + number % 700, 50 + number % 90)
         receipt.update({key: value for key, value in labels.items() if value is not None})

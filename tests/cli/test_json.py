@@ -27,6 +27,7 @@ LINES = (
     "costs --by day",
     "models",
     "compare --baseline gpt-4o-mini",
+    "agents --since 30d",
     "deliveries --by process",
     "tail -n 3",
     "budgets add marketing --usd 0.10 --match team=search --period month",

@@ -30,7 +30,7 @@ _RECEIPTS = st.fixed_dictionaries(
         "cache_read_input_tokens": st.integers(1, 10**6),
         "latency_ms": st.integers(0, 10**6),
         "ttft_ms": st.integers(0, 10**6),
-        **dict.fromkeys(("feature", "team", "user", "session"), _FEW),
+        **dict.fromkeys(("feature", "team", "user", "session", "agent", "parent_agent"), _FEW),
         **dict.fromkeys(("estimated", "usage_missing"), st.just(True)),
     },
 )
@@ -41,7 +41,7 @@ _ZONES = st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata", "Australia/
 _PAIRED = st.sampled_from([*PAIRS, *[pair[::-1] for pair in PAIRS]]).map(list)
 _GROUPS = st.one_of(st.lists(st.sampled_from([*DIMENSIONS, *TIMES]), max_size=3, unique=True), _PAIRED)
 _FILTERS = st.dictionaries(
-    st.sampled_from(["model", "feature", "team", "user"]),
+    st.sampled_from(["model", "feature", "team", "user", "agent", "parent_agent"]),
     st.lists(st.sampled_from(["a", "b", "gpt-4o", ""]), min_size=1, max_size=2, unique=True).map(tuple),
     max_size=1,
 )

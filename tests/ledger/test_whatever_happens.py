@@ -36,6 +36,7 @@ from aicostguard.ledger.model import (
     MOST_NAMES,
     OTHER,
     PAIRS,
+    SPARSE,
     TIMES,
     Query,
 )
@@ -341,7 +342,11 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, str, int, str]]:
         if dimension.daily:
             yield "daily", name, day, row.get(name, "")
     for one, other in PAIRS:
-        yield "daily", f"{one},{other}", day, row.get(one, "") + JOINT + row.get(other, "")
+        name, value = f"{one},{other}", row.get(one, "") + JOINT + row.get(other, "")
+        if name not in SPARSE:
+            yield "daily", name, day, value
+        elif value != JOINT:
+            yield from (("hourly", name, hour, value), ("daily", name, day, value))
 
 
 def _count(times: bytes) -> int:

@@ -19,17 +19,28 @@ from aicostguard.ledger.sqlite import SqliteStore, scored
 DAY, HOUR = 86_400_000, 3_600_000
 DAYS = 75
 LONG = "summarise-a-customer-conversation-for-the-handover-to-the-second-level-support-team-in-the-evening"
+ARCHIVIST = "archivist-of-everything-that-was-ever-read-by-any-reader"
 #: feature → (team, agent, the agent that calls it, models, calls a day, input tokens, output tokens)
 FEATURES: dict[str, tuple[str, str, str, tuple[str, ...], int, int, int]] = {
     "answer_question": ("search", "researcher", "", ("gpt-4o", "gpt-4o-mini"), 9, 3200, 450),
     "rerank_results": ("search", "ranker", "researcher", ("gpt-4o-mini",), 8, 5200, 60),
     "read_page": ("search", "reader", "researcher", ("claude-haiku-4-5",), 6, 9000, 300),
+    "quote_sources": (
+        "search",
+        ARCHIVIST,
+        "reader",
+        ("claude-opus-4-1",),
+        3,
+        9000,
+        90,
+    ),
     "draft_reply": ("support", "writer", "", ("claude-sonnet-4-5", "gpt-4o"), 7, 2400, 700),
     LONG: ("support", "writer", "", ("claude-haiku-4-5",), 3, 14000, 900),
     "review_code": ("platform", "reviewer", "", ("claude-opus-4-1",), 3, 18000, 1500),
     "plan_release": ("platform", "planner", "", ("o3",), 1, 4000, 2500),
+    "answer_review": ("platform", "reader", "planner", ("gpt-4o-mini",), 2, 1000, 300),
     "classify_ticket": ("support", "", "", ("gemini-2.5-flash",), 9, 700, 12),
-    "translate": ("marketing", "", "", ("gemini-2.5-pro", "gpt-4o-mini"), 4, 1500, 1400),
+    "translate": ("marketing", "translator", ARCHIVIST, ("gemini-2.5-pro", "gpt-4o-mini"), 4, 1500, 1400),
     "write_copy": ("marketing", "", "", ("house-model-7b",), 2, 900, 800),
 }
 _PROVIDERS = {"claude": "anthropic", "gemini": "google"}

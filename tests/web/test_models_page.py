@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Callable
 
 import pytest
 
-from aicostguard.ledger.web.pages.agents import tree
+from aicostguard.ledger.agents import dearest
+from aicostguard.ledger.web.pages.overview import AGENTS
 from tests.web.conftest import Site, Tab, axe
 from tests.web.drawn import data, drawn, nano
-from tests.web.rows import row
 
 Open = Callable[..., Tab]
 
@@ -51,63 +51,35 @@ def test_in_the_dark_on_a_phone(full: Site, tab: Open, path: str) -> None:
     shown.shot(f"{path[1:]}-phone-dark")
 
 
+@pytest.mark.ids("A32", "B19")
 def test_agents_stand_under_who_called_them_and_all_adds_up(full: Site, tab: Open) -> None:
     shown = drawn(tab(full).goto("/agents?since=30d"))
-    rows = full.api("/v1/costs?since=30d&group_by=parent_agent,agent&limit=10000")["rows"]
-    costs = {one["agent"]: one["cost_nanousd"] for one in rows}
-    lines = {line.name: line for line in tree(rows)}
-    assert lines["researcher"].delegated_nanousd == costs["ranker"] + costs["reader"]
-    assert lines["researcher"].total_nanousd == costs["researcher"] + costs["ranker"] + costs["reader"]
-    assert lines["ranker"].depth == 1 and lines["writer"].depth == 0
-    names = shown.page.locator("td.tree .name").all_inner_texts()
-    assert names == [line.name for line in tree(rows)]
-    titles = shown.page.locator("tr:has(.name:text-is('researcher')) td:nth-child(3) [title^='$']").first.get_attribute(
-        "title"
-    )
-    assert titles is not None and nano(titles) == lines["researcher"].delegated_nanousd
+    told = full.api("/v1/agents?since=30d")
+    lines = shown.page.locator("tr:has(td.tree)")
+    assert lines.count() == len(told["agents"]) > 6
+    for at, line in enumerate(told["agents"]):
+        cells = lines.nth(at).locator("td")
+        assert cells.nth(0).locator(".name").inner_text() == line["agent"]
+        level = cells.nth(0).locator(".hidden").all_inner_texts()
+        assert level == ([f"level {line['depth'] + 1}:"] if line["depth"] else [])
+        for column, part in ((1, "direct"), (2, "delegated"), (3, "total")):
+            exact = cells.nth(column).locator("[title^='$']").all()
+            assert [nano(str(one.get_attribute("title"))) for one in exact] == (
+                [line[part]["cost_nanousd"]] if line[part]["calls"] else []
+            ), (line["agent"], part)
+    tops = sum(line["total"]["cost_nanousd"] or 0 for line in told["agents"] if line["depth"] == 0)
+    assert tops + told["unnamed"]["cost_nanousd"] == full.api("/v1/costs?since=30d")["totals"]["cost_nanousd"]
     assert axe(shown.page) == [] and shown.wrong == []
     shown.shot("agents")
 
 
-def edge(parent: str | None, agent: str | None, usd: float, **more: int) -> dict[str, Any]:
-    return row({"parent_agent": parent, "agent": agent}, usd, **more)
-
-
-def told(edges: list[dict[str, Any]]) -> list[tuple[str | None, int, float, float]]:
-    return [
-        (one.name, one.depth, (one.direct["cost_nanousd"] or 0) / 1e9, one.delegated_nanousd / 1e9)
-        for one in tree(edges)
-    ]
-
-
-@pytest.mark.ids("B19")
-def test_total_is_direct_plus_delegated_at_any_depth() -> None:
-    edges = [edge(None, "a", 1), edge("a", "b", 2), edge("b", "c", 4), edge("a", "d", 8), edge(None, None, 99)]
-    assert told(edges) == [("a", 0, 1, 14), ("d", 1, 8, 0), ("b", 1, 2, 4), ("c", 2, 4, 0)]
-
-
-def test_whoever_is_called_by_several_stands_under_each_and_says_so() -> None:
-    lines = tree([edge(None, "a", 1), edge(None, "b", 1), edge("a", "c", 2), edge("b", "c", 3), edge("c", "d", 5)])
-    under = [(line.name, line.depth, line.direct["cost_nanousd"], line.shared, line.elsewhere) for line in lines]
-    assert under == [
-        ("b", 0, 10**9, False, False),
-        ("c", 1, 3 * 10**9, True, False),
-        ("d", 2, 5 * 10**9, False, False),
-        ("a", 0, 10**9, False, False),
-        ("c", 1, 2 * 10**9, True, True),
-    ]
-
-
-def test_circles_end_and_nobody_is_lost() -> None:
-    assert {name for name, *_ in told([edge("a", "b", 1), edge("b", "a", 2)])} == {"a", "b"}
-    assert told([edge("ghost", "b", 1)])[0][:2] == ("ghost", 0), "a caller that made no call itself"
-    chain = [edge(str(n) if n else None, str(n + 1), 1) for n in range(200)]
-    assert len(tree(chain)) > 30
-    assert told([edge("x", "x", 1)])
-
-
-def test_what_has_no_price_is_no_zero() -> None:
-    (line,) = tree([edge(None, "a", 0, calls=2, unpriced_calls=2)])
-    assert line.total_nanousd is None
-    top, _ = tree([edge(None, "a", 1), edge("a", "b", 0, calls=3, unpriced_calls=3)])
-    assert (top.total_nanousd, top.delegated_unpriced) == (10**9, 3)
+def test_the_first_screen_has_the_dearest_agents_at_any_depth(full: Site, tab: Open) -> None:
+    shown = tab(full).goto("/?since=30d")
+    lines = full.api("/v1/agents?since=30d")["agents"]
+    card = shown.page.locator("section[aria-labelledby=agents]")
+    names = card.locator("td.tree .name").all_inner_texts()
+    wanted = dearest(lines, AGENTS)
+    assert names == [line["agent"] for line in wanted]
+    assert max(line["depth"] for line in wanted) >= 2, "an agent of an agent of an agent"
+    totals = card.locator("td:nth-child(4) [title^='$']").all()
+    assert [nano(str(one.get_attribute("title"))) for one in totals] == [one["total"]["cost_nanousd"] for one in wanted]

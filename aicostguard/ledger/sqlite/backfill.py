@@ -22,11 +22,12 @@ from aicostguard.ledger.model import (
     MEASURES,
     PAIRS,
     SMALLEST,
+    SPARSE,
     SPREAD,
     TIMED,
     Dimension,
 )
-from aicostguard.ledger.sqlite import spreads
+from aicostguard.ledger.sqlite import callers, spreads
 from aicostguard.ledger.sqlite.queried import QUERIES
 from aicostguard.ledger.sqlite.sums import MEASURED
 from aicostguard.ledger.sqlite.write import quoted
@@ -54,10 +55,16 @@ def _queries(connection: sqlite3.Connection) -> None:
 
 def finish(connection: sqlite3.Connection, path: str) -> None:
     """Work through the days that are left, if any. Each is all or nothing."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'backfill'").fetchone():
-        return
-    price = _price(connection, path)
-    (left,) = connection.execute("SELECT count(*) FROM backfill").fetchone()
+    listed = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "backfill" in listed:
+        price = _price(connection, path)
+        _work_off(connection, path, "backfill", lambda project, day: _fill(connection, project, day, price))
+    if "backfill_agents" in listed:
+        _work_off(connection, path, "backfill_agents", lambda project, day: callers.fill(connection, project, day))
+
+
+def _work_off(connection: sqlite3.Connection, path: str, days: str, fill: Callable[[int, int], None]) -> None:
+    (left,) = connection.execute(f"SELECT count(*) FROM {days}").fetchone()
     if left:
         log.warning(
             "%s: the sums of %d days are brought to this release; stopped at it, it goes on where it was", path, left
@@ -65,12 +72,12 @@ def finish(connection: sqlite3.Connection, path: str) -> None:
     while True:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            day = connection.execute("SELECT project_id, day_ms FROM backfill LIMIT 1").fetchone()
+            day = connection.execute(f"SELECT project_id, day_ms FROM {days} LIMIT 1").fetchone()
             if day is None:
-                connection.execute("DROP TABLE IF EXISTS backfill")
+                connection.execute(f"DROP TABLE IF EXISTS {days}")
             else:
-                _fill(connection, day[0], day[1], price)
-                connection.execute("DELETE FROM backfill WHERE project_id = ? AND day_ms = ?", day)
+                fill(*day)
+                connection.execute(f"DELETE FROM {days} WHERE project_id = ? AND day_ms = ?", day)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -102,7 +109,8 @@ def _fill(connection: sqlite3.Connection, project_id: int, day_ms: int, price: i
     for name, dimension in DIMENSIONS.items():
         of.later_sums(name, dimension)
     for pair in PAIRS:
-        of.pair(*pair)
+        if ",".join(pair) not in SPARSE:  # came later: `callers`
+            of.pair(*pair)
     rows = connection.execute(
         f"SELECT {project_id:d}, hour, {', '.join(f'{name}_' for name in SPREAD)}, "
         f"{', '.join(f'{name}_said' for name in TIMED)} FROM of_day"

@@ -50,7 +50,7 @@ def _grouped(
     source, values, summed = sums.both(query)
     names = ", ".join(f"g{place}" for place in range(len(query.group_by)))
     found = connection.execute(
-        f"SELECT {names}, {', '.join(summed)}, COUNT(*) OVER () FROM ({source}) GROUP BY {names} "
+        f"SELECT {names}, {', '.join(summed)}, COUNT(*) OVER () FROM ({source}) GROUP BY {names} HAVING SUM(calls) "
         f"ORDER BY {_order(query)} LIMIT ?",
         [*values, query.limit],
     ).fetchall()
@@ -70,9 +70,9 @@ def _chooses(query: Query, name: str) -> bool:
 
 def _first(connection: sqlite3.Connection, query: Query) -> tuple[tuple[str, ...], int]:
     by = {"tokens": ("input_tokens", "output_tokens")}.get(query.order, (query.order,))
-    source, values, _ = sums.both(query, [name for name in MEASURES if name in (*by, "cost_nanousd")])
+    source, values, _ = sums.both(query, [name for name in MEASURES if name in (*by, "cost_nanousd", "calls")])
     found = connection.execute(
-        f"SELECT g0, COUNT(*) OVER () FROM ({source}) GROUP BY g0 ORDER BY {_order(query)} LIMIT ?",
+        f"SELECT g0, COUNT(*) OVER () FROM ({source}) GROUP BY g0 HAVING SUM(calls) ORDER BY {_order(query)} LIMIT ?",
         [*values, query.limit],
     ).fetchall()
     return tuple(name for name, _ in found), found[0][1] if found else 0

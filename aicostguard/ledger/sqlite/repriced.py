@@ -11,7 +11,7 @@ import sqlite3
 from typing import Any, Iterator, Sequence
 
 from aicostguard.ledger.errors import Busy
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, JOINT, OF_ENVELOPE, PAIRS
+from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, JOINT, OF_ENVELOPE, PAIRS, SPARSE
 from aicostguard.ledger.repricing import Change, Scope, Stored
 from aicostguard.ledger.rollup import Cell, RollUp
 from aicostguard.ledger.sqlite import archived, write
@@ -153,7 +153,12 @@ def _cells(stored: Stored, at_ms: int) -> Iterator[tuple[str, Cell]]:
             if kept:
                 yield table, (name, at_ms - at_ms % span, values[name])
     for one, other in PAIRS:
-        yield "daily", (f"{one},{other}", at_ms - at_ms % DAY_MS, values[one] + JOINT + values[other])
+        name, value = f"{one},{other}", values[one] + JOINT + values[other]
+        if name not in SPARSE:
+            yield "daily", (name, at_ms - at_ms % DAY_MS, value)
+        elif value != JOINT:
+            yield "daily", (name, at_ms - at_ms % DAY_MS, value)
+            yield "hourly", (name, at_ms - at_ms % HOUR_MS, value)
 
 
 def history(connection: sqlite3.Connection, project_id: int) -> list[dict[str, Any]]:

@@ -125,13 +125,11 @@ def fit(
         if len(new) > room:
             out.update((dimension, start, value) for value in new[room:])
             if not full:
-                _note(connection, project_id, start, dimension, at_ms, service)
+                note(connection, project_id, start, dimension, at_ms, service)
     return _folded(made, out) if out else made
 
 
-def _note(
-    connection: sqlite3.Connection, project_id: int, start: int, dimension: str, at_ms: int, service: str
-) -> None:
+def note(connection: sqlite3.Connection, project_id: int, start: int, dimension: str, at_ms: int, service: str) -> None:
     connection.execute(
         "INSERT INTO named_days VALUES (?, ?, ?, 0, ?, ?) "
         "ON CONFLICT DO UPDATE SET full_ms = excluded.full_ms, service = excluded.service WHERE full_ms IS NULL",

@@ -14,6 +14,7 @@ Nothing relies on rowids or their order.
 from __future__ import annotations
 
 from aicostguard.ledger.access.tables import ACCESS, OPENED, PEOPLE
+from aicostguard.ledger.sqlite.callers import CALLERS
 from aicostguard.ledger.sqlite.queried import QUERIES, SUBJECTS, TALLIES
 from aicostguard.ledger.sqlite.room import ROOM
 from aicostguard.ledger.sqlite.saved import SAVED
@@ -405,7 +406,7 @@ FROM receipts WHERE project_id = (SELECT min(id) FROM projects)""",
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
     *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED, _REQUESTS, ROOM),
-    *(SUBJECTS,),
+    *(SUBJECTS, CALLERS),
 )
 VERSION = len(MIGRATIONS)
 

@@ -7,7 +7,7 @@ property test holds it.
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from aicostguard.ledger.model import (
     DAY_MS,
@@ -18,6 +18,7 @@ from aicostguard.ledger.model import (
     MEASURES,
     PAIRS,
     SMALLEST,
+    SPARSE,
     TIMED,
     TIMES,
     UNITS,
@@ -71,7 +72,7 @@ def rolled_up(query: Query) -> str | None:
 def kept_of(dimension: str) -> tuple[bool, bool]:
     """Whether there are hourly and daily sums."""
     known = DIMENSIONS.get(dimension)
-    return (known.hourly, known.daily) if known else (False, True)
+    return (known.hourly, known.daily) if known else (dimension in SPARSE, True)
 
 
 def local(query: Query, column: str) -> str:
@@ -141,12 +142,22 @@ SPANS = {"hourly": HOUR_MS, "daily": DAY_MS}
 _SOUGHT = 400
 
 
-def select(query: Query, segment: Segment, dimension: str | None, what: str, table: str = "") -> tuple[str, list[Any]]:
-    """`SELECT g0, g1, …, what` of a segment's rows that pass the filters, and its values."""
+def select(
+    query: Query,
+    segment: Segment,
+    dimension: str | None,
+    what: str,
+    table: str = "",
+    columns: Mapping[str, str] | None = None,
+) -> tuple[str, list[Any]]:
+    """`SELECT g0, g1, …, what` of a segment's rows that pass the filters, and its values.
+
+    `columns` tells where a name's value stands, if not where rows of the dimension have it.
+    """
     name, start, end = segment
     raw = name in RAW
     at = "at_ms" if raw else "start_ms"
-    columns = parts_of(None if raw else dimension)
+    columns = parts_of(None if raw else dimension) if columns is None else columns
     groups = []
     for place, group in enumerate(query.group_by):
         sql = _time(query, group, at) if group in TIMES else columns.get(group, f"COALESCE(\"{group}\", '')")
@@ -200,11 +211,32 @@ def union(query: Query, measures: Sequence[str] = MEASURES) -> tuple[str, list[A
         sql, wanted = select(query, segment, dimension, raw if segment[0] in RAW else rolled)
         parts.append(sql)
         values += wanted
+        for sql, wanted in _neither(query, segment, dimension, measures):
+            parts.append(sql)
+            values += wanted
     if not parts:
         nothing = [f"NULL AS g{place}" for place in range(len(query.group_by))]
         nothing += [f"0 AS {name}" for name in measures]
         parts.append(f"SELECT {', '.join(nothing)} WHERE 0")
     return " UNION ALL ".join(parts), values
+
+
+def _neither(
+    query: Query, segment: Segment, dimension: str | None, measures: Sequence[str]
+) -> Iterator[tuple[str, list[Any]]]:
+    """What is held of receipts that are in no sum of a sparse pair: all that there is, less all that the pair has.
+
+    Whatever a day has no room for is taken away with the rest, so this is right on days that are full, too. A group of
+    which nothing is left has no calls.
+    """
+    if segment[0] in RAW or dimension is None or dimension not in SPARSE:
+        return
+    if any("" not in wanted for wanted in query.filters.values()) or any("" in out for out in query.excluded.values()):
+        return
+    unsaid = dict.fromkeys(dimension.split(","), "''")
+    every = query._replace(filters={}, excluded={})
+    yield select(every, segment, SMALLEST, ", ".join(measures), columns=unsaid)
+    yield select(every, segment, dimension, ", ".join(f"-{name} AS {name}" for name in measures), columns=unsaid)
 
 
 def both(query: Query, measures: Sequence[str] = MEASURES) -> tuple[str, list[Any], Sequence[str]]:

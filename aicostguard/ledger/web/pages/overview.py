@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
+from aicostguard.ledger import agents as tree
 from aicostguard.ledger import comparing
 from aicostguard.ledger.amounts import rounded
 from aicostguard.ledger.errors import Refused
@@ -22,6 +23,7 @@ from aicostguard.ledger.web import stacked
 from aicostguard.ledger.web.charts import spend
 from aicostguard.ledger.web.charts.chart import Chart
 from aicostguard.ledger.web.cut import cut, extremes
+from aicostguard.ledger.web.pages import agents
 from aicostguard.ledger.web.view import View
 
 #: what spend may be stacked and broken down by, in the order of the buttons: known by the hour and by the day
@@ -29,6 +31,8 @@ CHOICES = tuple(name for name, one in DIMENSIONS.items() if one.hourly)
 FIRST = "feature"
 #: rows of the breakdown, unless the address says more; of what moved, up and down; of the other lists
 ROWS, MOVED, FEW = 12, 5, 6
+#: lines of the tree of agents
+AGENTS = 10
 #: names up to which one answer holds all of them
 ALL = 200
 #: days whose mean is the run rate
@@ -89,7 +93,7 @@ def show(view: View) -> Response:
         all_budgets=len(budgets),
         budget=_main(budgets),
         tokens=tokens(broken["totals"]),
-        agents=_agents(view) if _of_sums(view, "agent") else None,
+        agents=_agents(view) if _of_sums(view, "parent_agent", "agent") else None,
         alerts=view.office.alerts({"state": "open", "limit": str(FEW)})["alerts"],
         latest=view.receipts(limit=str(ROWS), tz=view.tz)["receipts"] if not view.state.one("until") else [],
         sorts=(("cost", "Cost"), ("calls", "Calls"), ("tokens", "Tokens"), *((("change", "Change"),) if whole else ())),
@@ -248,27 +252,16 @@ def tokens(totals: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
     ]
 
 
-def _of_sums(view: View, dimension: str) -> bool:
+def _of_sums(view: View, *dimensions: str) -> bool:
     """Whether a list that nobody asked for can be had without reading receipts: by the filters that there are."""
-    asked = {dimension, *(one.name for one in view.state.filters)}
+    asked = {*dimensions, *(one.name for one in view.state.filters)}
     return len(asked) == 1 or any(asked == set(pair) for pair in PAIRS)
 
 
-def _agents(view: View) -> list[dict[str, Any]]:
-    """What agents cost: by their own calls, and by those of the agents that they called."""
-    given = {"order": None, "limit": "1000", "compare": None, "latency": None, "exact": None}
-    own = {row["agent"]: row for row in view.costs(group_by="agent", **given)["rows"] if row["agent"]}
-    if not own:
-        return []
-    called = {row["parent_agent"]: row for row in view.costs(group_by="parent_agent", **given)["rows"]}
-    rows = []
-    for name in dict.fromkeys((*own, *(name for name in called if name))):
-        direct = own[name]["cost_nanousd"] if name in own else 0
-        delegated = called[name]["cost_nanousd"] if name in called else 0
-        calls = own[name]["calls"] if name in own else 0
-        total = None if direct is None and delegated is None else (direct or 0) + (delegated or 0)
-        rows.append({"agent": name, "direct": direct, "delegated": delegated, "total": total, "calls": calls})
-    return sorted(rows, key=lambda row: -(row["total"] or 0))[:FEW]
+def _agents(view: View) -> tuple[list[Mapping[str, Any]], int]:
+    """The dearest lines of the tree of agents, in its order, and how many more there are."""
+    lines = agents.found(view)["agents"]
+    return tree.dearest(lines, AGENTS), max(0, len(lines) - AGENTS)
 
 
 def quality(view: View) -> Response:
