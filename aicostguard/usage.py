@@ -80,6 +80,8 @@ class Reading(NamedTuple):
     pending: bool = False
     #: another id under which the same response can be met (a stream of its own)
     also: Optional[str] = None
+    #: it has ended, and bills nothing: no receipt, but whoever remembers its id need not wait any more
+    void: bool = False
 
 
 # C code picks the parts and finds the largest: this runs on the caller's thread, for every response.

@@ -21,7 +21,8 @@ from aicostguard.capture.quick import Quick, Unmet, quick
 from aicostguard.capture.state import Met, state
 from aicostguard.health import health
 from aicostguard.metering import UNRECOGNISED, Endpoint, Glance, Meter, read_body, recognise
-from aicostguard.metering.table import RESULTS, RETRIEVALS
+from aicostguard.metering.formats import RETRIEVALS
+from aicostguard.metering.table import RESULTS
 from aicostguard.usage import Reading
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ class Call:
         for reading in readings:
             if reading.pending:
                 once.remember(reading)
-            else:
+            elif not reading.void:
                 made = receipt_of(self, reading, now)
                 receipts.append(made)
                 if state.core:

@@ -19,7 +19,8 @@ from aicostguard import context
 from aicostguard.capture.gate import Gate, Refused
 from aicostguard.capture.state import state
 from aicostguard.health import health
-from aicostguard.metering.table import RESULTS, RETRIEVALS
+from aicostguard.metering.formats import RETRIEVALS
+from aicostguard.metering.table import RESULTS
 from aicostguard.receipt import Receipt
 from aicostguard.usage import Reading
 
@@ -305,7 +306,9 @@ def settle(call: Call, readings: Sequence[Reading], receipts: Sequence[Receipt])
             hold = _begun(readings)
         elif not receipts and _begins(readings, hold):
             return
-        if hold is not None:
+        if hold is not None and readings and all(reading.void for reading in readings):
+            hold.release()
+        elif hold is not None:
             hold.settle(receipts)
         elif receipts and state.gate is not None:
             state.gate.settle(None, receipts)

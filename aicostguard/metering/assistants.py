@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional
 
-from aicostguard.metering.formats import Facts, Fold, Format
+from aicostguard.metering.formats import Facts, Fold, Format, over
 from aicostguard.metering.openai import usage_of
 from aicostguard.metering.values import mapping, parse, text
 from aicostguard.usage import Reading
 
 _UNFINISHED = ("queued", "in_progress", "requires_action", "cancelling")
+_OVER = ("failed", "cancelled", "expired")
 
 
 def read_run(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
@@ -22,7 +23,7 @@ def read_run(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     usage, mismatch = usage_of(body.get("usage"), facts)
     unfinished = body.get("status") in _UNFINISHED
     if usage is None and not unfinished:
-        return []
+        return over(body.get("id"), facts) if body.get("status") in _OVER else []
     return [
         Reading(
             text(body.get("model")), usage, mismatch=mismatch, response_id=text(body.get("id")), pending=usage is None

@@ -19,7 +19,7 @@ class Endpoint(NamedTuple):
     """What recognition says of a request.
 
     `format` is a row of `table.MODULES`, or "" for an endpoint that never bills. A format of
-    `table.RETRIEVALS` is an answer that is fetched: its readings are billable only when their
+    `formats.RETRIEVALS` is an answer that is fetched: its readings are billable only when their
     `response_id` was seen `pending` before and has not been billed since; otherwise they have to be dropped. One of
     `table.RESULTS` is billable when its `id` is fetched here for the first time.
     """

@@ -17,6 +17,14 @@ from aicostguard.usage import Reading
 _PLAIN_TIERS = ("", "default", "standard", "auto", "on_demand", "unspecified", "traffic_type_unspecified")
 
 
+#: formats of an answer that is fetched: its readings bill only if their id was seen pending, and once
+RETRIEVALS = frozenset(
+    (
+        *("responses_get", "run_get", "video_get", "interactions_get", "video_job_get"),
+        *("replicate_get", "replicate_stream", "dashscope_task_get", "zai_task_get", "perplexity_task_get"),
+    )
+)
+
 #: bytes of the request, or None; asked only when they are needed
 RequestBody = Callable[[], Optional[bytes]]
 
@@ -30,6 +38,12 @@ class Facts(NamedTuple):
     header: Callable[[str], Optional[str]]
     #: the request's body where it is at hand, or None
     request: RequestBody = lambda: None
+
+
+def over(identifier: Any, facts: Facts) -> List[Reading]:
+    """Of work that has failed or was cancelled, and bills nothing: whoever waits for it hears so when it is fetched."""
+    name = text(identifier)
+    return [Reading(None, None, response_id=name, void=True)] if name and facts.format in RETRIEVALS else []
 
 
 class Fold:

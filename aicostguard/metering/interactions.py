@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from aicostguard.metering.formats import Facts, Fold, Format, is_error, tier
+from aicostguard.metering.formats import Facts, Fold, Format, is_error, over, tier
 from aicostguard.metering.values import count, mapping, parse, text
 from aicostguard.usage import Reading, Usage, inconsistent
 
@@ -72,7 +72,7 @@ def read_interaction(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     usage, mismatch = usage_of(mapping(body.get("usage")))
     status = body.get("status")
     if usage is None and (is_error(body, "steps", "outputs", "answers") or status in ("failed", "cancelled")):
-        return []
+        return over(body.get("id"), facts) if status in ("failed", "cancelled") else []
     served = tier(body.get("service_tier"))
     return [
         Reading(

@@ -1,6 +1,7 @@
 """Paths of work that is begun by one request and fetched by others: at hosts that follow OpenAI, and at Google.
 
-Owns two tables of paths; what they bill, and how often, is said by their formats (`table.RETRIEVALS`, `table.RESULTS`).
+Owns two tables of paths; what they bill, and how often, is said by their formats (`formats.RETRIEVALS`,
+`table.RESULTS`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from aicostguard.metering.formats import Facts, Fold, Format, is_error
+from aicostguard.metering.formats import Facts, Fold, Format, is_error, over
 from aicostguard.metering.openai import usage_of
 from aicostguard.metering.scan import members
 from aicostguard.metering.values import count, mapping, milliseconds, parse, text
@@ -188,7 +188,9 @@ def read_video(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     """
     status, done = body.get("status"), mapping(body.get("video"))
     identifier = text(body.get("id")) or text(body.get("request_id"))
-    if status in _FAILED or is_error(body, "id", "request_id", "video"):
+    if status in _FAILED:
+        return over(identifier, facts)
+    if is_error(body, "id", "request_id", "video"):
         return []
     length = duration(body.get("seconds")) or duration(done.get("duration"))
     usage, mismatch = usage_of(body.get("usage"), facts)

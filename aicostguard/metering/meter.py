@@ -326,6 +326,7 @@ def _completed(
         reading.response_id or endpoint.id,
         reading.pending,
         reading.also,
+        reading.void,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Tuple
 
-from aicostguard.metering.formats import Facts, Fold, Format, is_error, tier
+from aicostguard.metering.formats import Facts, Fold, Format, is_error, over, tier
 from aicostguard.metering.openai import usage_of
 from aicostguard.metering.values import count, mapping, parse, text
 from aicostguard.usage import Reading
@@ -29,7 +29,7 @@ def read_response(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     usage, mismatch = usage_of(body.get("usage"), facts)
     # Failed or cancelled before a token: `usage` is null and nothing is billed.
     if usage is None and (body.get("error") or status in ("failed", "cancelled")):
-        return []
+        return over(body.get("id"), facts) if status in ("failed", "cancelled") else []
     reading = Reading(
         model=text(body.get("model")),
         usage=usage,

@@ -85,13 +85,6 @@ MODULES: Dict[str, str] = {
     "bedrock_guardrail": "bedrock_agents",
 }
 
-#: formats of an answer that is fetched: its readings bill only if their id was seen pending, and once
-RETRIEVALS = frozenset(
-    (
-        *("responses_get", "run_get", "video_get", "interactions_get", "video_job_get"),
-        *("replicate_get", "replicate_stream", "dashscope_task_get", "zai_task_get", "perplexity_task_get"),
-    )
-)
 #: formats of results that any process may fetch: they bill when this one fetches them first. `Endpoint.id` names them
 RESULTS = frozenset(("message_batch", "batch_file", "batch_job", "gemini_batch", "gemini_batch_file", "deferred"))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional
 
 from aicostguard.metering.folds import single
-from aicostguard.metering.formats import Facts, Fold, Format
+from aicostguard.metering.formats import Facts, Fold, Format, over
 from aicostguard.metering.openai import read_completion, usage_of
 from aicostguard.metering.values import count, mapping, milliseconds, parse, text
 from aicostguard.usage import Reading, Usage
@@ -50,7 +50,7 @@ def read_prediction(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
             found[field] = number
     if status == "succeeded" or found or milliseconds(metrics.get("predict_time")):
         return [reading._replace(usage=Usage(**found) if found else None)]
-    return []
+    return over(reading.response_id, facts) if status in ("failed", "canceled", "aborted") else []
 
 
 def read_order(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
@@ -125,7 +125,9 @@ def read_dashscope(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     reading = Reading(None, None, response_id=text(output.get("task_id")) or text(body.get("request_id")))
     if status in ("PENDING", "RUNNING", "SUSPENDED"):
         return [reading._replace(pending=True)]
-    if status in ("FAILED", "CANCELED", "UNKNOWN") or (not output and not raw):
+    if status in ("FAILED", "CANCELED"):
+        return over(reading.response_id, facts)
+    if status == "UNKNOWN" or (not output and not raw):
         return []
     usage, mismatch = usage_of(raw, facts)
     media = _media(raw)
@@ -142,7 +144,9 @@ def read_zai(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     reading = Reading(text(body.get("model")), usage, mismatch=mismatch, response_id=text(body.get("id")))
     if status == "PROCESSING":
         return [reading._replace(pending=True)]
-    return [reading] if status == "SUCCESS" or usage is not None else []
+    if status == "SUCCESS" or usage is not None:
+        return [reading]
+    return over(reading.response_id, facts) if status == "FAIL" else []
 
 
 def read_perplexity(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
@@ -152,6 +156,8 @@ def read_perplexity(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     if status in ("CREATED", "IN_PROGRESS"):
         return [Reading(text(body.get("model")), None, response_id=name, pending=True)]
     response = mapping(body.get("response"))
+    if status == "FAILED":
+        return over(name, facts)
     if status != "COMPLETED" or not response:
         return []
     return [reading._replace(response_id=name) for reading in read_completion(response, facts)]

@@ -226,3 +226,29 @@ def test_a_run_that_ended_in_a_stream_is_not_billed_by_a_poll(agent: Agent) -> N
         client.get("/threads/t/runs/run_tool", cast_to=object)
     (receipt,) = agent.settled(1)
     assert (receipt["input_tokens"], receipt["output_tokens"]) == (9, 4)
+
+
+@pytest.mark.ids("B3", "D11")
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_work_that_ended_without_use_is_not_waited_for_any_more(agent: Agent, end: str) -> None:
+    """No receipt, nothing remembered that would send each later call the long way, and nothing held of a budget."""
+    from aicostguard.guard import enforcing
+    from tests.guard.budgets import CENT, cap, gate, standing
+
+    gate(cap(100 * CENT))
+    try:
+        with client_of(agent) as client:
+            agent.simulator.set_default(polls=50)
+            made = client.responses.create(model="gpt-5", input="hi", max_output_tokens=50, background=True)
+            assert once.pending and standing(timeout=0).reserved > 0
+            if end == "cancelled":
+                client.responses.cancel(made.id)
+            else:
+                body = {**made.model_dump(mode="json"), "status": "failed", "error": {"code": "server_error"}}
+                agent.simulator.set_default(body=json.dumps(body).encode())
+            assert client.responses.retrieve(made.id).status == end
+        assert agent.receipts == [] and once.pending == {}
+        after = standing()
+        assert (after.spent, after.reserved, after.estimated) == (0, 0, 0)
+    finally:
+        enforcing.stop()

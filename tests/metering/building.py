@@ -140,7 +140,7 @@ def counts(prompt: int, completion: int, total: Optional[int] = None, **more: An
 
 
 def says(
-    provider: str, tokens: Optional[Tuple[int, int]], model: str = "m-1", **more: Any
+    provider: str, tokens: Optional[Tuple[int, int]], model: Optional[str] = "m-1", **more: Any
 ) -> Tuple[Dict[str, Any], ...]:
     said: Dict[str, Any] = {"provider": provider, "model": model}
     if tokens is None:
@@ -149,6 +149,11 @@ def says(
         said["input_tokens"], said["output_tokens"] = tokens
     said.update(more)
     return ({name: value for name, value in said.items() if value is not None},)
+
+
+def void(provider: str, identifier: str, **more: Any) -> Tuple[Dict[str, Any], ...]:
+    """Work that is over and bills nothing: whoever remembers its id hears of it."""
+    return says(provider, None, None, response_id=identifier, void=True, **more)
 
 
 def usage(reading: Reading) -> Usage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Tuple
 
-from tests.metering.building import C1, JSON, SSE, add, chat, chunk, counts, says, sse, whole
+from tests.metering.building import C1, JSON, SSE, add, chat, chunk, counts, says, sse, void, whole
 
 #: provider, host, path, members of `usage` beyond the counts, what they say
 HOSTS: Tuple[Tuple[str, str, str, Dict[str, Any], Dict[str, int]], ...] = (
@@ -54,8 +54,8 @@ add(
     whole({**ORDERED, "status": "COMPLETED", "response": chat(counts(5, 6, citation_tokens=7), id="r")}), JSON,
     says("perplexity", (12, 6), **C1), method="GET",
 )  # fmt: skip
-add("perplexity task that failed", SONAR, "/v1/async/sonar/c1", whole({**ORDERED, "status": "FAILED"}), JSON, (),
-    method="GET")  # fmt: skip
+add("perplexity task that failed", SONAR, "/v1/async/sonar/c1", whole({**ORDERED, "status": "FAILED"}), JSON,
+    void("perplexity", "c1"), method="GET")  # fmt: skip
 add("perplexity embeddings", SONAR, "/v1/contextualizedembeddings",
     whole({"object": "list", "data": [], "model": "m-1", "usage": {"prompt_tokens": 8, "total_tokens": 8}}), JSON,
     says("perplexity", (8, 0), operation="embeddings"))  # fmt: skip

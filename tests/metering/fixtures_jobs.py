@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict
 
-from tests.metering.building import JSON, SSE, add, chat, counts, says, sse, whole
+from tests.metering.building import JSON, SSE, add, chat, counts, says, sse, void, whole
 
 GOOGLE = "generativelanguage.googleapis.com"
 JSONL = "application/x-jsonl"
@@ -223,7 +223,7 @@ add(
     "/v1beta/interactions/v1_b",
     whole({**BACKGROUND, "status": "failed"}),
     JSON,
-    (),
+    void("google", "v1_b"),
     method="GET",
 )
 
@@ -266,7 +266,15 @@ add(
     says("openai", (381, 89), "gpt-4o-mini", **RUN_SAID),
     method="GET",
 )
-add("run, expired", "api.openai.com", RUNS + "/run_1", whole({**RUN, "status": "expired"}), JSON, (), method="GET")
+add(
+    "run, expired",
+    "api.openai.com",
+    RUNS + "/run_1",
+    whole({**RUN, "status": "expired"}),
+    JSON,
+    void("openai", "run_1"),
+    method="GET",
+)
 add(
     "run stream", "api.openai.com", "/v1/threads/runs",
     sse(

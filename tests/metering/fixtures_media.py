@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.metering.building import JSON, SSE, add, counts, says, sse, whole
+from tests.metering.building import JSON, SSE, add, counts, says, sse, void, whole
 
 OPENAI = "api.openai.com"
 PNG = "iVBORw0KGgoAAAANSUhEUg" * 200
@@ -167,7 +167,7 @@ add(
     says("openai", (0, 0), "sora-2", **VIDEO), method="GET",
 )  # fmt: skip
 add(
-    "openai video, polled and failed", OPENAI, "/v1/videos/video_1", whole({**JOB, "status": "failed", "error": {"code": "x", "message": "y"}}), JSON, (), method="GET",
+    "openai video, polled and failed", OPENAI, "/v1/videos/video_1", whole({**JOB, "status": "failed", "error": {"code": "x", "message": "y"}}), JSON, void("openai", "video_1", operation="image"), method="GET",
 )  # fmt: skip
 add(
     "xai video, begun", "api.x.ai", "/v1/videos/generations", whole({"request_id": "v1"}), JSON,

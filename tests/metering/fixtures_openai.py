@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.metering.building import C1, JSON, SSE, add, chat, chunk, counts, says, sse, whole
+from tests.metering.building import C1, JSON, SSE, add, chat, chunk, counts, says, sse, void, whole
 
 CHAT = "/v1/chat/completions"
 
@@ -393,5 +393,5 @@ add(
 )  # fmt: skip
 add(
     "openai response cancelled before a token", "api.openai.com", "/v1/responses/c1/cancel",
-    whole({**RESPONSE, "status": "cancelled", "usage": None}), JSON, (),
+    whole({**RESPONSE, "status": "cancelled", "usage": None}), JSON, void("openai", "c1"),
 )  # fmt: skip

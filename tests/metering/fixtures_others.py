@@ -19,6 +19,7 @@ from tests.metering.building import (
     lines,
     says,
     sse,
+    void,
     whole,
 )
 
@@ -349,7 +350,7 @@ add(
     "/v1/predictions/c1",
     whole({**PREDICTION, "status": "failed", "error": "no"}),
     JSON,
-    (),
+    void("replicate", "c1"),
     method="GET",
 )
 add(
@@ -662,7 +663,7 @@ add(
     "/api/v1/tasks/c1",
     whole({"output": {"task_id": "c1", "task_status": "FAILED", "message": "no"}, "request_id": "r"}),
     JSON,
-    (),
+    void("dashscope", "c1"),
     method="GET",
 )
 add(
@@ -700,7 +701,7 @@ add(
     "/api/paas/v4/async-result/c1",
     whole({"model": "m-1", "id": "c1", "task_status": "FAIL"}),
     JSON,
-    (),
+    void("zai", "c1"),
     method="GET",
 )
 
