@@ -21,7 +21,7 @@ from rich.text import Text
 from aicostguard import ledger
 from aicostguard.cli import VERBS, ask, options, table
 from aicostguard.ledger import keys as ledger_keys
-from aicostguard.ledger.access import audit, keyring, names, places, routes
+from aicostguard.ledger.access import audit, keyring, names, places, told
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.access.places import Project
 from aicostguard.ledger.access.principal import PROJECT, REACHES, ROLES, roles
@@ -97,7 +97,7 @@ def _read_limits(expires: str | None, per_minute: str | None, max_bytes: str | N
     for name, given in (("per_minute", per_minute), ("max_bytes", max_bytes)):
         if given is not None:
             body[name] = None if given == "none" else int(given) if given.isascii() and given.isdigit() else given
-    return routes.read_limits(body, ledger.now_ms())
+    return told.read_limits(body, ledger.now_ms())
 
 
 @keys.command("create", short_help="make a key and print it once")
@@ -160,7 +160,7 @@ def list_keys(within: str | None, as_json: bool, path: str | None) -> int:
     now_ms = ledger.now_ms()
     rows = []
     for key in found:
-        state = routes.state(key, now_ms)
+        state = told.state(key, now_ms)
         ends = key.revoked_ms if key.revoked_ms is not None else key.expires_ms
         if ends is not None:
             state += f" {when(ends)}" if state != "in force" else f" until {when(ends)}"
@@ -169,7 +169,7 @@ def list_keys(within: str | None, as_json: bool, path: str | None) -> int:
             (key.shown[:9] + "•" * 4, key.id, key.name, may, when(key.created_ms), when(key.last_used_ms), state)
         )
     report = [
-        {**keyring.told(key), "state": routes.state(key, now_ms), "last_used_ms": key.last_used_ms} for key in found
+        {**keyring.told(key), "state": told.state(key, now_ms), "last_used_ms": key.last_used_ms} for key in found
     ]
     say(as_json, report, columns(("key", "id", "name", "roles", "created", "last used", "state"), rows))
     return 0
@@ -362,11 +362,11 @@ def archive(name: str, undo: bool, organisation: bool, as_json: bool, path: str 
 @DB
 def show_audit(since: str, limit: int, as_json: bool, path: str | None) -> int:
     """The audit log of the whole ledger, the newest first: who, what, when, from where, before and after."""
-    since_ms, _, _ = routes.read_audit({"since": since}, ledger.now_ms())
+    since_ms, _, _ = told.read_audit({"since": since}, ledger.now_ms())
     with ask.opened(path) as store:
         found = store.look(lambda c: audit.lines(c, since_ms=since_ms, limit=limit))
     rows = [(when(line.at_ms), line.who, line.address, line.what, line.target, _change(line)) for line in found]
-    report = [routes.line_told(line) for line in found]
+    report = [told.line_told(line) for line in found]
     text = columns(("at", "who", "from", "what", "of", "change"), rows) if rows else "Nothing was changed yet.\n"
     say(as_json, report, text)
     return 0

@@ -15,7 +15,6 @@ from typing import Sequence
 import click
 
 from aicostguard.cli import CORE, VERBS, completion, core
-from aicostguard.ledger.errors import LedgerError, Refused
 
 #: verb → module of its command; the command has the verb's name, but for `_NAMED`
 _MODULES = {
@@ -60,19 +59,28 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except Refused as error:
+    except BrokenPipeError:  # `aicg costs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _said(error, arguments)
+
+
+def _said(error: Exception, arguments: Sequence[str]) -> int:
+    """What the ledger refuses, as a person reads it, and the exit code. What is none of its errors goes on."""
+    from aicostguard.ledger.errors import LedgerError, Refused  # here, so that help loads no ledger
+
+    if isinstance(error, Refused):
         # What the ledger refuses as 422 is a wrong option here.
         names = _options(arguments)
         named = f"{names.get(error.field, error.field)}: " if error.field else ""
         said = re.sub(r"\b[a-z]+_[a-z_]+\b", lambda found: names.get(found[0], found[0]), str(error))
         sys.stderr.write(f"aicg: {named}{said}\n")
         return 2 if error.status == 422 else 1
-    except LedgerError as error:
+    if isinstance(error, LedgerError):
         sys.stderr.write(f"aicg: {error}\n")
         return 1
-    except BrokenPipeError:  # `aicg costs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    raise error
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:

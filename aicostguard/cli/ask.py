@@ -6,19 +6,14 @@ Owns that choice. Both ways lead to `ledger.query`, so that a table, the API and
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import urllib.error
-import urllib.parse
-import urllib.request
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from urllib.parse import urlencode
 
 from aicostguard import config, ledger
 from aicostguard.ledger import deliveries, query
-from aicostguard.ledger.errors import LedgerError, Refused
+from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.sqlite import SqliteStore
-
-TIMEOUT_S = 60
 
 Parameters = Mapping[str, Sequence[str]]
 
@@ -128,11 +123,6 @@ def following(at: Place) -> Iterator[Asker]:
         yield ask
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """No redirect is followed: a key is sent to the address that was given, and to no other."""
-
-
 #: question → a key that every answer to it has
 _KNOWN_BY = {
     "costs": "totals",
@@ -146,7 +136,7 @@ _KNOWN_BY = {
 
 def get(at: Place, name: str, parameters: Parameters) -> dict[str, Any]:
     """What `GET /v1/NAME` says. Raises `Unreachable`, `Refused` for a wrong parameter, else `LedgerError`."""
-    body = exchange(at, "GET", f"{name}?{urllib.parse.urlencode(parameters, doseq=True)}")
+    body = exchange(at, "GET", f"{name}?{urlencode(parameters, doseq=True)}")
     if _KNOWN_BY[name] not in body:
         raise LedgerError(f"{at.url} answers, but not as a ledger does")
     return body
@@ -154,36 +144,6 @@ def get(at: Place, name: str, parameters: Parameters) -> dict[str, Any]:
 
 def exchange(at: Place, method: str, path: str, sent: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the ledger answers to `METHOD /v1/PATH`. Raises as `get`, and `Refused` (404) for what is not there."""
-    url = at.url or ""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LedgerError(f"{url!r} is no address of a ledger; use http(s)://host[:port]")
-    data = None if sent is None else json.dumps(sent).encode()
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/v1/{path}", data, {"Authorization": f"Bearer {at.key}"}, method=method
-    )
-    handlers: list[Any] = [_NoRedirect()]
-    if parts.hostname in config.LOOPBACK:
-        handlers.append(urllib.request.ProxyHandler({}))
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT_S) as reply:
-            body = json.load(reply)
-    except urllib.error.HTTPError as error:
-        raise _refused(url, error) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise Unreachable(f"no ledger answers at {url} ({reason}); is `aicg serve` running?") from None
-    if not isinstance(body, dict):
-        raise LedgerError(f"{url} answers, but not as a ledger does")
-    return body
+    from aicostguard.cli import remote  # HTTP and ssl are for those who ask over the network
 
-
-def _refused(url: str, error: urllib.error.HTTPError) -> LedgerError:
-    try:
-        body = json.load(error)
-        text, field = str(body["error"]), str(body.get("field", ""))
-    except (ValueError, KeyError, TypeError, OSError):
-        text, field = f"HTTP {error.code}", ""
-    if error.code in (404, 422) and field:
-        return Refused(error.code, text, field)
-    return (Unreachable if error.code >= 500 else LedgerError)(f"{url}: {text}")
+    return remote.exchange(at, method, path, sent)

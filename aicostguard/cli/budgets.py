@@ -20,7 +20,7 @@ from aicostguard.guard.policy import ON_EXCEED, PERIODS
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.alerts.office import Office
 from aicostguard.ledger.alerts.watch import Watch
-from aicostguard.ledger.budgets import routes, status
+from aicostguard.ledger.budgets import given, status
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Refused
 
@@ -53,7 +53,7 @@ class Ledger:
         with ask.opened(self._at.path, create=True) as store:
             project = store.default_project()
             known = store.look(lambda connection: status.found(connection, project, name))
-            stated, spent, adjust = routes.read_put({"name": name, **body}, known)
+            stated, spent, adjust = given.read_put({"name": name, **body}, known)
             Desk(store, ledger.now_ms).put(project, stated, _who(), spent, adjust)
             return store.look(lambda connection: status.detailed(connection, project, name, ledger.now_ms()))
 

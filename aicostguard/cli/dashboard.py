@@ -15,9 +15,8 @@ import click
 from aicostguard import ledger
 from aicostguard.cli import VERBS, access, ask
 from aicostguard.ledger.access import keyring, opened
-from aicostguard.ledger.alerts.watch import PUBLIC_URL
+from aicostguard.ledger.access.opened import DEFAULT_HOST, DEFAULT_PORT, PUBLIC_URL
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.serve import DEFAULT_HOST, DEFAULT_PORT
 
 
 @click.command(short_help=VERBS["dashboard"])

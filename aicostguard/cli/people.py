@@ -15,9 +15,10 @@ import click
 from aicostguard import ledger
 from aicostguard.cli import VERBS, ask
 from aicostguard.cli.access import DB, IN_PROJECT, JSON, columns, operator, project, say
-from aicostguard.ledger.access import passwords, people_routes
+from aicostguard.ledger.access import passwords
 from aicostguard.ledger.access import people as accounts
 from aicostguard.ledger.access.principal import LEDGER, ORGANISATION, PROJECT, REACHES
+from aicostguard.ledger.access.told import account
 from aicostguard.ledger.sqlite import SqliteStore
 
 _ROLE = click.option("--role", type=click.Choice(accounts.ROLES), help="What they may, within --reach.")
@@ -110,7 +111,7 @@ def list_people(as_json: bool, path: str | None) -> int:
 
         def job(connection: sqlite3.Connection) -> list[dict[str, Any]]:
             return [
-                people_routes.told(connection, person, accounts.roles(connection, person.id))
+                account(connection, person, accounts.roles(connection, person.id))
                 for person in accounts.every(connection)
             ]
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import urllib.error
-import urllib.request
 from typing import Any, NamedTuple
 
 from aicostguard import pricing
@@ -59,6 +57,8 @@ def fetch(place: str) -> str:
     """The text of a compiled table at a path or an http(s) address. Raises `BadPrices`."""
     try:
         if place.startswith(("http://", "https://")):
+            import urllib.request  # with ssl behind it: for this alone
+
             request = urllib.request.Request(place, headers={"Accept": "application/json"})
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
                 data = reply.read(MAX_BYTES + 1)

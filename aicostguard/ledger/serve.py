@@ -32,8 +32,6 @@ from aicostguard.ledger.sqlite import SqliteStore
 if TYPE_CHECKING:
     from aicostguard.ledger.access.oidc import Provider
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8090
 #: how long requests under way may take to finish once the server is asked to stop
 GRACE_S = 10
 

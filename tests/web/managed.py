@@ -12,7 +12,7 @@ from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.access.people import Person
 from aicostguard.ledger.alerts.office import Office
 from aicostguard.ledger.alerts.watch import Settings, Watch
-from aicostguard.ledger.budgets import routes
+from aicostguard.ledger.budgets import given
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import epoch, receipt
@@ -90,7 +90,7 @@ def budgets(store: SqliteStore, project_id: int | None = None) -> Desk:
     """Before `fill`: how fast one goes is known of what comes in from then on."""
     desk = Desk(store, ledger.now_ms)
     for body in BUDGETS:
-        stated, spent, adjust = routes.read_put(body, None)
+        stated, spent, adjust = given.read_put(body, None)
         desk.put(project_id or store.default_project(), stated, "the tests", spent, adjust)
     return desk
 

@@ -6,9 +6,11 @@ the query before a route sees it; what it names is checked where the header is, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+if TYPE_CHECKING:  # who only makes links has no use for a framework
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 #: the parameter, and where in the scope its value stands for those who make links
 NAME = "in"

@@ -14,7 +14,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from aicostguard.ledger import body as bodies
-from aicostguard.ledger import period
 from aicostguard.ledger.access.door import authorise
 from aicostguard.ledger.access.principal import PROJECT, Principal
 from aicostguard.ledger.errors import Refused
@@ -64,8 +63,3 @@ def parameters(request: Request, known: Mapping[str, str]) -> dict[str, str]:
             raise Refused(422, "may be given once", shown)
         found[name] = value
     return found
-
-
-def when(at_ms: int | None) -> str | None:
-    """A moment as it leaves the ledger."""
-    return None if at_ms is None else period.iso(at_ms, _UTC)

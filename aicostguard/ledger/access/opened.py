@@ -15,6 +15,8 @@ from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import Key
 from aicostguard.ledger.sqlite import read
 
+#: setting: where people find this ledger; without it, where `aicg serve` listens if nobody says otherwise
+PUBLIC_URL, DEFAULT_HOST, DEFAULT_PORT = "AICG_PUBLIC_URL", "127.0.0.1", 8090
 #: how long a link is good for, if nobody uses it
 LINK_MS = 10 * 60_000
 #: what a session's token begins with; one of a person begins otherwise

@@ -17,9 +17,10 @@ from aicostguard.ledger.access import audit, names, passwords, people, places, s
 from aicostguard.ledger.access import people_doc as doc
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.access.door import Door, actor, address
-from aicostguard.ledger.access.face import Json, answered, parameters, sent, when
+from aicostguard.ledger.access.face import Json, answered, parameters, sent
 from aicostguard.ledger.access.people import Person, Role
 from aicostguard.ledger.access.principal import LEDGER, ORGANISATION, PROJECT, REACHES, Principal
+from aicostguard.ledger.access.told import account
 from aicostguard.ledger.errors import Limited, Refused
 
 _DEVICE = "aicg_device"
@@ -128,7 +129,7 @@ class Face:
                     role for role in people.roles(connection, person.id) if every or _near(role, principal, within)
                 ]
                 if roles or every:
-                    out.append(told(connection, person, roles))
+                    out.append(account(connection, person, roles))
             return out
 
         return {"people": self.store.look(job)}
@@ -140,7 +141,7 @@ class Face:
 
         def job(connection: sqlite3.Connection) -> dict[str, Any]:
             person = people.add(connection, email, name, by, now_ms)
-            return {**told(connection, person, []), "code": people.code(connection, person, by, now_ms)}
+            return {**account(connection, person, []), "code": people.code(connection, person, by, now_ms)}
 
         return Json(self.store.change(job), status_code=201)
 
@@ -151,7 +152,7 @@ class Face:
         def job(connection: sqlite3.Connection) -> dict[str, Any]:
             person = people.found(connection, email)
             person = people.disable(connection, person, disabled, actor(principal), self.door.now_ms())
-            return told(connection, person, people.roles(connection, person.id))
+            return account(connection, person, people.roles(connection, person.id))
 
         return self.store.change(job)
 
@@ -267,26 +268,3 @@ def _near(role: Role, principal: Principal, within: dict[int, places.Project]) -
         wide = principal.may("manage", ORGANISATION) and of == principal.organisation_id
         return role.target_id == principal.project_id or wide
     return role.reach == ORGANISATION and role.target_id == principal.organisation_id
-
-
-def told(connection: sqlite3.Connection, person: Person, roles: list[Role]) -> dict[str, Any]:
-    """An account as it leaves the ledger: nothing of its password but whether there is one."""
-    return {
-        "email": person.email,
-        "name": person.name,
-        "has_password": person.password is not None,
-        "issuer": person.issuer,
-        "created_at": when(person.created_ms),
-        "disabled_at": when(person.disabled_ms),
-        "roles": [
-            {"role": role.role, "reach": role.reach, "of": _of(connection, role), "by": role.source} for role in roles
-        ],
-    }
-
-
-def _of(connection: sqlite3.Connection, role: Role) -> str | None:
-    """What a role holds for, by name."""
-    if role.reach == PROJECT:
-        found = places.project(connection, role.target_id)
-        return f"{found.organisation}/{found.name}"
-    return places.organisations(connection, role.target_id)[0].name if role.reach == ORGANISATION else None

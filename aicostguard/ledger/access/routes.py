@@ -13,19 +13,18 @@ from zoneinfo import ZoneInfo
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from aicostguard.ledger import drain, period, query
+from aicostguard.ledger import drain, query
 from aicostguard.ledger.access import audit, doc, keyring, names, places
 from aicostguard.ledger.access.door import Door, actor
-from aicostguard.ledger.access.face import Json, answered, parameters, when
+from aicostguard.ledger.access.face import Json, answered, parameters
 from aicostguard.ledger.access.places import Organisation, Project
-from aicostguard.ledger.access.principal import LEDGER, ORGANISATION, PROJECT, REACHES, ROLES, Principal, roles
+from aicostguard.ledger.access.principal import LEDGER, ORGANISATION, PROJECT, REACHES, Principal, roles
+from aicostguard.ledger.access.told import line_told, read_audit, read_limits, read_roles, state, when
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import MEASURES, Key
 
 T = TypeVar("T")
 _UTC = ZoneInfo("UTC")
-#: of a key: requests in a minute, bytes of a body
-MOST_PER_MINUTE, MOST_BYTES = 1_000_000, 5 * 1024 * 1024
 
 
 class Face:
@@ -298,58 +297,6 @@ def _keys(app: FastAPI, face: Face) -> None:
     @app.delete("/v1/keys/{key}", **doc.DELETE_KEY)
     async def delete_key(request: Request, key: str) -> Response:
         return await answered(request, lambda who, body: face.revoke_key(who, body, key), "manage")
-
-
-def state(key: Key, now_ms: int) -> str:
-    """`in force`, `expired` or `revoked`."""
-    if key.revoked_ms is not None:
-        return "revoked"
-    return "expired" if key.expires_ms is not None and key.expires_ms <= now_ms else "in force"
-
-
-def read_roles(value: Any) -> tuple[str, ...]:
-    """The scopes of a list of roles. Raises `Refused` (422)."""
-    if not isinstance(value, list) or not value:
-        raise Refused(422, f"must be a list of some of {', '.join(ROLES)}", "roles")
-    found = [scope for role in value for scope in ROLES[names.one_of(role, tuple(ROLES), "roles")]]
-    return tuple(dict.fromkeys(found))
-
-
-def read_limits(body: dict[str, Any], now_ms: int) -> dict[str, int | None]:
-    """`expires_ms`, `per_minute` and `max_bytes`, of those that a body sets; null takes a limit away."""
-    out: dict[str, Any] = {}
-    if "expires_in" in body:
-        given = body["expires_in"]
-        out["expires_ms"] = None if given is None else now_ms + names.span(given, "expires_in", 1000)
-    for name, least, most in (("per_minute", 1, MOST_PER_MINUTE), ("max_bytes", 100, MOST_BYTES)):
-        if name in body:
-            out[name] = None if body[name] is None else names.count(body[name], name, least, most)
-    return out
-
-
-def read_audit(given: dict[str, str], now_ms: int) -> tuple[int, int | None, int]:
-    """`(since, before, limit)`. Raises `Refused` (422)."""
-    out: list[int | None] = []
-    for name, default, most in (("before", "", 2**62), ("limit", "100", audit.MOST)):
-        text = given.get(name) or default
-        if text and not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= most):
-            raise Refused(422, f"must be an integer from 1 to {most}", name)
-        out.append(int(text) if text else None)
-    return period.start(given.get("since") or "all", now_ms, _UTC, "since"), out[0], out[1] or 100
-
-
-def line_told(line: audit.Line) -> dict[str, Any]:
-    """A line of the audit log as it leaves the ledger."""
-    return {
-        "id": line.id,
-        "at": when(line.at_ms),
-        "who": line.who,
-        "address": line.address,
-        "what": line.what,
-        "target": line.target,
-        "before": line.before,
-        "after": line.after,
-    }
 
 
 def _change_of_place(body: dict[str, Any]) -> dict[str, Any]:

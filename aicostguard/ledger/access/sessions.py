@@ -8,13 +8,14 @@ whatever page asks for it, so a change needs a second sign: the browser's own wo
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
-
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from typing import TYPE_CHECKING, NamedTuple
 
 from aicostguard.ledger import secret
 from aicostguard.ledger.errors import Refused
+
+if TYPE_CHECKING:  # the command line opens links, and has no use for a framework
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
 
 #: unused for this long, or this old, it ends
 IDLE_MS, MOST_MS = 12 * 3_600_000, 7 * 24 * 3_600_000

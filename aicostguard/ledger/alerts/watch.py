@@ -13,6 +13,7 @@ import os
 import time
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
+from aicostguard.ledger.access.opened import PUBLIC_URL
 from aicostguard.ledger.alerts import (
     apprised,
     book,
@@ -42,8 +43,6 @@ RELOAD_MS = 15_000
 #: for each second that a look took, a rule rests so many
 REST = 19
 FORGET_EVERY_MS = 3_600_000
-#: setting → what it is for
-PUBLIC_URL = "AICG_PUBLIC_URL"
 
 
 class Settings(NamedTuple):

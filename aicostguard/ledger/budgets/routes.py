@@ -8,21 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from aicostguard.guard import rules
-from aicostguard.guard.policy import BadPolicy, Budget
 from aicostguard.ledger import body as bodies
 from aicostguard.ledger import period
 from aicostguard.ledger.access.door import authorise
 from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.budgets import ask, doc, rule, status
 from aicostguard.ledger.budgets.desk import BLOCKED, Desk, Exceeded
+from aicostguard.ledger.budgets.given import read_put, read_settings
 from aicostguard.ledger.budgets.leases import LEASE_S
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.problem import Problem
@@ -33,10 +32,6 @@ _UTC = ZoneInfo("UTC")
 #: bytes of a body; a question is small
 MOST_BODY = 256 * 1024
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
-#: keys of a body that say how it is meant, not what the rule is
-_SIMPLE = ("limit", "spent", "adjust")
-#: what of a policy can be set beside budgets
-SETTINGS = ("on_unpriced", "on_unknown_bound", "on_store_failure", "loop_window", "loop_threshold", "loop_action")
 
 
 class Json(Response):
@@ -205,50 +200,6 @@ def _calls(app: FastAPI, face: Face) -> None:
     @app.post("/v1/settle", **doc.POST_SETTLE)
     async def post_settle(request: Request) -> Response:
         return await face.answered(request, "ingest", face.settle)
-
-
-def read_put(body: Mapping[str, Any], known: Budget | None) -> tuple[Budget, int | None, bool]:
-    """`(rule, what stands in it, is that meant?)` from a body. Short ones change what there is. Raises `Refused` (422).
-
-    A body of `name` and `limit` alone (`spent` and `adjust` beside) changes the limit of a budget that there is, and
-    nothing else of it; where there is none it makes one with a limit in USD.
-    """
-    given = {name: value for name, value in body.items() if name not in _SIMPLE}
-    if "limit" in body:
-        if any(key in given for key in rule.LIMITS.values()):
-            raise Refused(422, "is another word for limit_usd, which is given, too", "limit")
-        given[rule.LIMITS[known.unit if known else "nanousd"]] = body["limit"]
-    if known is not None and set(body) <= {"name", *_SIMPLE}:
-        given = {**rule.written(known), **given}
-    stated = rule.read(given)
-    adjust = body.get("adjust", False)
-    if not isinstance(adjust, bool):
-        raise Refused(422, "must be true or false", "adjust")
-    spent = None
-    if body.get("spent") is not None:
-        kind = {"nanousd": rules.USD, "tokens": rules.TOKENS, "requests": rules.REQUESTS}[stated.unit]
-        try:
-            spent = int(rules.read(kind, "spent", body["spent"]))
-        except BadPolicy as error:
-            raise Refused(422, str(error).partition(": ")[2], "spent") from None
-    elif adjust:
-        raise Refused(422, "says that `spent` is meant, which is not given", "adjust")
-    return stated, spent, adjust
-
-
-def read_settings(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a policy is no budget, in the policy's own words; null takes a word back. Raises `Refused` (422)."""
-    out: dict[str, Any] = {}
-    for name, value in body.items():
-        if name not in SETTINGS:
-            raise Refused(422, f"is not a setting; known are {', '.join(SETTINGS)}", ascii(name[:64])[1:-1])
-        if value is not None:
-            try:
-                rules.read(rules.COST[name], name, value)
-            except BadPolicy as error:
-                raise Refused(422, str(error).partition(": ")[2], name) from None
-        out[name] = value
-    return out
 
 
 def _refused(found: Exceeded, now_ms: int) -> Response:

@@ -16,8 +16,9 @@ from starlette.responses import Response
 
 from aicostguard.ledger.access import names
 from aicostguard.ledger.access.door import Door, actor
-from aicostguard.ledger.access.face import Json, answered, parameters, when
+from aicostguard.ledger.access.face import Json, answered, parameters
 from aicostguard.ledger.access.principal import Principal
+from aicostguard.ledger.access.told import when
 from aicostguard.ledger.errors import LedgerError, Refused
 from aicostguard.ledger.keeping import doc, forgetting
 from aicostguard.ledger.keeping.pace import Stopped

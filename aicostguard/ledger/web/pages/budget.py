@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from aicostguard.guard.policy import ON_EXCEED, PERIODS
 from aicostguard.ledger import period
-from aicostguard.ledger.budgets import routes, rule, status
+from aicostguard.ledger.budgets import given, rule, status
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import DIMENSIONS, HOUR_MS
 from aicostguard.ledger.web import forms
@@ -96,7 +96,7 @@ def change(view: View) -> Response:
         raise Refused(409, f"{name} was changed meanwhile by {row['history'][0]['who']}: look again, and send it anew")
     with forms.told_of(forms.OF_BUDGET):
         body = {**forms.budget(view.form), "name": name}
-        stated, _, _ = routes.read_put(body, None)
+        stated, _, _ = given.read_put(body, None)
         view.site.desk.put(view.principal.project_id, stated, view.principal.who)
     return view.go(view.link(), "Changed. Programs follow within half a minute.")
 
@@ -108,7 +108,7 @@ def adjust(view: View) -> Response:
         if known is None:
             raise Refused(404, f"there is no budget {view.path['name'][:128]!a}", "name")
         body = {**rule.written(known), "spent": view.form.get("spent", ""), "adjust": True}
-        stated, spent, meant = routes.read_put(body, known)
+        stated, spent, meant = given.read_put(body, known)
         view.site.desk.put(view.principal.project_id, stated, view.principal.who, spent, meant)
     return view.go(view.link(), "Set, and written down in the history.")
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from aicostguard.guard.policy import ON_EXCEED, PERIODS, Policy
-from aicostguard.ledger.budgets import routes, status
+from aicostguard.ledger.budgets import given, status
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.web import forms
 from aicostguard.ledger.web.plain import budgets as plain
@@ -57,14 +57,14 @@ def create(view: View) -> Response:
     if any(row["name"] == name for row in view.budgets()):
         raise Refused(422, f"is taken: there is a budget {name!a} already; change that one, or choose another", "name")
     with forms.told_of(forms.OF_BUDGET):
-        stated, spent, adjust = routes.read_put(body, None)
+        stated, spent, adjust = given.read_put(body, None)
         view.site.desk.put(view.principal.project_id, stated, view.principal.who, spent, adjust)
     return view.go(view.address(f"/budgets/{quote(name)}"), f"The budget {name} holds from now on.")
 
 
 def settle(view: View) -> Response:
     """Change what of the policy is no budget."""
-    wanted = routes.read_settings({name: view.form.get(name) for name in POLICY})
+    wanted = given.read_settings({name: view.form.get(name) for name in POLICY})
     view.site.desk.set_policy(view.principal.project_id, wanted, view.principal.who)
     return view.go(view.address("/budgets"), "Programs follow within half a minute.")
 
