@@ -106,6 +106,8 @@ _MEMBERS: Dict[str, str] = {
     "agent_id": OUTSIDE,
     # Another model may answer, at another price (https://openrouter.ai/docs/features/model-routing).
     "models": OUTSIDE,
+    # A stored model, system prompt and tools (https://openrouter.ai/docs/features/presets).
+    "preset": OUTSIDE,
     "fallbacks": OUTSIDE,
     "route": OUTSIDE,
     # Steps that the provider adds to the answer, each billed.
@@ -141,6 +143,9 @@ _PARTS: Dict[str, str] = {
 #: values of `type` that do the same
 _TYPES: Dict[str, str] = {
     **dict.fromkeys(("item_reference", "input_file", "file", "document_url"), OUTSIDE),
+    # Items of an answer before, kept by the provider and looked up by their ids: their text, pages, files and pictures.
+    **dict.fromkeys(("reasoning", "web_search_call", "file_search_call"), OUTSIDE),
+    **dict.fromkeys(("code_interpreter_call", "image_generation_call"), OUTSIDE),
     **dict.fromkeys(("image", "input_image", "document", "audio", "video"), MEDIA),
 }
 #: bytes without one of which no part is looked for
@@ -237,6 +242,8 @@ def _tools(given: Mapping[str, Any]) -> Iterator[Any]:
     for tools in (given.get("tools"), config.get("tools") if type(config) is dict else None):
         if type(tools) is list:
             yield from tools
+        elif type(tools) is dict:  # Google takes one for a list of one
+            yield tools
 
 
 def _is_local(tool: Any) -> bool:
@@ -270,16 +277,19 @@ def _in_parts(value: Any) -> Optional[str]:
             for name, inner in each.items():
                 if name in _PARTS and inner:
                     return _PARTS[name]
-                if name == "type" and type(inner) is str and inner in _TYPES and not _is_text(each):
+                if name == "type" and type(inner) is str and inner in _TYPES and not _is_whole(each):
                     return _TYPES[inner]
+                if name == "audio" and type(inner) is dict and inner.get("id"):  # an answer before, spoken
+                    return OUTSIDE
                 if name not in ("tools", "toolConfig", "functions", "response_format", "output_format", "metadata"):
                     waiting.append(inner)
     return None
 
 
-def _is_text(part: Mapping[str, Any]) -> bool:
+def _is_whole(part: Mapping[str, Any]) -> bool:
+    """A document that is text, or reasoning that is sent along: no less than what it stands for."""
     source = part.get("source")
-    return type(source) is dict and source.get("type") in ("text", "content")
+    return bool(part.get("encrypted_content")) or (type(source) is dict and source.get("type") in ("text", "content"))
 
 
 def _output(shape: Shape, provider: str, given: Mapping[str, Any]) -> Optional[int]:
