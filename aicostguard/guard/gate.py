@@ -30,6 +30,10 @@ from aicostguard.receipt import Receipt
 
 #: labels that are taken from the call as they are
 _LABELS = ("user", "session", "agent", "parent_agent", "team", "project")
+#: tiers of a request that say nothing: OpenAI's projects and others have one of their own then
+#: (https://platform.openai.com/docs/api-reference/chat/create, service_tier)
+_LEFT = (None, "auto")
+_MOST_SERVED = 1024
 #: what a provider charges more for by default in some places of work: its dearest region
 _DEAREST: Dict[str, str] = {"anthropic": "us"}
 
@@ -37,10 +41,14 @@ _DEAREST: Dict[str, str] = {"anthropic": "us"}
 class Reservation:
     """What one call holds. `watch` is true while its stream may have to be cut; `known`: its most is known."""
 
-    __slots__ = ("ticket", "known", "watch", "running")
+    __slots__ = ("ticket", "known", "watch", "running", "of")
 
-    def __init__(self, ticket: Ticket, known: bool, stream: Optional[Running]) -> None:
+    def __init__(
+        self, ticket: Ticket, known: bool, stream: Optional[Running], of: Optional[Tuple[str, str]] = None
+    ) -> None:
         self.ticket = ticket
+        #: provider and model of a request that leaves its service tier to the provider
+        self.of = of
         self.known = known
         self.running = stream
         self.watch = stream is not None
@@ -58,6 +66,8 @@ class CallGate:
         self._waits = waits
         self._loops = loops
         self._closed = guard.policy.on_store_failure == "closed"
+        #: provider and model → tiers by which requests were served that had left it to the provider: the account says
+        self._served: Dict[Tuple[str, str], Set[str]] = {}
         #: threads that are inside the engine: what a finaliser tells meanwhile waits until they are out
         self._inside: Set[int] = set()
         self._told: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = collections.deque()
@@ -103,7 +113,8 @@ class CallGate:
                 stream = running.of(self.guard, self._book, ticket, call.endpoint, asked, call.body(), facts.at_ms)
         except Exception as error:  # the call is held: it goes on, and is not watched
             health.fault("guard.gate.reserved", error)
-        return Reservation(ticket, facts.bound.unknown is None, stream)
+        of = (call.endpoint.provider, asked.model) if asked.model and asked.tier in _LEFT else None
+        return Reservation(ticket, facts.bound.unknown is None, stream, of)
 
     def _facts(self, call: Any) -> Tuple[Facts, bound.Asked]:
         endpoint, body = call.endpoint, call.body()
@@ -144,7 +155,8 @@ class CallGate:
         """The price of all that the request may use, at the dearest it may be served for."""
         assert asked.model is not None and asked.input_tokens is not None and asked.output_tokens is not None
         found: List[int] = []
-        for tier in {None, asked.tier}:
+        served = self._served.get((endpoint.provider, asked.model), ()) if asked.tier in _LEFT else ()
+        for tier in {None, asked.tier, *served}:
             for region in {asked.region or endpoint.region, _DEAREST.get(endpoint.provider)}:
                 price = self._book.ceiling(
                     endpoint.provider,
@@ -167,6 +179,8 @@ class CallGate:
         if held is _NOTHING:
             return
         spent = self._spent(held, receipts)
+        if held is not None and held.of is not None:
+            self._learn(held.of, receipts)
         if held is None:
             self._tell(self._booked, receipts[0], spent)
         else:
@@ -181,6 +195,13 @@ class CallGate:
         """See `capture.gate.Gate`."""
         if held is not _NOTHING:
             self._tell(self.guard.settle, held.ticket, Spent(estimated=True))
+
+    def _learn(self, of: Tuple[str, str], receipts: Sequence[Receipt]) -> None:
+        """The tier that an account has by itself is known from its answers only; the next request holds its price."""
+        for receipt in receipts:
+            tier = receipt.get("service_tier")
+            if tier and (of in self._served or len(self._served) < _MOST_SERVED):
+                self._served.setdefault(of, set()).add(tier)
 
     def _booked(self, receipt: Receipt, spent: Spent) -> None:
         labels = {**self._labels, **labels_of(receipt)}

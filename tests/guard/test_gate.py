@@ -494,6 +494,28 @@ def test_whatever_is_dropped_answers_for_itself(agent: Agent) -> None:
     assert told.told == ["lost", "release", "release"]
 
 
+@pytest.mark.ids("ACC:Z2", "C2")
+def test_a_tier_that_the_account_has_by_itself_is_held_from_the_second_call_on(
+    agent: Agent, simulator: Simulator
+) -> None:
+    """Nobody asked for `priority`, which costs more: the project's own setting says so, and only the answer tells."""
+    httpx = pytest.importorskip("httpx")
+    url = simulator.base_url("openai") + "/chat/completions"
+    simulator.set_default(service_tier="priority", usage={"input_tokens": 40, "output_tokens": 1000})
+    # Room for one more at the usual price, and not at that of `priority`.
+    limit = 33_000_000
+    gate(cap(limit))
+    with httpx.Client() as client:
+        for number in range(9):
+            body = {"model": "gpt-5", "messages": [{"role": "user", "content": "n %d" % number}]}
+            try:
+                client.post(url, json={**body, "max_completion_tokens": 1000}).raise_for_status()
+            except BudgetExceeded:
+                break
+    assert number == 1
+    assert standing().spent <= limit
+
+
 @pytest.mark.ids("D4")
 def test_exceptions_that_say_nothing_was_sent() -> None:
     import requests
