@@ -131,7 +131,7 @@ def test_a_project_sees_nothing_of_anothers_alerts(store: SqliteStore) -> None:
         theirs = {"key": "aicg_" + "s" * 40}
         assert ask(server, "POST", "/v1/alerts/check", **theirs).body["alerts"] == []
         assert ask(server, "GET", "/v1/alerts", **theirs).body["alerts"] == []
-        assert len(ask(server, "GET", "/v1/alerts/rules", **theirs).body["rules"]) == 8
+        assert len(ask(server, "GET", "/v1/alerts/rules", **theirs).body["rules"]) == 9
         assert ask(server, "GET", "/v1/alerts/channels", **theirs).body == {"channels": []}
         assert ask(server, "POST", f"/v1/alerts/{rows[0]['id']}/ack", **theirs).status == 404
         assert ask(server, "GET", "/v1/alerts/channels/ops/log", **theirs).status == 404

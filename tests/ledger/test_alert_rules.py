@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.alerts import baseline, readings
 from aicostguard.ledger.alerts import rule as rules
 from aicostguard.ledger.budgets import rule as budget_rule
 from aicostguard.ledger.errors import Refused
+from aicostguard.ledger.keeping import labels
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.alerting import DAY, HOUR, MINUTE, NOON, Town
 from tests.ledger.support import receipt, take
@@ -243,6 +245,51 @@ def test_receipts_that_never_came_are_told_of(town: Town) -> None:
     assert town.look() == [], "they may still come"
     town.pass_time(62 * MINUTE)
     assert town.texts() == ["4 receipts of the last day are lost (host=web-1, service=shop)"]
+
+
+def test_a_label_with_more_values_than_sums_have_room_for_is_told_of(town: Town) -> None:
+    town.only("labels_full")
+    labels.set_bound(town.store, None, "user", 2, town.now_ms, Actor("test"))
+    labels.set_bound(town.store, None, "feature,model", 1, town.now_ms, Actor("test"))
+    for user in "ab":
+        town.spend(1, user=user, feature="f", service="shop")
+    assert town.look() == [], "what has room exactly is not full"
+    for user in "cda":
+        town.spend(1, user=user, feature="f", service="jobs")
+    (found,) = town.look()
+    day = "2026-11-25"
+    assert found["text"] == (
+        f"Label user has more than 2 values on {day}: 2 calls stand under (other), the first from service jobs; "
+        "aicg labels says more"
+    )
+    assert (found["group"], found["value"], found["action"]) == ({"label": "user"}, "2", "investigate")
+    assert "group_by=user" in found["url"]
+    town.spend(1, user="a", feature="g")
+    assert [row["group"]["label"] for row in town.look()] == ["user", "feature,model"]
+    assert "Label feature × model has more than 1 value on" in town.texts()[1]
+    town.pass_time(DAY + 10 * MINUTE)
+    assert town.open() == [], "no day came to be full within the last"
+    assert town.office.change_rule("labels_full", {"threshold": "3"})["threshold"] == "3"
+    for user in "abcde":
+        town.spend(1, user=user)
+    assert town.look() == [], "so many are let pass"
+    town.spend(1, user="f")
+    assert [row["value"] for row in town.look()] == ["4"]
+
+
+def test_a_project_that_was_there_before_a_rule_is_given_it_once(town: Town) -> None:
+    first = {row["name"] for row in town.office.rules()["rules"]}
+    town.office.remove_rule("labels_full")
+    town.office.remove_rule("daily_spend")
+    town.watch.tick()
+    town.store.change(lambda connection: connection.execute("UPDATE alert_projects SET rules = 8"))
+    for _ in range(2):
+        again = town.again()
+        again.watch.tick()
+        assert {row["name"] for row in again.office.rules()["rules"]} == first - {"daily_spend"}
+        again.office.change_rule("labels_full", {"threshold": "5"})
+    again.office.remove_rule("labels_full")
+    assert "labels_full" not in {row["name"] for row in town.again().office.rules()["rules"]}
 
 
 @pytest.mark.ids("A33")

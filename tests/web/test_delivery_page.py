@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from aicostguard import ledger
+from aicostguard.ledger.access.audit import Actor
+from aicostguard.ledger.keeping import labels as of_labels
+from aicostguard.ledger.model import DAY_MS
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web.plain import deliveries as plain
 from tests.ledger.support import Server, receipt
@@ -54,6 +57,23 @@ def test_what_is_missing_is_counted_as_the_api_does_and_named(server: Server, st
     one = visitor.get("/delivery?host=web-9")
     assert "6 of 12 receipts that 1 process made never came." in one.text
     assert "jobs-2" not in one.text
+
+
+def test_a_label_that_is_full_is_told_of_with_what_to_do(server: Server, store: SqliteStore) -> None:
+    now = ledger.now_ms()
+    managed.take(store, managed.envelope([receipt()], [now], "01WEB" + "A" * 21, host="web-1"))
+    assert "Labels that are full" not in Visitor(server).get("/delivery").text
+    actor = Actor("test")
+    of_labels.set_bound(store, None, "user", 3, now, actor)
+    for day, letter in ((now - DAY_MS, "B"), (now, "C")):
+        some = [receipt(user=f"u{n}") for n in range(5)]
+        managed.take(store, managed.envelope(some, [day] * 5, "01WEB" + letter * 21, service="shop"))
+    page = Visitor(server).get("/delivery")
+    assert "Labels that are full" in page.text
+    assert "user had more than 3 values on 2 days, last on" in page.text
+    assert "first from service shop: 4 calls stand under (other)." in page.text
+    assert "For more room: aicg labels user --most 6" in page.text
+    assert "Everything is here" in page.text, "no receipt is lost by it"
 
 
 def test_a_question_that_is_none_is_refused_with_what_there_is(server: Server) -> None:

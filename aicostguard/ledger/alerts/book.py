@@ -46,17 +46,26 @@ def projects(connection: sqlite3.Connection) -> list[int]:
 
 
 def ungiven(connection: sqlite3.Connection) -> list[int]:
-    """The projects that have not been given the rules there are from the start."""
-    found = connection.execute("SELECT id FROM projects WHERE id NOT IN (SELECT project_id FROM alert_projects)")
+    """The projects that have not been given all the rules there are from the start."""
+    found = connection.execute(
+        "SELECT id FROM projects WHERE id NOT IN (SELECT project_id FROM alert_projects WHERE rules >= ?)",
+        (len(rule.DEFAULTS),),
+    )
     return [number for (number,) in found]
 
 
 def give(connection: sqlite3.Connection, project_id: int, now_ms: int) -> None:
-    """Give a project the rules there are from the start, once."""
-    done = connection.execute("INSERT INTO alert_projects VALUES (?, ?) ON CONFLICT DO NOTHING", (project_id, now_ms))
-    if done.rowcount:
-        for stated in rule.DEFAULTS:
-            _insert(connection, project_id, rule.read(stated), "from the start", now_ms)
+    """Give a project the rules there are from the start, each once; what has its name already stays as it is."""
+    had = connection.execute("SELECT rules FROM alert_projects WHERE project_id = ?", (project_id,)).fetchone()
+    names = {item.name for item in of_project(connection, project_id)}
+    for stated in map(rule.read, rule.DEFAULTS[had[0] if had else 0 :]):
+        if stated.name not in names:
+            _insert(connection, project_id, stated, "from the start", now_ms)
+    connection.execute(
+        "INSERT INTO alert_projects (project_id, given_ms, rules) VALUES (?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET rules = max(rules, excluded.rules)",
+        (project_id, now_ms, len(rule.DEFAULTS)),
+    )
 
 
 def everybody(connection: sqlite3.Connection) -> list[Kept]:

@@ -20,7 +20,7 @@ from aicostguard.ledger.budgets import counters
 from aicostguard.ledger.budgets import rule as of_budget
 from aicostguard.ledger.comparing import Change, changes
 from aicostguard.ledger.model import DAY_MS, HOUR_MS, OTHER, Query
-from aicostguard.ledger.sqlite import SqliteStore
+from aicostguard.ledger.sqlite import SqliteStore, room
 
 #: groups of a rule that are looked at, the dearest first
 MOST_GROUPS = 100
@@ -263,6 +263,21 @@ def _deliveries(rule: Rule, sight: Sight) -> list[Reading]:
     return out
 
 
+def _labels(rule: Rule, sight: Sight) -> list[Reading]:
+    """Of each label the day that came to be full last, within the last day: it may be an earlier one."""
+    found = sight.store.look(lambda connection: room.filled(connection, sight.project_id, sight.now_ms - DAY_MS))
+    out: dict[str, Reading] = {}
+    for day, calls in found:
+        if day.dimension not in out:
+            group = {"label": day.dimension}
+            text = words.full(day.dimension, period.day(day.start_ms), day.names, calls, day.service)
+            view = _shown(day.start_ms, day.start_ms + DAY_MS, day.dimension)
+            out[day.dimension] = Reading(
+                words.scope(group), calls * PART, rule.threshold, text, view, {"group": group, "service": day.service}
+            )
+    return list(out.values())
+
+
 def _cost_per_call(rule: Rule, sight: Sight) -> list[Reading]:
     since, until = _last_day(sight.now_ms)
     before = {value: _per_call(sums) for value, sums in sight.sums(since - 7 * DAY_MS, since, "feature")}
@@ -326,5 +341,6 @@ READERS: Mapping[str, Callable[[Rule, Sight], list[Reading]]] = {
     "budget": _budget,
     "unpriced": _unpriced,
     "deliveries": _deliveries,
+    "labels": _labels,
     "cost_per_call": _cost_per_call,
 }

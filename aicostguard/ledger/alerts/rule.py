@@ -118,6 +118,11 @@ SORTS: Mapping[str, Sort] = {
         "receipts that were made and never came; threshold is how many are let pass",
         {"threshold": "0", "action": "investigate"},
     ),
+    "labels": Sort(
+        "a label has more different values in a day than sums have room for; threshold is how many calls of a day may "
+        "stand together under (other)",
+        {"threshold": "0", "action": "investigate"},
+    ),
     "cost_per_call": Sort(
         "a feature's calls cost more each than in the week before: another model, another release; threshold is how "
         "many times as much",
@@ -134,7 +139,7 @@ _COMMON: Mapping[str, Any] = {
     "channels": [],
     "enabled": True,
 }
-#: present in every project from the start
+#: present in every project from the start; a new one is put last, and given to projects that were there before
 DEFAULTS: Sequence[Mapping[str, Any]] = (
     {"name": "hourly_spend", "kind": "spend", "threshold": "100", "period": "hour", "action": "warn"},
     {"name": "daily_spend", "kind": "spend", "threshold": "500", "period": "day", "action": "alert"},
@@ -144,6 +149,7 @@ DEFAULTS: Sequence[Mapping[str, Any]] = (
     {"name": "unpriced_models", "kind": "unpriced"},
     {"name": "delivery_gaps", "kind": "deliveries"},
     {"name": "cost_per_call", "kind": "cost_per_call"},
+    {"name": "labels_full", "kind": "labels"},
 )
 
 

@@ -85,6 +85,16 @@ def gap(lost: int, group: Mapping[str, str | None]) -> str:
     return f"{counted(lost, 'receipt')} of the last day {'is' if lost == 1 else 'are'} lost{of(group)}"
 
 
+def full(label: str, day: str, values: int, calls: int, service: str) -> str:
+    """A label is the name of a dimension or of a pair; who sent what had no room comes from receipts."""
+    by = f", the first from service {name(service)}" if service else ""
+    what = " × ".join(label.split(","))
+    return (
+        f"Label {what} has more than {counted(values, 'value')} on {day}: {counted(calls, 'call')} "
+        f"{'stands' if calls == 1 else 'stand'} under (other){by}; aicg labels says more"
+    )
+
+
 def dearer(feature: str, before: int, now: int, why: str) -> str:
     more = (now - before) * 100 / before if before else 0
     who = name(feature) if feature else "(no feature)"

@@ -261,6 +261,31 @@ class Full(NamedTuple):
     service: str
 
 
+class Filled(NamedTuple):
+    """A day that is full, and what stands under `OTHER` on it."""
+
+    day: Full
+    calls: int
+
+
+def filled(connection: sqlite3.Connection, project_id: int, since_ms: int) -> list[Filled]:
+    """The days of a project that came to be full since then, whatever their date, the latest first."""
+    found = connection.execute(
+        f"SELECT {', '.join(Full._fields)} FROM named_days "
+        "WHERE project_id = ? AND full_ms IS NOT NULL AND full_ms >= ? ORDER BY full_ms DESC, dimension",
+        (project_id, since_ms),
+    ).fetchall()
+    return [Filled(day, _others(connection, day)) for day in map(Full._make, found)]
+
+
+def _others(connection: sqlite3.Connection, day: Full) -> int:
+    found = connection.execute(
+        "SELECT calls FROM daily WHERE project_id = ? AND dimension = ? AND start_ms = ? AND value = ?",
+        (day.project_id, day.dimension, day.start_ms, other_of(day.dimension)),
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
 def full(connection: sqlite3.Connection, project_id: int | None = None, since_ms: int = 0) -> list[Full]:
     """The days that are full, of a project or of all, the latest first."""
     found = connection.execute(

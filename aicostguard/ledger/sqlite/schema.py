@@ -18,7 +18,7 @@ from aicostguard.ledger.sqlite.callers import CALLERS
 from aicostguard.ledger.sqlite.queried import QUERIES, SUBJECTS, TALLIES
 from aicostguard.ledger.sqlite.room import ROOM
 from aicostguard.ledger.sqlite.saved import SAVED
-from aicostguard.ledger.sqlite.schema_alerts import ALERTS
+from aicostguard.ledger.sqlite.schema_alerts import ALERTS, GIVEN
 from aicostguard.ledger.sqlite.sized import FORGETTING, RETENTION
 
 #: shared verbatim with the agent's `sqlite:///` sink, which imports nothing from here
@@ -406,7 +406,7 @@ FROM receipts WHERE project_id = (SELECT min(id) FROM projects)""",
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _GAPS, _BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
     *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED, _REQUESTS, ROOM),
-    *(SUBJECTS, CALLERS),
+    *(SUBJECTS, CALLERS, GIVEN),
 )
 VERSION = len(MIGRATIONS)
 

@@ -1,4 +1,4 @@
-"""The tables of alerts: one step of `schema.MIGRATIONS`, which is never edited once it is released.
+"""The tables of alerts: steps of `schema.MIGRATIONS`, which are never edited once they are released.
 
 Amounts are integers: money in nano-dollars, all else in millionths. `alerts` is one row for each time something went
 past its line; the notices of it are written in the same transaction: none is lost, none made twice.
@@ -106,3 +106,6 @@ ALERTS = (
     "CREATE TABLE alert_counted (id INTEGER PRIMARY KEY, counted_to INTEGER NOT NULL) STRICT",
     "INSERT INTO alert_counted SELECT 1, COALESCE(max(id), 0) FROM arrivals",
 )
+
+#: how many of the rules that there are from the start a project has been given: there were eight when it was not noted
+GIVEN = ("ALTER TABLE alert_projects ADD COLUMN rules INTEGER NOT NULL DEFAULT 8",)

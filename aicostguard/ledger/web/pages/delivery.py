@@ -1,11 +1,13 @@
-"""Delivery: is everything here, what is not, why, and what to do about it."""
+"""Delivery: is everything here, what is not, why, and what to do about it; and labels that sums have no room for."""
 
 from __future__ import annotations
 
 from starlette.responses import Response
 
 from aicostguard.ledger import deliveries
+from aicostguard.ledger.sqlite import room
 from aicostguard.ledger.web.plain import deliveries as plain
+from aicostguard.ledger.web.plain import labels
 from aicostguard.ledger.web.view import View
 
 #: what is shown of a long list
@@ -28,11 +30,13 @@ def show(view: View) -> Response:
     )
     answer = deliveries.run(view.site.store, asked, view.now_ms)
     totals = answer["totals"]
+    full = view.site.store.look(lambda connection: room.filled(connection, view.principal.project_id, asked.since_ms))
     return view.show(
         "delivery.html",
         answer=answer,
         verdict=plain.verdict(totals) if totals["processes"] else None,
         facts=plain.facts(totals),
+        full=labels.facts(full),
         rows=[(row, plain.level(row), plain.facts(row)) for row in answer["rows"]],
         since=since,
         by=by,

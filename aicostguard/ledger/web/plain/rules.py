@@ -26,6 +26,7 @@ KINDS: Mapping[str, str] = {
     "budget": "A budget that fills up",
     "unpriced": "Calls without a price",
     "deliveries": "Receipts that never came",
+    "labels": "Labels with too many values",
     "cost_per_call": "Calls that became dearer",
 }
 #: key of a rule → what it is called in a form, and what may stand there
@@ -102,6 +103,11 @@ _SAYS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "deliveries": lambda rule: _several(
         rule["threshold"], "receipts that were made never came", "more than {} receipts that were made never came"
+    ),
+    "labels": lambda rule: _several(
+        rule["threshold"],
+        "a label has more values in a day than sums have room for",
+        "more than {} calls of a day stand under (other), their label having too many values",
     ),
     "cost_per_call": lambda rule: (
         f"a feature's calls cost more than {rule['threshold']} times what they did in the week before"
