@@ -282,12 +282,17 @@ def test_a_project_that_was_there_before_a_rule_is_given_it_once(town: Town) -> 
     town.office.remove_rule("labels_full")
     town.office.remove_rule("daily_spend")
     town.watch.tick()
-    town.store.change(lambda connection: connection.execute("UPDATE alert_projects SET rules = 8"))
     for _ in range(2):
+        town.store.change(lambda connection: connection.execute("UPDATE alert_projects SET rules = 8"))
         again = town.again()
         again.watch.tick()
         assert {row["name"] for row in again.office.rules()["rules"]} == first - {"daily_spend"}
         again.office.change_rule("labels_full", {"threshold": "5"})
+    town.store.change(lambda connection: connection.execute("UPDATE alert_projects SET rules = 8"))
+    again = town.again()
+    again.watch.tick()
+    thresholds = {row["name"]: row["threshold"] for row in again.office.rules()["rules"]}
+    assert thresholds["labels_full"] == "5", "what has its name stays as it is"
     again.office.remove_rule("labels_full")
     assert "labels_full" not in {row["name"] for row in town.again().office.rules()["rules"]}
 
