@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aicostguard.ledger import ingest, turn
+from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.model import Added, Batch
 from aicostguard.ledger.sqlite import SqliteStore, write
-from tests.ledger.support import NOW, costs, envelope, epoch, price, receipt, take, totals
+from tests.ledger.support import NOW, costs, envelope, environment, epoch, price, receipt, take, totals, wait_for
 
 
 def _statements(store: SqliteStore, body: dict[str, Any]) -> list[str]:
@@ -125,3 +130,72 @@ def test_one_batch_is_worked_on_at_a_time_and_a_commit_keeps_nobody_from_it() ->
     for thread in threads:
         thread.join(30)
     assert most[0] == 1 and not turn.working.locked()
+
+
+_CHANGES = """
+import sys
+from pathlib import Path
+from aicostguard.ledger.sqlite import SqliteStore
+from tests.ledger.support import envelope, receipt, take
+
+store, place = SqliteStore(sys.argv[1]), Path(sys.argv[2])
+take(store, envelope([receipt(user=f"u{n}") for n in range(2000)]))
+before = place.stat().st_mtime_ns
+store.change(lambda connection: connection.execute("UPDATE daily SET calls = calls + 1"))
+print(place.stat().st_mtime_ns - before)
+store.close()
+"""
+
+
+def test_what_would_undo_a_change_of_many_pages_goes_into_no_temporary_file(tmp_path: Path) -> None:
+    # Where jobs share a commit, that is as many bytes once more as the WAL gets; and it is what receipts say.
+    place = tmp_path / "temporary"
+    place.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _CHANGES, str(tmp_path / "ledger.db"), str(place)],
+        env=environment(SQLITE_TMPDIR=str(place)),  # SQLite looks once, when it is loaded
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout.strip() == "0", done.stdout + done.stderr
+
+
+def test_a_job_that_fails_alone_leaves_nothing_and_stops_nobody(store: SqliteStore) -> None:
+    def job(connection: Any) -> None:
+        connection.execute("INSERT INTO settings VALUES ('half', 'done')")
+        connection.execute("INSERT INTO settings VALUES ('half', 'done')")
+
+    with pytest.raises(LedgerError, match="UNIQUE"):
+        store.change(job)
+    assert store.setting("half") is None
+    assert take(store, envelope([receipt()]))["accepted"] == 1
+
+
+def test_a_job_that_fails_beside_others_takes_none_of_them_along(store: SqliteStore) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: Any) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    def half(connection: Any) -> None:
+        connection.execute("INSERT INTO settings VALUES ('half', 'done')")
+        raise ValueError("half")
+
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(store.change, hold)
+        assert begun.wait(30)
+        queued = store._writer._jobs.qsize
+        jobs = [half, lambda connection: connection.execute("INSERT INTO settings VALUES ('whole', 'done')")]
+        others = []
+        for place, job in enumerate(jobs):  # in this order, and both before the one thread that writes is free
+            others.append(pool.submit(store.change, job))
+            wait_for(lambda place=place: queued() > place, "the job to be queued")
+        go_on.set()
+        first.result(30)
+        with pytest.raises(ValueError, match="half"):
+            others[0].result(30)
+        others[1].result(30)
+    assert (store.setting("half"), store.setting("whole")) == (None, "done")

@@ -204,7 +204,8 @@ def _insert(batch: Batch, rows: Sequence[Row]) -> Many:
         said[place] = [None if tags is None else _tags(tags) for tags in said[place]]
     seqs, times, adjusted, _, *priced = zip(*rows)
     return Many(
-        f"INSERT INTO receipts ({quoted(columns)})",
+        # FAIL: what is left of a statement that fails is undone with its job; SQLite need not be able to, page by page.
+        f"INSERT OR FAIL INTO receipts ({quoted(columns)})",
         ", ".join("?" * (len(columns) - len(_OF_BATCH) - len(origin))),
         "",
         (batch.project_id, batch.epoch, batch.received_ms, *origin.values()),

@@ -84,7 +84,7 @@ class Writer:
 
     def __init__(self, path: str, connection: sqlite3.Connection, lock: FairLock) -> None:
         self._path = path
-        self._connection = connection
+        self._connection = _prepared(connection)
         self._lock = lock
         self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
         self._closed = False
@@ -146,11 +146,15 @@ class Writer:
 
     def _commit(self, jobs: list[tuple[Job, Future[Any]]]) -> None:
         """Run jobs inside one transaction, each behind a savepoint, and answer them after the commit."""
+        alone = len(jobs) == 1  # what undoes the transaction undoes the job
         answers: list[tuple[Future[Any], Any]] = []
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job, future in jobs:
+                if alone:
+                    answers.append((future, job(connection)))
+                    break
                 connection.execute("SAVEPOINT job")
                 try:
                     answers.append((future, job(connection)))
@@ -161,7 +165,7 @@ class Writer:
                 connection.execute("RELEASE job")
             connection.execute("COMMIT")
         except BaseException as error:
-            # SQLite's fault (full, damaged, busy): nothing of any job was kept.
+            # SQLite's fault (full, damaged, busy), or that of a job that was alone: nothing of any job was kept.
             self._undo()
             _fail(jobs, error)
             return
@@ -175,7 +179,14 @@ class Writer:
         except sqlite3.Error:
             # A connection that cannot even roll back is worth nothing; the next job gets a fresh one.
             self._connection.close()
-            self._connection = connect(self._path, write=True)
+            self._connection = _prepared(connect(self._path, write=True))
+
+
+def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
+    # What undoes a statement or a savepoint is a copy of each page that it changes. SQLite puts these into a temporary
+    # file, beyond the first few: as many bytes once more as the WAL gets. A job changes few enough to hold them.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
 
 
 def _fail(jobs: list[tuple[Job, Future[Any]]], error: BaseException) -> None:
