@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aicostguard.auto import auto_instrument, flush, shutdown, stats, uninstrument
     from aicostguard.context import agent, feature, labels, session
     from aicostguard.delivery.invocation import flush_on_return
+    from aicostguard.delivery.scored import quality
     from aicostguard.frames import query
     from aicostguard.guard.costs import CostConfig
     from aicostguard.guard.enforcer import CostPolicyEnforcer
@@ -59,6 +60,7 @@ _HOMES = {
     "labels": "aicostguard.context",
     "latency_percentiles": "aicostguard.ledger.questions",
     "log_request_cost": "aicostguard.guard.spending",
+    "quality": "aicostguard.delivery.scored",
     "query": "aicostguard.frames",
     "session": "aicostguard.context",
     "shutdown": "aicostguard.auto",
@@ -95,6 +97,7 @@ __all__ = [
     "labels",
     "latency_percentiles",
     "log_request_cost",
+    "quality",
     "query",
     "session",
     "shutdown",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence
 
 from aicostguard import config
@@ -212,7 +214,11 @@ def uninstrument() -> None:
 
 def flush(timeout: Optional[float] = None) -> bool:
     """Wait until every receipt made so far is delivered. False when that could not be done in `timeout` seconds."""
-    return True if _delivery is None else _delivery.flush(_after_estimates(timeout))
+    scores = sys.modules.get("aicostguard.delivery.scored")  # loaded with the first score
+    began = time.monotonic()
+    told = scores is None or bool(scores.flush(FLUSH_SECONDS if timeout is None else timeout))
+    left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+    return (_delivery is None or _delivery.flush(_after_estimates(left))) and told
 
 
 def shutdown(timeout: Optional[float] = None) -> bool:

@@ -30,8 +30,10 @@ class Client:
     `hurry`: a request of the user's waits for us, so that not even a name is looked up beyond the deadline.
     """
 
-    def __init__(self, url: str, key: Optional[str], agent: str, hurry: bool = False) -> None:
-        self._address = requests.target(url)
+    def __init__(
+        self, url: str, key: Optional[str], agent: str, hurry: bool = False, path: str = requests.PATH
+    ) -> None:
+        self._address = requests.target(url, path)
         self._key = key
         self._agent = agent
         self._hurry = hurry

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Mapping
 
 from aicostguard import config
-from aicostguard.ledger import ingest, prices
+from aicostguard.ledger import ingest, prices, scores
 from aicostguard.ledger.model import Batch
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
@@ -52,8 +52,11 @@ def drain(store: Store) -> int:
 
 
 def _prepare(book: PriceBook | None, project_id: int, envelope: bytes, received_ms: int) -> Batch:
-    price = book.cost if book is not None else None
-    return ingest.prepare(project_id, ingest.parse(envelope), min(received_ms, now_ms()), price=price)
+    body, received_ms = ingest.parse(envelope), min(received_ms, now_ms())
+    if isinstance(body, dict) and "scores" in body:
+        found = tuple(scores.parse(body, now_ms()))
+        return Batch(project_id, "", received_ms, received_ms, {}, "", {}, (), scores=found)
+    return ingest.prepare(project_id, body, received_ms, price=book.cost if book is not None else None)
 
 
 def now_ms() -> int:

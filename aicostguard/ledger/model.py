@@ -140,6 +140,8 @@ class Batch(NamedTuple):
     ended: bool = False
     bare_key: str | None = None
     bare_body: str | None = None
+    #: scores that a program left in the inbox; then there is nothing else
+    scores: tuple[Any, ...] = ()
 
 
 class Added(NamedTuple):

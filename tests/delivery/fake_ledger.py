@@ -139,7 +139,7 @@ class FakeLedger:
         accepted = duplicate = 0
         assert envelope is not None
         with self._lock:
-            for seq, receipt in zip(envelope["seq"], envelope["receipts"]):
+            for seq, receipt in zip(envelope.get("seq", ()), envelope.get("receipts", ())):  # scores have neither
                 if (envelope["epoch"], seq) in self.stored:
                     duplicate += 1
                 else:

@@ -268,7 +268,13 @@ def drain(connection: sqlite3.Connection, prepare: Prepare) -> int:
         ).fetchone()
         data = envelope if isinstance(envelope, bytes) else str(envelope).encode()
         try:
-            apply(connection, prepare(project_id, data, received_ms))
+            batch = prepare(project_id, data, received_ms)
+            if batch.scores:
+                from aicostguard.ledger.sqlite import scored  # which stands on this module
+
+                scored.put(connection, project_id, batch.scores)
+            else:
+                apply(connection, batch)
         except LedgerError as error:
             connection.execute(
                 "INSERT INTO inbox_rejected (received_ms, envelope, error) VALUES (?, ?, ?)",
