@@ -179,12 +179,12 @@ class CallGate:
         if held is _NOTHING:
             return
         spent = self._spent(held, receipts)
-        if held is not None and held.of is not None:
-            self._learn(held.of, receipts)
         if held is None:
             self._tell(self._booked, receipts[0], spent)
-        else:
-            self._tell(self.guard.settle, held.ticket, spent)
+            return
+        self._tell(self.guard.settle, held.ticket, spent)
+        if held.of is not None:
+            self._learn(held.of, receipts)
 
     def release(self, held: Reservation) -> None:
         """See `capture.gate.Gate`."""
