@@ -73,7 +73,21 @@ def test_a_label_that_is_full_is_told_of_with_what_to_do(server: Server, store: 
     assert "user had more than 3 values on 2 days, last on" in page.text
     assert "first from service shop: 4 calls stand under (other)." in page.text
     assert "For more room: aicg labels user --most 6" in page.text
+    assert server.ask("POST", "/v1/alerts/check", b"{}", Content_Type="application/json").status == 200
+    alerts = Visitor(server).get("/alerts")
+    assert "Label user has more than 3 values on" in alerts.text
+    assert 'href="/delivery?since=24h"' in alerts.html
+    assert "Labels that are full" in Visitor(server).get("/delivery?since=24h").text
     assert "Everything is here" in page.text, "no receipt is lost by it"
+
+
+def test_a_label_that_is_full_is_told_of_also_where_no_program_is_known(server: Server, store: SqliteStore) -> None:
+    of_labels.set_bound(store, None, "user", 3, ledger.now_ms(), Actor("test"))
+    for number in range(5):
+        assert server.post(receipt(user=f"u{number}")).status == 200
+    page = Visitor(server).get("/delivery")
+    assert "No program was heard in this time" in page.text
+    assert "user had more than 3 values on" in page.text
 
 
 def test_a_question_that_is_none_is_refused_with_what_there_is(server: Server) -> None:

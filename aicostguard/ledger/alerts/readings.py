@@ -271,7 +271,7 @@ def _labels(rule: Rule, sight: Sight) -> list[Reading]:
         if day.dimension not in out:
             group = {"label": day.dimension}
             text = words.full(day.dimension, period.day(day.start_ms), day.names, calls, day.service)
-            view = _shown(day.start_ms, day.start_ms + DAY_MS, day.dimension)
+            view = {"since": "24h", "of": "deliveries"}
             out[day.dimension] = Reading(
                 words.scope(group), calls * PART, rule.threshold, text, view, {"group": group, "service": day.service}
             )
