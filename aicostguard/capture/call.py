@@ -9,8 +9,9 @@ doubled or late.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence, Union
 
 from aicostguard import context, receipt
 from aicostguard.capture import caller, once, permit
@@ -18,6 +19,7 @@ from aicostguard.capture.billed import receipt_of
 from aicostguard.capture.frameworks import agents
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.quick import Quick, Unmet, quick
+from aicostguard.capture.start import Start
 from aicostguard.capture.state import Met, state
 from aicostguard.health import health
 from aicostguard.metering import UNRECOGNISED, Endpoint, Glance, Meter, read_body, recognise
@@ -57,7 +59,7 @@ class Call:
     unmet: Optional[Unmet] = None
     #: the meter of a response that is read in passing. A list, because taking the meter out of it is one atomic step:
     #: the first of terminal event, close and garbage collection wins, on whatever thread it happens.
-    _meter: List[Meter] = []
+    _meter: List[Union[Meter, Start]] = []
 
     def __init__(
         self,
@@ -137,7 +139,11 @@ class Call:
             if state.estimates is not None:
                 self.kept = state.estimates.keep(self.endpoint.format)
             skip = once.lines_billed(self.endpoint) if self.endpoint.format in RESULTS else 0
-            self._meter = [Meter(self.endpoint, status, content_type, self._request, header, skip)]
+            make = partial(Meter, self.endpoint, status, content_type, self._request, header, skip)
+            if self.known is None or self.kept is not None or self.hold is not None:
+                self._meter = [make()]
+            else:
+                self._meter = [Start(self.known, make)]
             return True
         except Exception as error:
             self.lost("open", error)
@@ -179,10 +185,20 @@ class Call:
             return
         try:
             now = perf_counter()
+            if type(meter) is Start and meter.told is not None and self.known is not None:
+                made = self.known.streamed(self, *meter.told, now)
+                if made is not None:
+                    if state.deliver is not None:
+                        state.deliver(made)
+                    if self.hook.failures:
+                        self.hook.worked()
+                    return
             readings = meter.finish(complete or self.complete)
             if self.endpoint.format in RESULTS:
                 readings = once.due(self.endpoint, readings, meter.skip, meter.lines)
-            self._settle(readings, now)
+            receipts = self._settle(readings, now)
+            if self.unmet is not None and self.known is not None:
+                self.known.learn(self, receipts)
             self.hook.worked()
         except Exception as error:
             self.lost("end", error)

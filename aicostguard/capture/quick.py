@@ -1,12 +1,12 @@
-"""The same answer again: from the body of a plain answer straight to its receipt.
+"""The same answer again: from the body of a plain answer, or the last words of a plain stream, straight to its receipt.
 
-Owns a second way to what `read_body` and `Call._settle` do, for what nearly every call is: one object of JSON with a
-`usage` of a shape that was met before, whose counts are all there and add up. What the long way made of the first such
-answer is kept as a template: the names on its receipt, and where the numbers on it stand. Each call of ours meets cold
-caches, for the SDK has run before it; so what counts is how little code and data are touched, and this is one function.
+Owns a second way to what `read_body`, `Meter` and `Call._settle` do, for what nearly every call is: one object of JSON
+with a `usage` of a shape that was met before, whose counts are all there and add up. What the long way made of the
+first such answer is kept as a template: the names on its receipt, and where the numbers on it stand. Each call of ours
+meets cold caches, for the SDK has run before it; so what counts is how little code and data are touched.
 
-Whatever is not exactly like that is left to the long way. `tests/capture/test_quick.py` proves that both come to the
-same receipt, byte by byte. If this is wrong, receipts are.
+Whatever is not exactly like that is left to the long way. `tests/capture/test_quick.py` and `test_start.py` prove that
+both come to the same receipt, byte by byte. If this is wrong, receipts are.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Unmet = Tuple[Dict[Tuple[Any, ...], _Template], Tuple[Any, ...]]
 class _Shape:
     """A `usage` that has the three wholes, and no counts but parts of them."""
 
-    __slots__ = ("pick", "order", "given", "templates")
+    __slots__ = ("pick", "order", "given", "templates", "streamed")
 
     def __init__(self, pick: Callable[[Mapping[str, Any]], Any], fields: Sequence[str]) -> None:
         #: `usage` → its counts, None when one is none
@@ -63,34 +63,42 @@ class _Shape:
         self.order: Callable[[Any], Sequence[int]] = itemgetter(*map(fields.index, (*_WHOLES, *parts)))
         #: which of the parts are input
         self.given = [field in INPUT_PARTS for field in parts]
-        #: names, and which parts are not 0 → the receipt
+        #: names, and which parts are not 0 → the receipt: of a whole answer, and of a stream
         self.templates: Dict[Tuple[Any, ...], _Template] = {}
+        self.streamed: Dict[Tuple[Any, ...], _Template] = {}
 
     def fits(self, given: int, made: int, parts: Sequence[int]) -> bool:
         """No part exceeds its whole."""
         return all(part <= (given if of else made) for part, of in zip(parts, self.given))
 
 
+#: a `usage`: its shape, input, output, and the parts of them where one is not 0
+Counted = Tuple[_Shape, int, int, Sequence[int]]
+
+
+def _asks_more(call: Call) -> bool:
+    """Whether somebody asks more of an answer than its receipt."""
+    if state.gate is not None or call.hold is not None or state.core or once.pending:
+        return True
+    logical = call.logical
+    return (logical is not None and logical.attempts > 1) or (state.inline and call.asynchronous)
+
+
 class Quick:
     """What is known of one endpoint's answers."""
 
-    __slots__ = ("_plain", "_shapes", "_left")
+    __slots__ = ("plain", "_shapes", "_left")
 
     def __init__(self, plain: Plain) -> None:
-        self._plain = plain
+        self.plain = plain
         #: keys of a `usage` → its shape
         self._shapes: Dict[Tuple[str, ...], Optional[_Shape]] = {}
         self._left = MOST
 
     def receipt(self, call: Call, body: bytes, now: float) -> Optional[Made]:
         """The receipt of an answer, None for one that needs a closer look."""
-        names: Tuple[Any, ...]
         try:
-            # Whoever asks more of an answer than its receipt.
-            if state.gate is not None or call.hold is not None or state.core or once.pending:
-                return None
-            logical = call.logical
-            if (logical is not None and logical.attempts > 1) or (state.inline and call.asynchronous):
+            if _asks_more(call):
                 return None
             if len(body) <= SMALL:
                 source = body.decode()
@@ -98,49 +106,70 @@ class Quick:
                 if end != len(source):
                     return None
             else:
-                found = members(body, *self._plain.wanted)
-            if "usage_breakdown" in found:
-                return None
-            usage = found["usage"]
-            if type(usage) is not dict:
-                return None
-            shape = self._shapes.get(tuple(usage)) or self._meet(usage)
-            if shape is None:
-                return None
-            given, made, total, *parts = shape.order(shape.pick(usage))
-            # A zero has its place on a receipt behind the other numbers.
-            if given + made != total or not given or not made:
-                return None
-            names = found["model"], call.feature, found.get("service_tier"), usage.get("service_tier")
-            if call.labels:
-                names += tuple(call.labels.items())
-            latency = max(0, round((now - call.started) * 1000))
-            if any(parts):
-                if not shape.fits(given, made, parts):
-                    return None
-                names += tuple(map(bool, parts))
-                numbers = (given, made, *filter(None, parts), latency)
-            else:
-                numbers = (given, made, latency)
-            if max(numbers) > MAX_TOKENS:
-                return None
-            known = shape.templates.get(names)
-            if known is None:
-                call.unmet = shape.templates, names
-                return None
-            receipt = Made(known.receipt)
-            receipt.update(zip(known.numbers, numbers))
-            receipt.text = known.text % numbers
-            return receipt
+                found = members(body, *self.plain.wanted)
+            counted = self.counted(found)
+            return None if counted is None else self._filled(call, found, counted, now)
         except (LookupError, TypeError, ValueError, StopIteration, RecursionError):
             return None  # no such object, or a name in it that is none
+
+    def streamed(self, call: Call, found: Mapping[str, Any], counted: Counted, now: float) -> Optional[Made]:
+        """The receipt of a stream that has ended with these members; None where it needs a closer look."""
+        try:
+            return None if _asks_more(call) else self._filled(call, found, counted, now)
+        except (LookupError, TypeError):
+            return None
+
+    def counted(self, found: Mapping[str, Any]) -> Optional[Counted]:
+        """What an object's `usage` says, if it says all there is to say. Raises what its odd members make it raise."""
+        usage = found["usage"]
+        if type(usage) is not dict or "usage_breakdown" in found:
+            return None
+        shape = self._shapes.get(tuple(usage)) or self._meet(usage)
+        if shape is None:
+            return None
+        given, made, total, *parts = shape.order(shape.pick(usage))
+        # A zero has its place on a receipt behind the other numbers.
+        if given + made != total or not given or not made:
+            return None
+        if any(parts):
+            return (shape, given, made, parts) if shape.fits(given, made, parts) else None
+        return shape, given, made, ()
+
+    def _filled(self, call: Call, found: Mapping[str, Any], counted: Counted, now: float) -> Optional[Made]:
+        """The receipt of one like it with these numbers; None for the first of its kind."""
+        shape, given, made, parts = counted
+        names: Tuple[Any, ...]
+        names = found["model"], call.feature, found.get("service_tier"), found["usage"].get("service_tier")
+        if call.labels:
+            names += tuple(call.labels.items())
+        started, first = call.started, call.first
+        latency = max(0, round((now - started) * 1000))
+        if parts:
+            names += tuple(map(bool, parts))
+            numbers = (given, made, *filter(None, parts), latency)
+        else:
+            numbers = (given, made, latency)
+        templates = shape.templates
+        if first is not None:
+            templates = shape.streamed
+            numbers += (max(0, round((first - started) * 1000)),)
+        if max(numbers) > MAX_TOKENS:
+            return None
+        known = templates.get(names)
+        if known is None:
+            call.unmet = templates, names
+            return None
+        receipt = Made(known.receipt)
+        receipt.update(zip(known.numbers, numbers))
+        receipt.text = known.text % numbers
+        return receipt
 
     def _meet(self, usage: Mapping[str, Any]) -> Optional[_Shape]:
         """The shape of a `usage`, as far as it is one of ours."""
         keys = tuple(usage)
         if keys not in self._shapes and self._left > 0:
             self._left -= 1
-            found = self._plain.shape(usage)
+            found = self.plain.shape(usage)
             fits = found is not None and {*_WHOLES} <= {*found.fields} <= {*_WHOLES, *_PARTS}
             self._shapes[keys] = _Shape(found.pick, found.fields) if found is not None and fits else None
         return self._shapes.get(keys)

@@ -1,8 +1,8 @@
 """Answers whose `model` and `usage` say all, by counts that are taken as they are.
 
 Owns the rule which endpoints give such answers, and which shapes of `usage` need no arithmetic but the proof that they
-add up: what the long way (`read_body`) makes of one of these is known before. If it lets another through, that one's
-receipt is wrong.
+add up: what the long way (`read_body`, `Meter`) makes of one of these is known before. If it lets another through, that
+one's receipt is wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ class Plain(NamedTuple):
 
     #: what of a large body is wanted: arguments of `scan.members`
     wanted: Tuple[str, Tuple[str, ...], Tuple[bytes, ...]]
+    #: what tells the pieces of a stream that matter, once so many events at its start are over
+    marks: Tuple[bytes, ...]
+    head: int
 
     def shape(self, usage: Mapping[str, Any]) -> Optional[Shape]:
         """Where the counts of such a `usage` stand; None where more than counts matters in it."""
@@ -37,4 +40,6 @@ def plain(endpoint: Endpoint) -> Optional[Plain]:
     if row is None or row.operation is not None or provider.reasoning == SEPARATE:
         return None
     # Another rule for reasoning finds nothing to do where input and output are the total.
-    return None if provider.more_input or provider.cost else Plain((row.usage, row.members, row.marks))
+    if provider.more_input or provider.cost or row.sentinel is None:
+        return None
+    return Plain((row.usage, row.members, row.marks), (*row.needles, row.sentinel), row.head)

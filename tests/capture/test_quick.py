@@ -95,7 +95,7 @@ class Seen(Quick):
 def seen(endpoint: Endpoint = OPENAI) -> Any:
     made = quick(endpoint)
     assert made is not None
-    return Seen(made._plain)
+    return Seen(made.plain)
 
 
 def met() -> Any:
