@@ -1,4 +1,4 @@
-"""The tab key: what a real bash is offered, and what zsh and fish are told when they ask."""
+"""The tab key: what real shells are offered, bash, zsh and fish, and what zsh and fish are told when they ask."""
 
 from __future__ import annotations
 
@@ -67,6 +67,59 @@ def test_bash_is_offered_what_comes_next(path: str) -> None:
     registered, *answers = done.stdout.splitlines()
     assert registered == "complete -o nosort -F _aicg_completion aicg"
     assert dict(zip(OFFERED, (line[1:].split() for line in answers))) == OFFERED
+
+
+#: words before the cursor → what a shell with menus is offered
+IN_MENUS = {
+    "co": ["compact", "compare", "completion", "costs"],
+    "alerts channels ": ["add", "edit", "log", "remove"],
+    "costs --compare ": ["previous"],
+    "run --service x --d": ["--debug"],
+    "audit s": ["show"],
+}
+
+
+def test_fish_is_offered_what_comes_next(path: str) -> None:
+    fish = shutil.which("fish")
+    assert fish is not None
+    lines = ["aicg completion fish | source"]
+    for words in IN_MENUS:
+        lines += ["echo '>'", "complete -C 'aicg %s'" % words]
+    done = subprocess.run(
+        [fish, "--no-config", "-c", "\n".join(lines)],
+        env=environment(PATH=path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    answers = [answer.splitlines() for answer in done.stdout.split(">\n")[1:]]
+    assert dict(zip(IN_MENUS, (sorted(line.split("\t")[0] for line in rows) for rows in answers))) == IN_MENUS, done
+    assert "a new channel" in done.stdout, "with help beside it"
+
+
+def test_zsh_is_offered_what_comes_next(path: str) -> None:
+    """The script in a real zsh; what draws the menu, which needs a terminal, is a function that prints."""
+    zsh = shutil.which("zsh")
+    assert zsh is not None
+    lines = ['compdef() { print -r -- "compdef $*" }', "compadd() { print -rl -- $completions }", "_path_files() { }"]
+    lines += ["_describe() { print -rl -- ${(P)3} }", "source <(aicg completion zsh)"]
+    for words in IN_MENUS:
+        split = ("aicg %s" % words).split(" ")
+        quoted = " ".join('"%s"' % word for word in split)
+        lines += ["print '>'", "words=(%s); CURRENT=%d; _aicg_completion" % (quoted, len(split))]
+    done = subprocess.run(
+        [zsh, "-f", "-c", "\n".join(lines)],
+        env=environment(PATH=path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "compdef _aicg_completion aicg" in done.stdout, done
+    answers = [answer.splitlines() for answer in done.stdout.split(">\n")[1:]]
+    assert dict(zip(IN_MENUS, (sorted(line.split(":")[0] for line in rows) for rows in answers))) == IN_MENUS, done
+    assert "a new channel" in done.stdout, "with help beside it"
 
 
 @pytest.mark.parametrize("words,incomplete,files", [("run -- ", "app", True), ("run --service ", "x", True)])

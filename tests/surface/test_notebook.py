@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 from typing import Any, Iterator
@@ -57,6 +58,7 @@ def notebook(sim: Simulator, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> It
     opened.run("%unload_ext aicostguard.notebook")
     shell.history_manager.end_session()
     shell.atexit_operations()
+    atexit.unregister(shell.atexit_operations)  # it cannot be done twice
     shell.restore_sys_module_state()  # its `__main__` is not the one of the tests
     sys.modules["__main__"] = main
     InteractiveShell.clear_instance()
