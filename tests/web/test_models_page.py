@@ -51,6 +51,13 @@ def test_in_the_dark_on_a_phone(full: Site, tab: Open, path: str) -> None:
     shown.shot(f"{path[1:]}-phone-dark")
 
 
+def test_on_a_phone_the_tree_shows_what_each_agent_cost(full: Site, tab: Open) -> None:
+    shown = drawn(tab(full, phone=True).goto("/agents"))
+    region = shown.page.locator("[aria-label='Tree of agents']")
+    assert region.evaluate("one => one.scrollWidth - one.clientWidth") <= 0
+    assert shown.page.locator("td.tree + td.n").first.is_visible()
+
+
 @pytest.mark.ids("A32", "B19")
 def test_agents_stand_under_who_called_them_and_all_adds_up(full: Site, tab: Open) -> None:
     shown = drawn(tab(full).goto("/agents?since=30d"))
@@ -81,5 +88,8 @@ def test_the_first_screen_has_the_dearest_agents_at_any_depth(full: Site, tab: O
     wanted = dearest(lines, AGENTS)
     assert names == [line["agent"] for line in wanted]
     assert max(line["depth"] for line in wanted) >= 2, "an agent of an agent of an agent"
+    # Each figure is in sight, however long a name is.
+    region = card.locator(".scroll")
+    assert region.evaluate("one => one.scrollWidth - one.clientWidth") <= 0
     totals = card.locator("td:nth-child(4) [title^='$']").all()
     assert [nano(str(one.get_attribute("title"))) for one in totals] == [one["total"]["cost_nanousd"] for one in wanted]

@@ -35,7 +35,7 @@ PAGES = (
         acts="read",
     ),
     Page("models", "/models", "Models", models.show, own=("score", "per", "baseline")),
-    Page("agents", "/agents", "Agents", agents.show, since="7d"),
+    Page("agents", "/agents", "Agents", agents.show),
     Page("receipts", "/receipts", "Receipts", receipts.show, own=("cursor",), since="7d"),
     Page("receipt", "/receipts/{at_ms}/{epoch}/{seq}", "", receipts.one),
     *managing.PAGES,

@@ -51,7 +51,7 @@ def _says(line: Mapping[str, Any]) -> tuple[str, str]:
     """What is to be known of a line beside its figures, in a few words and in full; both empty for most."""
     callers = line["callers"]
     if line["elsewhere"]:
-        return "its agents: other line", "What its own agents cost is counted once, on its other line"
+        return "its agents are counted elsewhere", "What its own agents cost is counted once, on its other line"
     if line["gathered"] and not callers:
         return "no calls itself", "It called others, and made no call itself"
     if line["gathered"]:
