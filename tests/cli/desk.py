@@ -45,7 +45,7 @@ _MASKS = (
     (r'(?<="seconds": )[\d.]+|(?<="longest_s": )[\d.]+|(?<="bytes": )\d+', "0"),
     (r"aicg \d+\.\d+\.\d+\S*", "aicg VERSION"),
     (r"\(schema version|schema version \d+", "schema version N"),
-    (r'(?<="version": )\d+', "0"),
+    (r'(?<="version": )\d+|(?<="schema_version": )\d+', "0"),
 )
 
 

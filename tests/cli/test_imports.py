@@ -33,6 +33,7 @@ LINES: dict[str, set[str]] = {
     "costs --by day --csv": set(),
     "models": set(),
     "compare": set(),
+    "agents": set(),
     "deliveries": set(),
     "tail -n -1": set(),  # refused, or it would follow
     "top --once": set(),
