@@ -100,7 +100,7 @@ def test_what_could_not_be_measured_is_counted_beside_the_money(store: SqliteSto
     ],
 )
 def test_a_table_rounds_half_up_to_six_decimals(nano: int | None, unpriced: int, shown: str) -> None:
-    assert table._money({"cost_nanousd": nano, "unpriced_calls": unpriced}) == shown
+    assert table.money({"cost_nanousd": nano, "unpriced_calls": unpriced}) == shown
 
 
 def test_json_and_csv_carry_the_exact_amounts(server: Server, store: SqliteStore) -> None:
