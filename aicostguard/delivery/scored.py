@@ -21,8 +21,9 @@ from aicostguard.health import health
 from aicostguard.receipt import FIELDS
 
 PATH = "/v1/scores"
-#: scores that wait at most, that go at once; seconds: of an exchange, of an end, between two tries, for some to gather
-MOST, AT_ONCE, SECONDS, AT_EXIT, PAUSE, GATHER = 10_000, 500, 5.0, 2.0, 1.0, 0.05
+#: scores that wait at most, that go at once; seconds: of an exchange, of an end (beside what receipts may take then, two
+#: seconds together), between two tries, for some to gather
+MOST, AT_ONCE, SECONDS, AT_EXIT, PAUSE, GATHER = 10_000, 500, 5.0, 0.4, 1.0, 0.05
 #: larger numbers are mistakes, as the ledger sees it
 _LARGEST = 1e12
 _OF = ("request", "session", "run")
@@ -128,7 +129,10 @@ class Sender:
 
     def send(self, until: float) -> bool:
         """One exchange; False when the ledger has not taken it and another try makes sense."""
-        with self._lock:
+        # Somebody else's exchange may hang for longer than this caller can wait.
+        if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            return False
+        try:
             batch: List[Dict[str, Any]] = [self._waiting[place] for place in range(min(AT_ONCE, len(self._waiting)))]
             if not batch:
                 return True
@@ -137,6 +141,8 @@ class Sender:
                 return False
             for _ in batch:
                 self._waiting.popleft()
+        finally:
+            self._lock.release()
         if answer.kind != replies.TAKEN:
             health.note("scores_dropped", len(batch))
             health.warn(

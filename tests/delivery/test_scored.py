@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
@@ -168,3 +170,21 @@ def test_a_forked_child_sends_its_own_and_not_its_parents(monkeypatch: pytest.Mo
         assert [score["request"] for score in told(ledger)] == ["child"]
         assert aicostguard.flush(10)
         assert len(ledger.seen) == 2
+
+
+@pytest.mark.ids("G13")
+def test_a_ledger_that_never_answers_holds_up_no_end_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sending thread is in an exchange that may take much longer than the end may."""
+    monkeypatch.setattr(scored, "SECONDS", 60.0)
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        to(monkeypatch, "http://127.0.0.1:%d" % hole.getsockname()[1])
+        assert aicostguard.quality("accuracy", 1, request="job-1")
+        taken, _ = hole.accept()
+        try:
+            assert taken.recv(1) and scored._made is not None
+            ending = threading.Thread(target=scored._made.end)
+            ending.start()
+            ending.join(30)
+            assert not ending.is_alive() and health.notes["scores_dropped"] == 1
+        finally:
+            taken.close()
