@@ -224,14 +224,18 @@ class Row(NamedTuple):
         return None if theirs is None or ours is None else ours - theirs
 
     def agrees(self, percent: float) -> bool:
-        """Whether all that both sides say is as near as that."""
+        """Whether all that the export says, and it must say something, is as near as that in the ledger.
+
+        A cost of calls that have no price here agrees with none.
+        """
         if self.theirs is None or self.ours is None:
             return False
-        for name in (*COUNTS, "cost_nanousd"):
-            apart = self.difference(name)
-            if apart is not None and abs(apart) * 100 > percent * abs(self.theirs[name] or 0):
-                return False
-        return True
+        said = {name: theirs for name, theirs in self.theirs.items() if theirs is not None}
+        apart = {name: self.difference(name) for name in said}
+        return bool(said) and all(
+            apart[name] is not None and abs(apart[name] or 0) * 100 <= percent * abs(theirs)
+            for name, theirs in said.items()
+        )
 
 
 def summed(lines: Iterable[Line]) -> dict[tuple[str, str, str], dict[str, int | None]]:

@@ -129,6 +129,20 @@ def test_a_plain_csv_of_anybody(export: Export, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.ids("Z6")
+def test_a_cost_that_the_ledger_does_not_know_agrees_with_none(
+    export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heading = "day,model,provider,calls,cost_usd\n2026-03-11,in-house-7b,openai,"
+    for said in (",1.50", "1,1.50", ","):  # the last row says nothing that could agree
+        export("ours.csv", heading + said + "\n")
+        (row,) = told(capsys, tmp_path, str(tmp_path / "ours.csv"))["rows"]
+        assert row["ours_calls"] and row["ours_cost_nanousd"] is None and row["says"] == "differs"
+    export("ours.csv", heading + f"{row['ours_calls']},\n")
+    (row,) = told(capsys, tmp_path, str(tmp_path / "ours.csv"))["rows"]
+    assert row["says"] == "agrees"
+
+
+@pytest.mark.ids("Z6")
 def test_a_page_that_is_missing_is_said(export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     usage = openai(used("gpt-4o", 1, 1240, 312), more=True)
     rest = openai(used("in-house-7b", 1, 200, 20), start=DAY_S - 86_400)
