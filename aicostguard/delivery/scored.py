@@ -21,8 +21,8 @@ from aicostguard.health import health
 from aicostguard.receipt import FIELDS
 
 PATH = "/v1/scores"
-#: scores that wait at most, that go at once; seconds: of an exchange, of an end (beside what receipts may take then, two
-#: seconds together), between two tries, for some to gather
+#: scores that wait at most, that go at once; seconds: of an exchange, of an end (with what receipts may take then, two
+#: together), between two tries, for some to gather
 MOST, AT_ONCE, SECONDS, AT_EXIT, PAUSE, GATHER = 10_000, 500, 5.0, 0.4, 1.0, 0.05
 #: larger numbers are mistakes, as the ledger sees it
 _LARGEST = 1e12

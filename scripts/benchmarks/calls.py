@@ -213,6 +213,8 @@ def counted(kinds: Observers, clients: Dict[str, Any], few: int) -> List[Dict[st
         row("counted: plain, functions of ours", [plain.functions], ""),
         row("counted: plain, others with the agent", [plain.others], ""),
         row("counted: plain, others without", [without.others], ""),
+        row("counted: a stream of %d chunks, ours" % few, [short.steps], ""),
+        row("counted: a stream of %d chunks, functions of ours" % few, [short.functions], ""),
         row("counted: a chunk, ours", [(long.steps - short.steps) / 10], ""),
         row("counted: a chunk, others", [(long.others - short.others) / 10], ""),
     ]
