@@ -61,11 +61,11 @@ def calls(chance: random.Random, now_ms: int) -> Iterator[tuple[int, dict[str, A
                 often *= 2.5
             for _ in range(int(often) + (chance.random() < often % 1)):
                 at_ms = midnight + int(chance.triangular(0, DAY, 0.55 * DAY))
+                model = chance.choice(models)
+                # Made in any case, so that the minute of the day decides how many there are and not what they say.
+                receipt = _receipt(chance, feature, team, agent, parent, model, tokens_in, tokens_out)
                 if at_ms < now_ms - 1000:
-                    yield (
-                        at_ms,
-                        _receipt(chance, feature, team, agent, parent, chance.choice(models), tokens_in, tokens_out),
-                    )
+                    yield at_ms, receipt
 
 
 def _receipt(

@@ -142,9 +142,11 @@ def _values(rows: Sequence[Row], unit: str, by: Sequence[str], found: Series) ->
         known["unpriced"] += row["unpriced_calls"]
         known["estimated"] += row["estimated_calls"]
         known["go"] = go(row, by) if by and rank < len(found.names) else None
+    # Each stretch of time comes once for each of the series.
+    stretches = {at: (*stretch(at, unit), said(at, unit)) for at in dict.fromkeys(at for at, _ in sums)}
     out = []
     for (at, rank), its in sums.items():
-        start, end = stretch(at, unit)
+        start, end, when = stretches[at]
         out.append(
             {
                 "t": start,
@@ -152,7 +154,7 @@ def _values(rows: Sequence[Row], unit: str, by: Sequence[str], found: Series) ->
                 "s": its["name"],
                 "k": rank,
                 "c": dollars(its["cost"]),
-                "when": said(at, unit),
+                "when": when,
                 "cost": words.exact(its["cost"]) + (" ≈" if its["estimated"] else ""),
                 "calls": f"{its['calls']:,}" + (f", {its['unpriced']:,} without a price" if its["unpriced"] else ""),
                 **({"go": its["go"]} if its["go"] else {}),

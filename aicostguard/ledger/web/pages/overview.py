@@ -33,8 +33,8 @@ FIRST = "feature"
 ROWS, MOVED, FEW = 12, 5, 6
 #: lines of the tree of agents
 AGENTS = 10
-#: names up to which one answer holds all of them
-ALL = 200
+#: names up to which one answer holds all of them: as many as the query path chooses before it adds up
+ALL = 20
 #: days whose mean is the run rate
 RATE_DAYS = 7
 #: parts of tokens: name, the whole it is a part of, the measure
