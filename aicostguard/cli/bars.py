@@ -25,9 +25,10 @@ _NONE = """No budgets yet. Make one:
 def budgets(answer: Mapping[str, Any]) -> str:
     """The table of `GET /v1/budgets`, and the latest alerts."""
     rows = answer["budgets"]
+    apart = "".join(_apart(answer.get("of_organisation", [])))
     if not rows:
-        return _NONE
-    return _table(rows) + "".join(_notes(rows)) + "".join(_alerts(answer["alerts"]))
+        return _NONE + apart
+    return _table(rows) + "".join(_notes(rows)) + apart + "".join(_alerts(answer["alerts"]))
 
 
 def one(answer: Mapping[str, Any]) -> str:
@@ -66,12 +67,13 @@ def _table(rows: list[Mapping[str, Any]]) -> str:
     for row in rows:
         unit = _unit(row)
         limit = _amount(row, "limit", unit) + ("" if unit == "usd" else f" {unit}")
+        called = row["name"] + (" (organisation)" if row["reach"] == "organisation" else "")
         if not row["scopes"]:
-            drawn.add_row(Text(row["name"]), "", "", "", limit, row["period"], "")
+            drawn.add_row(Text(called), "", "", "", limit, row["period"], "")
         for scope in row["scopes"]:
             named = " ".join(f"{name}={value}" for name, value in scope["scope"].items())
             drawn.add_row(
-                Text(f"{row['name']} {named}".rstrip()),
+                Text(f"{called} {named}".rstrip()),
                 _bar(scope),
                 _amount(scope, "spent", unit),
                 _amount(scope, "reserved", unit),
@@ -80,7 +82,7 @@ def _table(rows: list[Mapping[str, Any]]) -> str:
                 _moment(scope["exhausted_at"]),
             )
         if row["more_scopes"]:
-            drawn.add_row(Text(f"{row['name']} (more)"), "", "", "", limit, "", "", style="dim")
+            drawn.add_row(Text(f"{called} (more)"), "", "", "", limit, "", "", style="dim")
     return table.drawn(drawn)
 
 
@@ -92,6 +94,13 @@ def _bar(scope: Mapping[str, Any]) -> Text:
 
 def _moment(text: str | None) -> str:
     return "" if text is None else f"{text[:16].replace('T', ' ')}{text[-6:]}"
+
+
+def _apart(rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Budgets of the organisation, for who does not see what it spends."""
+    for row in rows:
+        resets = _moment(row["resets_at"]) or row["period"]
+        yield f"  {row['name']} holds, too: the whole organisation shares it ({row['on_exceed']}, resets {resets})\n"
 
 
 def _notes(rows: list[Mapping[str, Any]]) -> Iterator[str]:

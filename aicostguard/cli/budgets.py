@@ -17,26 +17,44 @@ import click
 from aicostguard import ledger
 from aicostguard.cli import VERBS, ask, bars, options
 from aicostguard.guard.policy import ON_EXCEED, PERIODS
+from aicostguard.ledger.access import places
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.alerts.office import Office
 from aicostguard.ledger.alerts.watch import Watch
-from aicostguard.ledger.budgets import given, status
+from aicostguard.ledger.access.principal import ORGANISATION
+from aicostguard.ledger.budgets import book, given, status
 from aicostguard.ledger.budgets.desk import Desk
-from aicostguard.ledger.errors import Refused
+from aicostguard.ledger.errors import LedgerError, Refused
+from aicostguard.ledger.sqlite import SqliteStore
 
 #: the exit code of `--check` when a budget is used up
 USED_UP = 3
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API gives it.")
-Where = tuple[str | None, str | None, str | None]
+_organisation = click.option(
+    "--organisation", metavar="NAME", help="The budgets that hold for all projects of it together, and no others."
+)
+Where = tuple[str | None, str | None, str | None, str | None]
 
 
 class Ledger:
-    """The ledger that the options name: over HTTP, or its file."""
+    """The ledger that the options name, over HTTP or its file; with `--organisation`, only its budgets."""
 
     def __init__(self, where: Where) -> None:
+        *place, self._organisation = where
         options.one_place(where[0], where[1])
-        self._at = ask.where(*where)
+        self._at = ask.where(*place)
+        if self._at.url is not None and self._organisation is not None:
+            its = str(ask.exchange(self._at, "GET", "whoami")["organisation"])
+            if its.lower() != self._organisation.lower():
+                raise LedgerError(f"the key is of the organisation {its}; give one of {self._organisation}")
+
+    def _place(self, store: SqliteStore) -> int:
+        """Whose budgets are meant: the organisation's, or those that hold for the first project."""
+        name = self._organisation
+        if name is None:
+            return store.default_project()
+        return -store.look(lambda connection: places.organisation_named(connection, name, "--organisation")).id
 
     def get(self, path: str, job: Callable[..., dict[str, Any]], *more: Any) -> dict[str, Any]:
         """What GET says, or `job(connection, project, *more)` on the file."""
@@ -45,35 +63,44 @@ class Ledger:
         with ask.opened(self._at.path) as store:
             desk = Desk(store, ledger.now_ms)
             desk.catch_up()
-            return store.look(lambda connection: job(connection, store.default_project(), *more))
+            place = self._place(store)
+            return store.look(lambda connection: job(connection, place, *more))
 
     def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if self._at.url is not None:
-            return ask.exchange(self._at, "PUT", "budgets/" + quote(name, safe=""), body)
+            reach = {} if self._organisation is None else {"reach": ORGANISATION}
+            return ask.exchange(self._at, "PUT", "budgets/" + quote(name, safe=""), {**body, **reach})
         with ask.opened(self._at.path, create=True) as store:
-            project = store.default_project()
-            known = store.look(lambda connection: status.found(connection, project, name))
-            stated, spent, adjust = given.read_put({"name": name, **body}, known)
-            Desk(store, ledger.now_ms).put(project, stated, _who(), spent, adjust)
-            return store.look(lambda connection: status.detailed(connection, project, name, ledger.now_ms()))
+            place = self._place(store)
+            known = store.look(lambda connection: book.find(connection, place, name))
+            stated, spent, adjust = given.read_put({"name": name, **body}, None if known is None else known.budget)
+            Desk(store, ledger.now_ms).put(place if known is None else known.owner, stated, _who(), spent, adjust)
+            return store.look(lambda connection: status.detailed(connection, place, name, ledger.now_ms()))
 
     def remove(self, name: str) -> None:
         if self._at.url is not None:
+            if self._organisation is not None:
+                self.one(name)
             ask.exchange(self._at, "DELETE", "budgets/" + quote(name, safe=""))
             return
         with ask.opened(self._at.path) as store:
-            Desk(store, ledger.now_ms).remove(store.default_project(), name, _who())
+            Desk(store, ledger.now_ms).remove(self._place(store), name, _who())
 
     def rebuild(self, names: Sequence[str]) -> list[str]:
         if self._at.url is not None:
+            if self._organisation is not None:
+                names = [str(self.one(name)["name"]) for name in names] or self.names()
+                if not names:
+                    return []
             found: list[str] = ask.exchange(self._at, "POST", "rebuild", {"budgets": list(names)})["rebuilt"]
             return found
         with ask.opened(self._at.path) as store:
-            kept = Desk(store, ledger.now_ms).rebuild(store.default_project(), names, _who())
+            kept = Desk(store, ledger.now_ms).rebuild(self._place(store), names, _who())
             return [item.name for item in kept]
 
     def every(self) -> dict[str, Any]:
-        return self.get("budgets", status.budgets, ledger.now_ms())
+        reach = "" if self._organisation is None else f"?reach={ORGANISATION}"
+        return self.get("budgets" + reach, status.budgets, ledger.now_ms())
 
     def names(self) -> list[str]:
         """Of all budgets; none where there is no ledger yet."""
@@ -82,9 +109,15 @@ class Ledger:
         return [row["name"] for row in self.every()["budgets"]]
 
     def one(self, name: str) -> dict[str, Any]:
-        return self.get("budgets/" + quote(name, safe=""), status.detailed, name, ledger.now_ms())
+        found = self.get("budgets/" + quote(name, safe=""), status.detailed, name, ledger.now_ms())
+        if self._organisation is not None and found["reach"] != ORGANISATION:
+            raise Refused(404, f"{name[:128]!a} is a budget of a project; leave --organisation out", "name")
+        return found
 
     def alerts(self, limit: int) -> dict[str, Any]:
+        if self._organisation is not None:
+            told = [alert for name in self.names() for alert in self.one(name)["alerts"]]
+            return {"alerts": sorted(told, key=lambda alert: str(alert["at"]), reverse=True)[:limit]}
         given = {"kind": "budget", "limit": str(limit)}
         if self._at.url is not None:
             found = ask.exchange(self._at, "GET", f"alerts?{urlencode(given)}")
@@ -110,16 +143,15 @@ def _say(answer: Mapping[str, Any], as_json: bool, table: Callable[[Any], str]) 
 @click.group(short_help=VERBS["budgets"], invoke_without_command=True)
 @click.option("--check", is_flag=True, help="Exit with 3 when a budget is used up.")
 @_json
+@_organisation
 @options.asks
 @click.pass_context
-def budgets(
-    context: click.Context, check: bool, as_json: bool, path: str | None, url: str | None, key: str | None
-) -> int:
+def budgets(context: click.Context, check: bool, as_json: bool, organisation: str | None, **asked: str | None) -> int:
     """What may be spent, what is spent and promised, and how long the rest lasts.
 
-    Without a command: all budgets, and the latest alerts. Calls without a price are counted beside the money.
+    Without a command: all budgets that hold for the project, and the latest alerts. Calls without a price are counted beside the money.
     """
-    where = (path, url, key)
+    where = (asked["path"], asked["url"], asked["key"], organisation)
     context.obj = where
     if context.invoked_subcommand is not None:
         return 0
@@ -133,14 +165,16 @@ def _asks(command: Any) -> Any:
     """The options that name a ledger, here or before the command."""
 
     @click.pass_obj
-    def run(before: Where, /, path: str | None, url: str | None, key: str | None, **given: Any) -> Any:
-        where = (path or before[0], url or before[1], key or before[2])
+    def run(
+        before: Where, /, path: str | None, url: str | None, key: str | None, organisation: str | None, **given: Any
+    ) -> Any:
+        where = (path or before[0], url or before[1], key or before[2], organisation or before[3])
         return command(Ledger(where), **given)
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
     run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    return options.asks(run)
+    return _organisation(options.asks(run))
 
 
 def _limits(command: Any) -> Any:
@@ -188,6 +222,7 @@ def add(at: Ledger, name: str, as_json: bool, **given: Any) -> int:
     \b
     aicg budgets add marketing --usd 500 --match team=marketing --period month --tz Europe/Berlin
     aicg budgets add users --requests 100 --per user --period day --on-exceed warn
+    aicg budgets add acme-cap --usd 10000 --period month --organisation acme
     """
     if name in at.names():
         raise Refused(422, f"there is a budget {name!r} already; `aicg budgets set` changes it", "NAME")

@@ -15,7 +15,8 @@ pytest.importorskip("pyarrow")
 from aicostguard import ledger
 from aicostguard.cli import main
 from aicostguard.guard import stated
-from aicostguard.ledger import repricing
+from aicostguard.ledger import ingest, repricing
+from aicostguard.ledger.access import places
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import Busy, LedgerError, Refused
@@ -26,7 +27,7 @@ from aicostguard.ledger.model import DAY_MS
 from aicostguard.ledger.repricing import Scope
 from aicostguard.ledger.sqlite import SqliteStore, contents
 from aicostguard.pricing import Price
-from tests.ledger.support import KEY, NOW, costs, envelope, epoch, receipt, serving, take, totals, wait_for
+from tests.ledger.support import KEY, NOW, costs, envelope, epoch, price, receipt, serving, take, totals, wait_for
 
 #: with a letter that JSON may write otherwise
 NAME = "zoë quill@example.com"
@@ -126,6 +127,33 @@ def test_budgets_keep_what_stands_in_them(filled: SqliteStore, tmp_path: Path) -
     take(filled, envelope([receipt(user=done.pseudonym)], name=epoch()))
     desk.catch_up()
     assert sum(row[1] for row in standing()) == sum(row[1] for row in before) + 2 * 330
+
+
+def test_a_budget_of_the_organisation_keeps_what_other_projects_have_of_the_name(filled: SqliteStore) -> None:
+    shop = filled.change(lambda c: places.add_project(c, 1, "shop", ME, NOW)).id
+    desk = Desk(filled, lambda: NOW)
+    desk.put(-1, stated.budget({"name": "each", "limit_usd": "0.0000001", "per": ["user"], "alert_at": [1]}), "test")
+    desk.put(shop, stated.budget({"name": "other", "limit_usd": "0.0000001", "per": ["user"], "alert_at": [1]}), "test")
+    ingest.accept(filled, shop, envelope([receipt(user=NAME)] * 2, name=epoch()), NOW, price=price)
+
+    def standing() -> dict[str, int]:
+        desk.catch_up()
+        rows = filled.look(
+            lambda c: c.execute(
+                "SELECT scope, spent FROM budget_counters JOIN budgets ON budgets.id = budget_id WHERE name = 'each'"
+            ).fetchall()
+        )
+        return {json.loads(scope)[0]: spent for scope, spent in rows}
+
+    before = standing()
+    done = forget(filled)
+    after = standing()
+    assert after[NAME] == 2 * 330, "what the other project has of it, whose own act it is to forget"
+    assert after[done.pseudonym] == before[NAME] - 2 * 330
+    assert sum(after.values()) == sum(before.values())
+    told = filled.look(lambda c: c.execute("SELECT budget, scope FROM budget_alerts ORDER BY 1, 2").fetchall())
+    assert ("each", json.dumps([done.pseudonym])) in told
+    assert [json.loads(scope)[0] for budget, scope in told if budget == "other"] == [NAME], "the other project's alert"
 
 
 def test_tickets_repricings_and_the_audit_log_forget_too(filled: SqliteStore, tmp_path: Path) -> None:

@@ -245,19 +245,20 @@ def test_budgets_count_what_receipts_cost_now(filled: SqliteStore) -> None:
     project = filled.default_project()
     desk = Desk(filled, lambda: NOW)
     desk.put(project, stated.budget({"name": "all", "limit_usd": 1, "period": "total"}), "test")
+    desk.put(-1, stated.budget({"name": "cap", "limit_usd": 1, "period": "total"}), "test")
 
-    def spent() -> int:
+    def spent() -> list[int]:
         desk.catch_up()
 
-        def read(connection: sqlite3.Connection) -> int:
-            kept = book.need(connection, project, "all")
-            return counters.balance(connection, kept, rule.scope(kept.budget, {}), NOW).spent
+        def read(connection: sqlite3.Connection) -> list[int]:
+            every = book.over(connection, project)
+            return [counters.balance(connection, kept, rule.scope(kept.budget, {}), NOW).spent for kept in every]
 
         return filled.look(read)
 
-    assert spent() == 330
+    assert spent() == [330] * 2, "its own, and its organisation's"
     reprice(filled, scope(filled))
-    assert spent() == 330 + 1650
+    assert spent() == [330 + 1650] * 2
 
 
 def recorded(store: SqliteStore) -> list[tuple[Any, ...]]:

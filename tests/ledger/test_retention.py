@@ -321,6 +321,9 @@ def test_days_that_a_budget_counts_one_by_one_stay(filled: SqliteStore) -> None:
     assert retention.run(filled, NOW, say=said.append).rows == 0
     assert len(said) == 3 and "budget pair counts" in said[0]
     desk.remove(1, "pair", "test")
+    desk.put(-1, stated.budget({"name": "all", "limit_usd": 1, "match": {"feature": "f0"}, "per": ["user"]}), "test")
+    assert retention.run(filled, NOW).rows == 0, "an organisation's budget counts them, too"
+    desk.remove(-1, "all", "test")
     desk.put(1, stated.budget({"name": "one", "limit_usd": 1, "per": ["user"]}), "test")
     assert retention.run(filled, NOW).rows == 62
 

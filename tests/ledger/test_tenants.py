@@ -124,6 +124,26 @@ def test_no_get_tells_a_word_of_another_project(
     assert CANARY in json.dumps(seen(server, key_b, paths)), "the canaries are there to be seen"
 
 
+def test_a_limit_that_both_share_tells_neither_of_the_other(
+    server: Server, store: SqliteStore, two: tuple[str, str, dict[str, str]]
+) -> None:
+    key_a, key_b, parts = two
+    wide = store.change(lambda c: keyring.add(c, 1, ROLES["admin"], BY, ledger.now_ms(), reach="organisation"))[0]
+    for rule in ({"name": "cap", "limit_usd": "0.0000005"}, {"name": "each", "limit_usd": 1, "per": ["feature"]}):
+        body = json.dumps({**rule, "alert_at": [], "reach": "organisation"}).encode()
+        assert server.ask("POST", "/v1/budgets", body, key=wide).status == 201
+    paths = [filled(path, parts) for method, path in operations(_app(store)) if method == "GET" and path not in PUBLIC]
+    before = seen(server, key_a, [*paths, "/v1/budgets/cap"])
+    fill(server, key_b)
+    question = json.dumps({"model": "gpt-4o", "estimate_usd": "0.0000001"}).encode()
+    blocked = server.ask("POST", "/v1/authorize", question, key=key_a)
+    assert (blocked.status, blocked.body["budget"]) == (402, "cap"), "both have used it up"
+    assert CANARY not in blocked.raw.decode() and "spent_usd" not in blocked.body
+    after = seen(server, key_a, [*paths, "/v1/budgets/cap"])
+    assert CANARY not in json.dumps(after) and after == before
+    assert CANARY in json.dumps(seen(server, wide, ["/v1/budgets/each"])), "the canaries are there to be seen"
+
+
 def test_every_route_wants_a_key_and_sees_no_other_project(
     server: Server, store: SqliteStore, two: tuple[str, str, dict[str, str]]
 ) -> None:

@@ -184,11 +184,17 @@ def _budget(rule: Rule, sight: Sight) -> list[Reading]:
 
 
 def _thresholds(connection: sqlite3.Connection, rule: Rule, sight: Sight) -> list[Reading]:
-    """The thresholds of budgets that are passed in a period that goes on or was told of just now."""
+    """The thresholds of budgets that are passed in a period that goes on or was told of just now.
+
+    Of an organisation's a project is told that it is passed, and no amount: that is what all spend together. Where it is
+    kept per label nothing is told, for its scopes are other projects' names.
+    """
     out = []
-    for kept in budgets.of_project(connection, sight.project_id):
+    for kept in budgets.over(connection, sight.project_id):
         its = kept.budget
         if rule.budgets and its.name not in rule.budgets:
+            continue
+        if kept.shared and (its.per or its.period == "session"):
             continue
         start = 0 if its.period == "minute" else of_budget.start(its, sight.now_ms)
         since = min(start, sight.now_ms - GRACE_MS)
@@ -196,7 +202,7 @@ def _thresholds(connection: sqlite3.Connection, rule: Rule, sight: Sight) -> lis
         for row in connection.execute(
             'SELECT scope, start_ms, threshold, at_ms, spent, "limit", text FROM budget_alerts WHERE project_id = ? '
             "AND at_ms >= ? AND budget = ? AND threshold >= ? ORDER BY at_ms DESC, threshold DESC LIMIT ?",
-            (sight.project_id, since, its.name, rule.threshold // 1000, MOST_GROUPS),
+            (kept.owner, since, its.name, rule.threshold // 1000, MOST_GROUPS),
         ):
             scope, of_period, threshold, at_ms = row[:4]
             if of_period == start:
@@ -205,13 +211,28 @@ def _thresholds(connection: sqlite3.Connection, rule: Rule, sight: Sight) -> lis
             else:
                 holds = at_ms >= sight.now_ms - GRACE_MS
             if holds:
-                out.append(_threshold(its, sight.now_ms, *row))
+                out.append(_threshold(kept, sight.now_ms, *row))
     return sorted(out, key=lambda reading: (reading.more["at"], reading.value))
 
 
 def _threshold(
-    its: Any, now_ms: int, scope: str, start_ms: int, threshold: int, at_ms: int, spent: int, limit: int, text: str
+    kept: budgets.Kept,
+    now_ms: int,
+    scope: str,
+    start_ms: int,
+    threshold: int,
+    at_ms: int,
+    spent: int,
+    limit: int,
+    text: str,
 ) -> Reading:
+    its = kept.budget
+    amounts: dict[str, Any] = {
+        of_budget.keyed(its, "spent"): of_budget.told(its, spent),
+        of_budget.LIMITS[its.unit]: of_budget.told(its, limit),
+    }
+    if kept.shared:
+        amounts, text = {}, f"Budget utilization of the whole organisation exceeds alert threshold {threshold / 10:g}%"
     named = of_budget.named(its, scope)
     group = {"budget": its.name, "scope": scope, "threshold": str(threshold), "since": str(start_ms)}
     more = {
@@ -221,8 +242,7 @@ def _threshold(
         "threshold": threshold / 1000,
         "at": period.iso(at_ms, _UTC),
         "period_since": period.iso(start_ms, _UTC) if start_ms else None,
-        of_budget.keyed(its, "spent"): of_budget.told(its, spent),
-        of_budget.LIMITS[its.unit]: of_budget.told(its, limit),
+        **amounts,
         "subject": f"{words.name(its.name)}{words.of(named)}",
     }
     labels = {**its.match, **named}

@@ -1,7 +1,8 @@
-"""The rules of a project's budgets, and who changed which, when and how. Statements of the ledger's file.
+"""The rules of budgets, and who changed which, when and how. Statements of the ledger's file.
 
-Owns the tables `budgets`, `budget_revisions`, `budget_openings` and `policies`. Each change is one revision, kept for
-good. Runs inside the ledger's write transaction; knows nothing of HTTP.
+Owns the tables `budgets`, `budget_revisions`, `budget_openings` and `policies`; their `project_id` is an `owner`. Each
+change is one revision, kept for good. A name means one budget for a call: a project has none of a name that its
+organisation uses. Runs inside the ledger's write transaction; knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any, Iterator, Mapping, NamedTuple
 from aicostguard.guard.policy import Budget
 from aicostguard.ledger.access import audit
 from aicostguard.ledger.access.audit import Actor
+from aicostguard.ledger.budgets import owner as owners
 from aicostguard.ledger.budgets import rule
 from aicostguard.ledger.errors import Refused
 
-#: budgets of a project: each is looked at for every receipt
+#: budgets of an owner: each is looked at for every receipt
 MOST = 200
 
 
@@ -24,7 +26,7 @@ class Kept(NamedTuple):
     """A budget as it is kept. `stale`: its counters have to be made anew from receipts."""
 
     id: int
-    project_id: int
+    owner: int
     budget: Budget
     revision: int
     counted_to: int
@@ -35,6 +37,11 @@ class Kept(NamedTuple):
     @property
     def name(self) -> str:
         return self.budget.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is an organisation's, and so counts calls that not everybody may know of."""
+        return self.owner < 0
 
 
 class Change(NamedTuple):
@@ -54,29 +61,39 @@ def _kept(row: tuple[Any, ...]) -> Kept:
     return Kept(row[0], row[1], rule.loaded(row[2]), row[3], row[4], bool(row[5]), row[6], row[7])
 
 
-def of_project(connection: sqlite3.Connection, project_id: int) -> list[Kept]:
-    """The budgets of a project, by name."""
-    found = connection.execute(f"SELECT {_COLUMNS} FROM budgets WHERE project_id = ? ORDER BY name", (project_id,))
+def of(connection: sqlite3.Connection, owner: int) -> list[Kept]:
+    """The budgets of an owner, by name."""
+    found = connection.execute(f"SELECT {_COLUMNS} FROM budgets WHERE project_id = ? ORDER BY name", (owner,))
     return [_kept(row) for row in found]
 
 
+def over(connection: sqlite3.Connection, place: int) -> list[Kept]:
+    """The budgets that hold at a place: a project's and its organisation's, by name; or an organisation's alone."""
+    found = [kept for owner in owners.over(connection, place) for kept in of(connection, owner)]
+    return sorted(found, key=lambda kept: kept.name)
+
+
 def everybody(connection: sqlite3.Connection) -> list[Kept]:
-    """The budgets of all projects."""
+    """The budgets of all."""
     return [_kept(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM budgets ORDER BY id")]
 
 
-def find(connection: sqlite3.Connection, project_id: int, name: str) -> Kept | None:
-    row = connection.execute(
-        f"SELECT {_COLUMNS} FROM budgets WHERE project_id = ? AND name = ?", (project_id, name)
-    ).fetchone()
-    return None if row is None else _kept(row)
+def find(connection: sqlite3.Connection, place: int, name: str) -> Kept | None:
+    """The one of a name among those that hold at a place."""
+    for owner in owners.over(connection, place):
+        row = connection.execute(
+            f"SELECT {_COLUMNS} FROM budgets WHERE project_id = ? AND name = ?", (owner, name)
+        ).fetchone()
+        if row is not None:
+            return _kept(row)
+    return None
 
 
-def need(connection: sqlite3.Connection, project_id: int, name: str) -> Kept:
+def need(connection: sqlite3.Connection, place: int, name: str) -> Kept:
     """As `find`; raises `Refused` (404) that names what there is."""
-    found = find(connection, project_id, name)
+    found = find(connection, place, name)
     if found is None:
-        names = [item.name for item in of_project(connection, project_id)]
+        names = [item.name for item in over(connection, place)]
         known = f"there are {', '.join(names[:20])}" if names else "there is none yet"
         raise Refused(404, f"there is no budget {name[:128]!a}; {known}", "name")
     return found
@@ -90,20 +107,24 @@ def counted_to(connection: sqlite3.Connection) -> int:
     return int(found[0])
 
 
-def put(connection: sqlite3.Connection, project_id: int, budget: Budget, who: str, now_ms: int) -> tuple[Kept, bool]:
-    """Keep a rule under its name. Gives it, and whether its counters have to be made anew (`stale`)."""
-    old = find(connection, project_id, budget.name)
+def put(connection: sqlite3.Connection, owner: int, budget: Budget, who: str, now_ms: int) -> tuple[Kept, bool]:
+    """Keep a rule under its name. Gives it, and whether its counters have to be made anew (`stale`).
+
+    Raises `Refused` (422) for a name that means another's budget already.
+    """
+    old = find(connection, owner, budget.name)
+    _fits(connection, owner, budget, old)
     text = rule.dumped(budget)
     if old is not None and old.budget == budget:
         return old, old.stale
     if old is None:
-        number = connection.execute("SELECT count(*) FROM budgets WHERE project_id = ?", (project_id,)).fetchone()[0]
+        number = connection.execute("SELECT count(*) FROM budgets WHERE project_id = ?", (owner,)).fetchone()[0]
         if number >= MOST:
             raise Refused(422, f"there are {MOST} budgets already; one rule with `per` counts for many", "name")
         connection.execute(
             "INSERT INTO budgets (project_id, name, revision, rule, counted_to, stale, created_ms, changed_ms) "
             "VALUES (?, ?, 0, ?, ?, 1, ?, ?)",
-            (project_id, budget.name, text, counted_to(connection), now_ms, now_ms),
+            (owner, budget.name, text, counted_to(connection), now_ms, now_ms),
         )
         stale = True
     else:
@@ -116,18 +137,31 @@ def put(connection: sqlite3.Connection, project_id: int, budget: Budget, who: st
         )
     what = "created" if old is None else "changed"
     before = None if old is None else rule.written(old.budget)
-    note(connection, project_id, budget.name, who, what, rule.written(budget), now_ms)
-    audited(connection, project_id, budget.name, who, what, now_ms, before, rule.written(budget))
-    return need(connection, project_id, budget.name), stale
+    note(connection, owner, budget.name, who, what, rule.written(budget), now_ms)
+    audited(connection, owner, budget.name, who, what, now_ms, before, rule.written(budget))
+    return need(connection, owner, budget.name), stale
 
 
-def remove(connection: sqlite3.Connection, project_id: int, name: str, who: str, now_ms: int) -> None:
+def _fits(connection: sqlite3.Connection, owner: int, budget: Budget, old: Kept | None) -> None:
+    if old is not None and old.owner != owner:
+        raise Refused(422, f"is taken: {budget.name!a} is a budget of the organisation; choose another", "name")
+    if owner > 0:
+        return
+    if "user" in budget.match:
+        raise Refused(422, "names a user, whom one project may forget; use per: user for a limit for each", "match")
+    taken = [project for project in owners.members(connection, owner) if find(connection, project, budget.name) != old]
+    if taken:
+        (name,) = connection.execute("SELECT name FROM projects WHERE id = ?", (taken[0],)).fetchone()
+        raise Refused(422, f"is taken: the project {name} has a budget {budget.name!a}; choose another", "name")
+
+
+def remove(connection: sqlite3.Connection, place: int, name: str, who: str, now_ms: int) -> None:
     """Forget a budget, all but its history. Raises `Refused` (404)."""
-    kept = need(connection, project_id, name)
+    kept = need(connection, place, name)
     _empty(connection, kept.id)
     connection.execute("DELETE FROM budgets WHERE id = ?", (kept.id,))
-    note(connection, project_id, name, who, "removed", rule.written(kept.budget), now_ms)
-    audited(connection, project_id, name, who, "removed", now_ms, rule.written(kept.budget), None)
+    note(connection, kept.owner, name, who, "removed", rule.written(kept.budget), now_ms)
+    audited(connection, kept.owner, name, who, "removed", now_ms, rule.written(kept.budget), None)
 
 
 def _empty(connection: sqlite3.Connection, number: int) -> None:
@@ -137,7 +171,7 @@ def _empty(connection: sqlite3.Connection, number: int) -> None:
 
 def note(
     connection: sqlite3.Connection,
-    project_id: int,
+    owner: int,
     name: str,
     who: str,
     what: str,
@@ -148,20 +182,20 @@ def note(
     number = 1 + int(
         connection.execute(
             "SELECT COALESCE(max(revision), 0) FROM budget_revisions WHERE project_id = ? AND name = ?",
-            (project_id, name),
+            (owner, name),
         ).fetchone()[0]
     )
     connection.execute(
         "INSERT INTO budget_revisions VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (project_id, name, number, now_ms, who, what, json.dumps(written, separators=(",", ":"))),
+        (owner, name, number, now_ms, who, what, json.dumps(written, separators=(",", ":"))),
     )
-    connection.execute("UPDATE budgets SET revision = ? WHERE project_id = ? AND name = ?", (number, project_id, name))
+    connection.execute("UPDATE budgets SET revision = ? WHERE project_id = ? AND name = ?", (number, owner, name))
     return number
 
 
 def audited(
     connection: sqlite3.Connection,
-    project_id: int,
+    owner: int,
     name: str,
     who: str,
     what: str,
@@ -170,17 +204,16 @@ def audited(
     after: Mapping[str, Any] | None,
 ) -> None:
     """The line in the audit log, in the transaction of the change."""
-    audit.note(
-        connection, now_ms, Actor(who), f"budget.{what}", name, project_id=project_id, before=before, after=after
-    )
+    whose = {"organisation_id": -owner} if owner < 0 else {"project_id": owner}
+    audit.note(connection, now_ms, Actor(who), f"budget.{what}", name, **whose, before=before, after=after)
 
 
-def history(connection: sqlite3.Connection, project_id: int, name: str) -> Iterator[Change]:
+def history(connection: sqlite3.Connection, owner: int, name: str) -> Iterator[Change]:
     """What was done to a budget, the newest first; of one that is gone, too."""
     for row in connection.execute(
         "SELECT revision, at_ms, who, what, rule FROM budget_revisions WHERE project_id = ? AND name = ? "
         "ORDER BY revision DESC",
-        (project_id, name),
+        (owner, name),
     ):
         yield Change(row[0], row[1], row[2], row[3], json.loads(row[4]))
 

@@ -12,7 +12,7 @@ import sqlite3
 from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from aicostguard.guard.policy import Budget
-from aicostguard.ledger.budgets import book, counters, gather, leases, rule, tickets
+from aicostguard.ledger.budgets import book, counters, gather, leases, owner, rule, tickets
 from aicostguard.ledger.budgets.book import Kept
 from aicostguard.ledger.budgets.counters import Amount
 from aicostguard.ledger.budgets.gather import Group
@@ -37,10 +37,12 @@ def advance(connection: sqlite3.Connection, now_ms: int) -> bool:
         connection.execute("UPDATE budgets SET stale = 1, counted_to = ?", (newest,))
         return False
     kept = book.everybody(connection)
+    over = owner.organisations(connection)
     runs = gather.runs(connection, before, RUNS_AT_ONCE)
     for run in runs:
         left_out = tickets.told(connection, run, now_ms)
-        mine = [item for item in kept if item.project_id == run.project_id and not item.stale]
+        owners = (run.project_id, over.get(run.project_id))
+        mine = [item for item in kept if item.owner in owners and not item.stale]
         lent = leases.of(connection, run.epoch)
         for item, counter, group in gather.of_run(connection, mine, run, left_out):
             amount = group.amount(item.budget.unit)
@@ -71,32 +73,33 @@ def scan(connection: sqlite3.Connection, kept: Kept, now_ms: int) -> Snapshot:
         since = rule.start(kept.budget, now_ms)
     amounts: dict[Counter, Amount] = {}
     if kept.budget.period != "call":
-        for group in _since(connection, kept, since):
+        members = owner.members(connection, kept.owner)
+        for group in (group for project_id in members for group in _since(connection, kept, project_id, since)):
             if rule.matches(kept.budget, group.labels):
                 counter = rule.counter(kept.budget, group.labels, max(group.at_ms, since))
                 gather.add(amounts, counter, group.amount(kept.budget.unit))
         # Stored, but not counted by the others yet: it will come to this one, too, when they count it.
         for run in gather.runs(connection, counted_to, gather.LATEST_MS):
-            if run.project_id == kept.project_id:
+            if run.project_id in members:
                 for _, counter, group in gather.of_run(connection, [kept], run, ()):
                     if group.at_ms >= since:
                         gather.add(amounts, counter, group.amount(kept.budget.unit), -1)
     return Snapshot(kept, since, counted_to, amounts)
 
 
-def _since(connection: sqlite3.Connection, kept: Kept, since: int) -> Iterator[Group]:
-    """All receipts from `since` on in groups: from sums where they tell enough, else from the receipts."""
+def _since(connection: sqlite3.Connection, kept: Kept, project_id: int, since: int) -> Iterator[Group]:
+    """All receipts of a project from `since` on in groups: from sums where they tell enough, else from the receipts."""
     names = rule.labels_of(kept.budget)
     listed = _listed(names)
     if reads_receipts(kept.budget):
         step = gather.SECOND_MS if kept.budget.period == "minute" else gather.STEP_MS
         where = "project_id = ? AND at_ms >= ?"
-        yield from gather.groups(connection, names, step, where, [kept.project_id, since])
+        yield from gather.groups(connection, names, step, where, [project_id, since])
         return
     filters = {name: (kept.budget.match[name],) for name in listed if name in kept.budget.match}
-    asked = Query(kept.project_id, since, gather.LATEST_MS, tuple(listed), filters, limit=10**9, named=True)
+    asked = Query(project_id, since, gather.LATEST_MS, tuple(listed), filters, limit=10**9, named=True)
     asked, _ = room.seen(connection, asked)
-    shared = {"organisation": gather.organisation(connection, kept.project_id)} if "organisation" in names else {}
+    shared = {"organisation": gather.organisation(connection, project_id)} if "organisation" in names else {}
     source, values = sums.union(asked)
     amounts_of = (
         "SUM(cost_nanousd), SUM(input_tokens + output_tokens), SUM(calls), SUM(unpriced_calls), SUM(estimated_calls)"
@@ -113,10 +116,10 @@ def _listed(names: Sequence[str]) -> list[str]:
     return [name for name in names if name in DIMENSIONS and DIMENSIONS[name].daily]
 
 
-def needs(connection: sqlite3.Connection, kept: Kept, day_ms: int) -> bool:
-    """Would it have to be made anew from the receipts of that day?"""
+def needs(connection: sqlite3.Connection, kept: Kept, project_id: int, day_ms: int) -> bool:
+    """Would it have to be made anew from the project's receipts of that day?"""
     listed = _listed(rule.labels_of(kept.budget))
-    return reads_receipts(kept.budget) or room.full_on(connection, kept.project_id, day_ms, listed)
+    return reads_receipts(kept.budget) or room.full_on(connection, project_id, day_ms, listed)
 
 
 def reads_receipts(budget: Budget) -> bool:
@@ -132,15 +135,16 @@ def settle(connection: sqlite3.Connection, found: Snapshot, now_ms: int) -> bool
 
     What no receipt tells is added: opening balances, calls settled by ticket, what open tickets and leases hold.
     """
-    kept = book.find(connection, found.kept.project_id, found.kept.name)
+    kept = book.find(connection, found.kept.owner, found.kept.name)
     if kept is None or kept.id != found.kept.id or not rule.same_counters(kept.budget, found.kept.budget):
         return kept is None
     oldest = connection.execute("SELECT min(id) FROM arrivals").fetchone()[0]
     if oldest is not None and found.counted_to < oldest - 1 and found.counted_to < kept.counted_to:
         return False
     amounts = dict(found.amounts)
+    members = owner.members(connection, kept.owner)
     for run in gather.runs(connection, found.counted_to, gather.LATEST_MS, kept.counted_to):  # counted since the scan
-        if run.project_id == kept.project_id:
+        if run.project_id in members:
             for _, counter, group in gather.of_run(connection, [kept], run, ()):
                 gather.add(amounts, counter, group.amount(kept.budget.unit))
     faded = counters.rates(connection, kept)

@@ -162,7 +162,7 @@ def alert(connection: sqlite3.Connection, kept: Kept, counter: Counter, now_ms: 
         connection.execute(
             "INSERT INTO budget_alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
-                *(kept.project_id, budget.name, counter.scope, start, threshold),
+                *(kept.owner, budget.name, counter.scope, start, threshold),
                 *(now_ms, spent, budget.limit, budget.unit, text),
             ),
         )

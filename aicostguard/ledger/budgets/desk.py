@@ -29,7 +29,10 @@ BLOCKED = "Budget limit reached. Inference blocked."
 
 
 class Exceeded(NamedTuple):
-    """Why a call has no room: the rule, its scope, what stands there, and what the call was counted with."""
+    """Why a call has no room: the rule, its scope, what stands there, and what the call was counted with.
+
+    Of a `shared` one the figures are those of other projects, too: no sentence has them.
+    """
 
     budget: Budget
     scope: str
@@ -37,11 +40,14 @@ class Exceeded(NamedTuple):
     reserved: int
     estimate: int | None
     resets_ms: int | None
+    shared: bool = False
 
     def reason(self) -> str:
-        """One sentence with the figures."""
+        """One sentence, with the figures where whoever asks may know them."""
         at = rule.named(self.budget, self.scope)
         of = f" of {', '.join(f'{name} {value!r}' for name, value in at.items())}" if at else ""
+        if self.shared:
+            return f"Budget {self.budget.name}{of}: the whole organisation shares it, and the call would exceed it"
         if self.estimate is None:
             return f"Budget {self.budget.name}{of}: nothing is known of what the call may use"
         total = self.spent + self.reserved + self.estimate
@@ -98,13 +104,13 @@ class Desk:
             lambda connection: _settle(connection, counted.scan(connection, kept, self._now()), self._now())
         )
 
-    def rebuild(self, project_id: int, names: Sequence[str], who: str) -> list[Kept]:
-        """Make the counters of these budgets (all, if none is named) anew from receipts; harmless, how often ever."""
+    def rebuild(self, place: int, names: Sequence[str], who: str, shared: bool = True) -> list[Kept]:
+        """Make the counters of these budgets (all, or but the `shared`, if none is named) anew; harmless how often."""
         self.catch_up()
-        every = self._store.look(lambda connection: book.of_project(connection, project_id))
+        every = self._store.look(lambda connection: book.over(connection, place))
         for name in names:
-            self._store.look(functools.partial(book.need, project_id=project_id, name=name))
-        kept = [item for item in every if not names or item.name in names]
+            self._store.look(functools.partial(book.need, place=place, name=name))
+        kept = [item for item in every if (item.name in names if names else shared or not item.shared)]
         for item in kept:
             self._rebuild(item)
             self._store.change(functools.partial(_note_rebuilt, kept=item, who=who, now_ms=self._now()))
@@ -125,8 +131,8 @@ class Desk:
 
     # Rules.
 
-    def put(self, project_id: int, budget: Budget, who: str, spent: int | None = None, adjust: bool = False) -> bool:
-        """Keep a rule; True when it is new. With `spent` that is what stands in it from now on.
+    def put(self, owner: int, budget: Budget, who: str, spent: int | None = None, adjust: bool = False) -> bool:
+        """Keep an owner's rule; True when it is new. With `spent` that is what stands in it from now on.
 
         Of a budget that there is already, `spent` may only be what it is, unless `adjust` says that it is meant; that
         is written down. Raises `Refused` (422).
@@ -137,8 +143,8 @@ class Desk:
             now_ms = self._now()
             while spent is not None and counted.advance(connection, now_ms):
                 pass
-            new = book.find(connection, project_id, budget.name) is None
-            kept, stale = book.put(connection, project_id, budget, who, now_ms)
+            new = book.find(connection, owner, budget.name) is None
+            kept, stale = book.put(connection, owner, budget, who, now_ms)
             if not stale:  # a lower limit may be passed already
                 for scope in counters.scopes(connection, kept, now_ms, book.MOST):
                     counters.alert(connection, kept, rule.Counter(scope, rule.start(budget, now_ms)), now_ms)
@@ -152,9 +158,9 @@ class Desk:
         self.catch_up()
         return new
 
-    def remove(self, project_id: int, name: str, who: str) -> None:
+    def remove(self, place: int, name: str, who: str) -> None:
         """Forget a budget. Raises `Refused` (404)."""
-        self._store.change(lambda connection: book.remove(connection, project_id, name, who, self._now()))
+        self._store.change(lambda connection: book.remove(connection, place, name, who, self._now()))
 
     def set_policy(self, project_id: int, values: Mapping[str, Any], who: str) -> None:
         """Change what of the policy is no budget; None takes a word back."""
@@ -183,7 +189,7 @@ class Desk:
             of = gather.organisation(connection, project_id)
             if of:
                 labels["organisation"] = of
-            kept = [item for item in book.of_project(connection, project_id) if rule.matches(item.budget, labels)]
+            kept = [item for item in book.over(connection, project_id) if rule.matches(item.budget, labels)]
             policy = {**POLICY, **book.settings(connection, project_id)}
             bound, warnings = _bound(connection, kept, asking, labels, policy, now_ms)
             refused = _first_without_room(connection, kept, labels, bound, warnings, now_ms)
@@ -235,7 +241,7 @@ class Desk:
         """Lend to a process; one answer for each question, None for a budget that there is not (any more)."""
 
         def job(connection: sqlite3.Connection, now_ms: int) -> list[tuple[Kept | None, leases.Lent | None]]:
-            kept = {item.name: item for item in book.of_project(connection, project_id)}
+            kept = {item.name: item for item in book.over(connection, project_id)}
             leases.renew(connection, holder, now_ms)
             out: list[tuple[Kept | None, leases.Lent | None]] = []
             for name, item in asked:
@@ -270,8 +276,8 @@ def _set_spent(connection: sqlite3.Connection, kept: Kept, spent: int, may: bool
     counters.add(connection, kept, counter, counters.Amount(spent=change), now_ms)
     if who is not None:
         told = {**rule.written(budget), rule.keyed(budget, "spent"): rule.told(budget, spent)}
-        book.note(connection, kept.project_id, kept.name, who, "adjusted", told, now_ms)
-        book.audited(connection, kept.project_id, kept.name, who, "adjusted", now_ms, None, told)
+        book.note(connection, kept.owner, kept.name, who, "adjusted", told, now_ms)
+        book.audited(connection, kept.owner, kept.name, who, "adjusted", now_ms, None, told)
 
 
 #: what a policy says besides budgets when nobody has set it
@@ -291,7 +297,7 @@ def _settle(connection: sqlite3.Connection, found: counted.Snapshot, now_ms: int
 
 
 def _note_rebuilt(connection: sqlite3.Connection, kept: Kept, who: str, now_ms: int) -> None:
-    book.note(connection, kept.project_id, kept.name, who, "rebuilt", rule.written(kept.budget), now_ms)
+    book.note(connection, kept.owner, kept.name, who, "rebuilt", rule.written(kept.budget), now_ms)
 
 
 def _waits(now_ms: int) -> Callable[[sqlite3.Connection], bool]:
@@ -383,7 +389,7 @@ def _first_without_room(
         if found.spent + found.reserved + need <= budget.limit:
             continue
         resets = None if budget.period == "call" else rule.resets(budget, now_ms)
-        refused = Exceeded(budget, scope, found.spent, found.reserved, need, resets)
+        refused = Exceeded(budget, scope, found.spent, found.reserved, need, resets, item.shared)
         if budget.on_exceed == "block":
             return refused
         if budget.on_exceed == "warn":

@@ -18,7 +18,15 @@ _RULE: dict[str, Any] = {
     "on_exceed": {"enum": ["block", "warn", "log"], "default": "block"},
     "alert_at": {"type": "array", "items": {"type": "number"}, "default": [0.75, 0.9, 1]},
 }
+_REACH: dict[str, Any] = {
+    "reach": {
+        "enum": ["project", "organisation"],
+        "description": "Whose it is. An organisation's holds for all calls of all its projects, and counts them "
+        "together; it takes a role with that reach. Left out: as it was, else project.",
+    }
+}
 _SIMPLE: dict[str, Any] = {
+    **_REACH,
     "limit": {"type": "number", "description": "Another word for limit_usd; alone it changes the limit only."},
     "spent": {"type": "number", "description": "The opening balance of a new budget. Later only with adjust: true."},
     "adjust": {"type": "boolean", "description": "Set `spent` all the same; written down in the history."},
@@ -42,7 +50,7 @@ _SCOPE = _object(
     },
     description="With limit_tokens or limit_requests the keys end in _tokens and _requests.",
 )
-_BUDGET = _object({**_RULE, "revision": {"type": "integer"}, "scopes": {"type": "array", "items": _SCOPE}})
+_BUDGET = _object({**_RULE, **_REACH, "revision": {"type": "integer"}, "scopes": {"type": "array", "items": _SCOPE}})
 _EXAMPLE = {"name": "marketing", "limit_usd": 500, "match": {"team": "marketing"}, "period": "month"}
 
 
@@ -65,9 +73,35 @@ _NOT_FOUND = _errors(404)
 
 GET_BUDGETS = _route(
     "Budgets, and what stands in them",
-    "Each rule of the project of the key with what is spent, reserved and left of it, scope by scope.",
-    {200: _json("The budgets.", _object({"budgets": {"type": "array", "items": _BUDGET}})), **_errors(401, 403, 503)},
-    _KEY_NEEDED,
+    "Each rule that holds for the project of the key with what is spent, reserved and left of it, scope by scope. "
+    "Rules of its organisation stand among them for a role with that reach; for others, without any amount, apart.",
+    {
+        200: _json(
+            "The budgets.",
+            _object(
+                {
+                    "budgets": {"type": "array", "items": _BUDGET},
+                    "of_organisation": {
+                        "type": "array",
+                        "items": _object({"name": {"type": "string"}}),
+                        "description": "Rules of the organisation, for who does not see what it spends.",
+                    },
+                }
+            ),
+        ),
+        **_errors(401, 403, 422, 503),
+    },
+    {
+        **_KEY_NEEDED,
+        "parameters": [
+            {
+                "name": "reach",
+                "in": "query",
+                "description": "Only the project's own, or only the organisation's.",
+                "schema": {"enum": ["project", "organisation"]},
+            }
+        ],
+    },
 )
 POST_BUDGETS = _route(
     "Set a budget",
@@ -156,6 +190,11 @@ POST_AUTHORIZE = _route(
                     "detail": {"const": "Budget limit reached. Inference blocked."},
                     "error": {"type": "string"},
                     "budget": {"type": "string"},
+                    "reach": {
+                        "enum": ["project", "organisation"],
+                        "description": "Of the organisation's, limit, spent and reserved are left out, unless the role "
+                        "of the key has that reach.",
+                    },
                     "dimension": {"type": "string"},
                     "scope": {"type": "object"},
                     "limit_usd": _MONEY,

@@ -17,11 +17,12 @@ from starlette.responses import Response
 
 from aicostguard.ledger import body as bodies
 from aicostguard.ledger import period
+from aicostguard.ledger.access import names
 from aicostguard.ledger.access.door import authorise
-from aicostguard.ledger.access.principal import Principal
-from aicostguard.ledger.budgets import ask, doc, rule, status
+from aicostguard.ledger.access.principal import ORGANISATION, PROJECT, Principal
+from aicostguard.ledger.budgets import ask, doc, permitted, rule, status
 from aicostguard.ledger.budgets.desk import BLOCKED, Desk, Exceeded
-from aicostguard.ledger.budgets.given import read_put, read_settings
+from aicostguard.ledger.budgets.given import read_settings
 from aicostguard.ledger.budgets.leases import LEASE_S
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.problem import Problem
@@ -69,18 +70,30 @@ class Face:
     def put(self, key: Principal, body: dict[str, Any], name: str | None) -> Response:
         if name is not None and body.setdefault("name", name) != name:
             raise Refused(422, f"is {str(body['name'])[:64]!a} here and {name[:64]!a} in the path", "name")
-        known = None
-        if isinstance(body.get("name"), str):
-            known = self.store.look(lambda connection: status.found(connection, key.project_id, body["name"]))
-        stated, spent, adjust = read_put(body, known)
-        new = self.desk.put(key.project_id, stated, key.who, spent, adjust)
-        return Json(self.look(key, status.detailed, stated.name, self.now_ms()), status_code=201 if new else 200)
+        called, new = permitted.put(self.store, self.desk, key, body)
+        return Json(self.look(key, status.detailed, called, self.now_ms()), status_code=201 if new else 200)
+
+    def every(self, key: Principal, reach: str | None) -> Response:
+        """All that hold for the project, or those of one reach. Raises `Refused` (403)."""
+        sees = permitted.sees(key)
+        if reach is not None and names.one_of(reach, permitted.REACHES, "reach") == ORGANISATION and not sees:
+            raise Refused(403, "needs a role that reaches the whole organisation", "reach")
+        told = self.look(key, status.budgets, self.now_ms(), sees)
+        return Json(told if reach is None else {"budgets": [row for row in told["budgets"] if row["reach"] == reach]})
+
+    def one(self, key: Principal, name: str) -> Response:
+        permitted.known(self.store, key, name, "read")
+        return Json(self.look(key, status.detailed, name, self.now_ms()))
+
+    def remove(self, key: Principal, name: str) -> Response:
+        permitted.remove(self.store, self.desk, key, name)
+        return Json({"removed": name})
 
     def rebuild(self, key: Principal, body: dict[str, Any]) -> Response:
-        names = body.get("budgets", [])
-        if set(body) - {"budgets"} or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        wanted = body.get("budgets", [])
+        if set(body) - {"budgets"} or not isinstance(wanted, list) or not all(isinstance(n, str) for n in wanted):
             raise Refused(422, "must be a list of names, or left out for all", "budgets")
-        return Json({"rebuilt": [kept.name for kept in self.desk.rebuild(key.project_id, names, key.who)]})
+        return Json({"rebuilt": [kept.name for kept in permitted.rebuild(self.store, self.desk, key, wanted)]})
 
     def policy(self, key: Principal, known: str) -> Response:
         answer = self.store.look(lambda connection: status.policy(connection, key.project_id))
@@ -103,7 +116,7 @@ class Face:
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         found = self.desk.authorize(key.project_id, asking, idempotency_key, digest)
         if isinstance(found, Exceeded):
-            return _refused(found, self.now_ms())
+            return _refused(found, self.now_ms(), permitted.sees(key))
         ticket = found.ticket
         return Json(
             {
@@ -119,8 +132,9 @@ class Face:
     def _lend(self, key: Principal, body: dict[str, Any]) -> Response:
         holder, asked = ask.lend(body)
         answers = self.desk.lend(key.project_id, holder, asked)
+        sees = permitted.sees(key)
         rows = [
-            {"budget": name, "scope": json.loads(item.scope), **status.lent(kept, lent, self.now_ms())}
+            {"budget": name, "scope": json.loads(item.scope), **status.lent(kept, lent, self.now_ms(), sees)}
             for (name, item), (kept, lent) in zip(asked, answers)
         ]
         return Json({"holder": holder, "lease_s": LEASE_S, "leases": rows})
@@ -151,7 +165,8 @@ def add(app: FastAPI, store: SqliteStore, desk: Desk, now_ms: Callable[[], int])
 def _rules(app: FastAPI, face: Face) -> None:
     @app.get("/v1/budgets", **doc.GET_BUDGETS)
     async def get_budgets(request: Request) -> Response:
-        return await face.answered(request, "read", lambda key, _: Json(face.look(key, status.budgets, face.now_ms())))
+        reach = request.query_params.get("reach")
+        return await face.answered(request, "read", lambda key, _: face.every(key, reach))
 
     @app.post("/v1/budgets", **doc.POST_BUDGETS)
     async def post_budgets(request: Request) -> Response:
@@ -159,9 +174,7 @@ def _rules(app: FastAPI, face: Face) -> None:
 
     @app.get("/v1/budgets/{name:path}", **doc.GET_BUDGET)
     async def get_budget(request: Request, name: str) -> Response:
-        return await face.answered(
-            request, "read", lambda key, _: Json(face.look(key, status.detailed, name, face.now_ms()))
-        )
+        return await face.answered(request, "read", lambda key, _: face.one(key, name))
 
     @app.put("/v1/budgets/{name:path}", **doc.PUT_BUDGET)
     async def put_budget(request: Request, name: str) -> Response:
@@ -169,11 +182,7 @@ def _rules(app: FastAPI, face: Face) -> None:
 
     @app.delete("/v1/budgets/{name:path}", **doc.DELETE_BUDGET)
     async def delete_budget(request: Request, name: str) -> Response:
-        def job(key: Principal, _: dict[str, Any]) -> Response:
-            face.desk.remove(key.project_id, name, key.who)
-            return Json({"removed": name})
-
-        return await face.answered(request, "manage", job)
+        return await face.answered(request, "manage", lambda key, _: face.remove(key, name))
 
     @app.post("/v1/rebuild", **doc.POST_REBUILD)
     async def post_rebuild(request: Request) -> Response:
@@ -202,17 +211,21 @@ def _calls(app: FastAPI, face: Face) -> None:
         return await face.answered(request, "ingest", face.settle)
 
 
-def _refused(found: Exceeded, now_ms: int) -> Response:
+def _refused(found: Exceeded, now_ms: int, sees: bool) -> Response:
+    """402. What others spend of a shared budget is told to those only who see (`sees`) the organisation."""
     budget = found.budget
     headers = {}
     if found.resets_ms is not None:
         headers["Retry-After"] = str(max(1, -(-(found.resets_ms - now_ms) // 1000)))
     zone = ZoneInfo(budget.timezone)
     amounts = {"limit": budget.limit, "spent": found.spent, "reserved": found.reserved, "estimate": found.estimate or 0}
+    if found.shared and not sees:
+        amounts = {"estimate": found.estimate or 0}
     content = {
         "detail": BLOCKED,
         "error": found.reason(),
         "budget": budget.name,
+        "reach": ORGANISATION if found.shared else PROJECT,
         "dimension": rule.dimension(budget),
         "scope": rule.named(budget, found.scope),
         **{rule.keyed(budget, name): rule.told(budget, amount) for name, amount in amounts.items()},

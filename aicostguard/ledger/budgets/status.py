@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from aicostguard.guard.policy import Budget
 from aicostguard.ledger import period
-from aicostguard.ledger.budgets import book, counters, leases, rule
+from aicostguard.ledger.budgets import book, counters, leases, owner, rule
 from aicostguard.ledger.budgets.book import Kept
 from aicostguard.ledger.budgets.counters import Balance
 
@@ -25,9 +25,26 @@ _FARTHEST_MS = 366 * 86_400_000
 _UTC = ZoneInfo("UTC")
 
 
-def budgets(connection: sqlite3.Connection, project_id: int, now_ms: int) -> dict[str, Any]:
-    """`{"budgets": [...]}`: every rule of a project with what stands in it."""
-    return {"budgets": [one(connection, kept, now_ms) for kept in book.of_project(connection, project_id)]}
+def budgets(connection: sqlite3.Connection, place: int, now_ms: int, wide: bool = True) -> dict[str, Any]:
+    """`{"budgets": [...]}`: every rule that holds at a place with what stands in it.
+
+    Who does not see the organisation (`wide`) is told of its rules apart, and not what stands in them.
+    """
+    every = book.over(connection, place)
+    told = [one(connection, kept, now_ms) for kept in every if wide or not kept.shared]
+    apart = [kept for kept in every if kept.shared and not wide]
+    return {"budgets": told, **({"of_organisation": [bare(kept, now_ms) for kept in apart]} if apart else {})}
+
+
+def bare(kept: Kept, now_ms: int) -> dict[str, Any]:
+    """What everybody may know of a rule that holds for them: neither what stands in it nor how much it is about."""
+    resets = rule.resets(kept.budget, now_ms)
+    hidden = (rule.LIMITS[kept.budget.unit], "alert_at")
+    return {
+        **{name: value for name, value in rule.written(kept.budget).items() if name not in hidden},
+        "unit": rule.LIMITS[kept.budget.unit][6:],
+        "resets_at": None if resets is None else period.iso(resets, _zone(kept.budget)),
+    }
 
 
 def one(connection: sqlite3.Connection, kept: Kept, now_ms: int, scopes: int = SCOPES) -> dict[str, Any]:
@@ -38,6 +55,7 @@ def one(connection: sqlite3.Connection, kept: Kept, now_ms: int, scopes: int = S
     rows = [_scope(connection, kept, scope, now_ms) for scope in listed[:scopes]]
     out = {
         **rule.written(budget),
+        "reach": owner.reach(kept.owner),
         "limit": _number(budget, budget.limit),
         "revision": kept.revision,
         "changed_at": period.iso(kept.changed_ms, _UTC),
@@ -107,30 +125,30 @@ def _zone(budget: Budget) -> ZoneInfo:
     return ZoneInfo(budget.timezone)
 
 
-def detailed(connection: sqlite3.Connection, project_id: int, name: str, now_ms: int) -> dict[str, Any]:
+def detailed(connection: sqlite3.Connection, place: int, name: str, now_ms: int) -> dict[str, Any]:
     """One budget with its history and its alerts. Raises `Refused` (404)."""
-    kept = book.need(connection, project_id, name)
+    kept = book.need(connection, place, name)
     return {
         **one(connection, kept, now_ms),
         "history": [
             {**change._asdict(), "at": period.iso(change.at_ms, _UTC)}
-            for change in book.history(connection, project_id, name)
+            for change in book.history(connection, kept.owner, name)
         ],
-        **alerts(connection, project_id, budget=name),
+        **alerts(connection, kept.owner, budget=name),
     }
 
 
 def alerts(
-    connection: sqlite3.Connection, project_id: int, budget: str | None = None, since_ms: int = 0, limit: int = 100
+    connection: sqlite3.Connection, of: int, budget: str | None = None, since_ms: int = 0, limit: int = 100
 ) -> dict[str, Any]:
-    """`{"alerts": [...]}`, the newest first: each threshold once for a period and a scope."""
+    """`{"alerts": [...]}` of an owner, the newest first: each threshold once for a period and a scope."""
     wanted = "" if budget is None else "AND budget_alerts.budget = ? "
     found = connection.execute(
         'SELECT budget_alerts.budget, scope, start_ms, threshold, at_ms, spent, "limit", unit, text, budgets.rule '
         "FROM budget_alerts LEFT JOIN budgets ON budgets.project_id = budget_alerts.project_id "
         f"AND budgets.name = budget_alerts.budget WHERE budget_alerts.project_id = ? AND at_ms >= ? {wanted}"
         "ORDER BY at_ms DESC, threshold DESC, scope LIMIT ?",
-        (project_id, since_ms, *(() if budget is None else (budget,)), limit),
+        (of, since_ms, *(() if budget is None else (budget,)), limit),
     )
     return {"alerts": [_alert(*row) for row in found]}
 
@@ -165,7 +183,7 @@ def _alert(
 
 def policy(connection: sqlite3.Connection, project_id: int) -> dict[str, Any]:
     """What agents are given: the rules, and nothing of what stands in them."""
-    kept = book.of_project(connection, project_id)
+    kept = book.over(connection, project_id)
     return {
         "version": 1,
         "name": f"ledger-project-{project_id}",
@@ -174,24 +192,25 @@ def policy(connection: sqlite3.Connection, project_id: int) -> dict[str, Any]:
     }
 
 
-def found(connection: sqlite3.Connection, project_id: int, name: str) -> Budget | None:
-    """The rule of this name, if there is one."""
-    kept = book.find(connection, project_id, name)
-    return None if kept is None else kept.budget
+def lent(kept: Kept | None, given: leases.Lent | None, now_ms: int, wide: bool = True) -> dict[str, Any]:
+    """What a process is told of what it asked for; amounts are integers of the rule's unit. `gone`: no such budget.
 
-
-def lent(kept: Kept | None, given: leases.Lent | None, now_ms: int) -> dict[str, Any]:
-    """What a process is told of what it asked for; amounts are integers of the rule's unit. `gone`: no such budget."""
+    A process goes on within what was left when the ledger is away: so it is told that, and of a shared budget no more,
+    unless its key sees the organisation.
+    """
     if kept is None or given is None:
         return {"gone": True, "granted": 0}
+    spent, reserved = given.balance.spent, given.balance.reserved
+    if kept.shared and not wide:
+        spent, reserved = spent + reserved, 0
     return {
         "granted": given.granted,
         "refused": given.refused,
         "lost": given.lost,
         "unit": kept.budget.unit,
         "limit": kept.budget.limit,
-        "spent": given.balance.spent,
-        "reserved": given.balance.reserved,
+        "spent": spent,
+        "reserved": reserved,
         "resets_ms": rule.resets(kept.budget, now_ms),
     }
 

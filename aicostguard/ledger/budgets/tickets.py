@@ -17,7 +17,7 @@ import json
 import sqlite3
 from typing import Iterator, Mapping, NamedTuple
 
-from aicostguard.ledger.budgets import book, counters, gather, rule
+from aicostguard.ledger.budgets import book, counters, gather, owner, rule
 from aicostguard.ledger.budgets.book import Kept
 from aicostguard.ledger.budgets.counters import Amount
 from aicostguard.ledger.budgets.rule import Counter
@@ -93,7 +93,7 @@ def add(connection: sqlite3.Connection, ticket: Ticket, key_hash: str | None, no
         "tokens, body_hash, answer, key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*ticket[:5], json.dumps(ticket.labels, separators=(",", ":")), *ticket[6:], key_hash),
     )
-    _change(connection, book.of_project(connection, ticket.project_id), ticket, 1, now_ms)
+    _change(connection, book.over(connection, ticket.project_id), ticket, 1, now_ms)
 
 
 def move(
@@ -105,7 +105,7 @@ def move(
     tokens: int | None = None,
 ) -> Ticket:
     """Bring a ticket into another state, and its counters with it."""
-    kept = book.of_project(connection, ticket.project_id)
+    kept = book.over(connection, ticket.project_id)
     _change(connection, kept, ticket, -1, now_ms)
     moved = ticket._replace(state=state, nanousd=nanousd, tokens=tokens)
     _change(connection, kept, moved, 1, now_ms)
@@ -187,8 +187,10 @@ def lapse(connection: sqlite3.Connection, now_ms: int) -> int:
 
 def recount(connection: sqlite3.Connection, kept: Kept, since_ms: int, amounts: dict[Counter, Amount]) -> None:
     """Add what tickets say to what receipts say, without counting a call twice."""
+    members = owner.members(connection, kept.owner)
     for row in connection.execute(
-        f"SELECT {_COLUMNS} FROM tickets WHERE project_id = ? AND at_ms >= ?", (kept.project_id, since_ms)
+        f"SELECT {_COLUMNS} FROM tickets WHERE project_id IN ({', '.join('?' * len(members))}) AND at_ms >= ?",
+        (*members, since_ms),
     ).fetchall():
         ticket = _ticket(row)
         for _, counter in places([kept], ticket):
@@ -197,7 +199,7 @@ def recount(connection: sqlite3.Connection, kept: Kept, since_ms: int, amounts: 
             for epoch, seq in connection.execute(
                 "SELECT epoch, seq FROM ticket_receipts WHERE ticket = ?", (ticket.id,)
             ).fetchall():
-                run = gather.Run(0, kept.project_id, epoch, seq, seq)
+                run = gather.Run(0, ticket.project_id, epoch, seq, seq)
                 for _, counter, group in gather.of_run(connection, [kept], run, ()):
                     if group.at_ms >= since_ms:
                         gather.add(amounts, counter, group.amount(kept.budget.unit), -1)

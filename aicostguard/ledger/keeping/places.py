@@ -20,8 +20,8 @@ from aicostguard.ledger.sqlite.write import changed, quoted
 #: tables that are handled on their own, or hold no text of anybody's
 _APART = {"receipts", "hourly", "daily", "forgettings", "bare_receipts", "archived_apart", "repriced", "gaps"}
 _APART |= {"tally_names", "tally_days", "tallies", "named_days", "bounds"}
-#: tables with a budget's scope: what leads to the budget, and whether a row that is in the way may simply go
-_SCOPED = (("budget_counters", "budget_id"), ("budget_openings", "budget_id"), ("leases", "budget_id"))
+#: tables with a budget's scope, found by its number; those of its alerts are found by its owner and its name
+_SCOPED = ("budget_counters", "budget_openings", "leases")
 _SUMMED = ", ".join(f"SUM({MEASURED[name]})" for name in MEASURES)
 
 Place = tuple[str, int]
@@ -100,16 +100,17 @@ def rest(connection: sqlite3.Connection, project_id: int, naming: Naming, after:
 def scopes(connection: sqlite3.Connection, number: int, project_id: int, naming: Naming) -> int:
     """Budgets kept per user: their counters, openings, leases and alerts."""
     done = 0
-    for kept in book.of_project(connection, project_id):
+    for kept in book.over(connection, project_id):
         named = rule.named(kept.budget, json.dumps([""] * 9))
         if "user" not in named:
             continue
         at = list(named).index("user")
-        for table, column in (*_SCOPED, ("budget_alerts", "budget")):
-            of = kept.id if column == "budget_id" else kept.name
+        its_own: list[tuple[str, str, tuple[object, ...]]] = [(table, "budget_id = ?", (kept.id,)) for table in _SCOPED]
+        of_name = ("budget_alerts", "project_id = ? AND budget = ?", (kept.owner, kept.name))
+        for table, its, of in (*its_own, of_name):
             rows = connection.execute(
-                f"SELECT DISTINCT scope FROM {table} WHERE {column} = ? AND {_mentions('scope', naming)}",
-                (of, *naming.forms()),
+                f"SELECT DISTINCT scope FROM {table} WHERE {its} AND {_mentions('scope', naming)}",
+                (*of, *naming.forms()),
             ).fetchall()
             for (text,) in rows:
                 values = json.loads(text)
@@ -117,12 +118,15 @@ def scopes(connection: sqlite3.Connection, number: int, project_id: int, naming:
                     continue
                 values[at] = naming.pseudonym
                 renamed = json.dumps(values, separators=(",", ":"))
-                where = f"{column} = ? AND scope = ?"
-                done += connection.execute(
-                    f"UPDATE OR IGNORE {table} SET scope = ? WHERE {where}", (renamed, of, text)
+                where = f"{its} AND scope = ?"
+                moved = connection.execute(
+                    f"UPDATE OR IGNORE {table} SET scope = ? WHERE {where}", (renamed, *of, text)
                 ).rowcount
-                # In the way was what came while this was under way: it is counted anew, from the receipts.
-                if connection.execute(f"DELETE FROM {table} WHERE {where}", (of, text)).rowcount:
+                done += moved
+                # In the way was what came while this was under way: it is counted anew, from the receipts. So is what
+                # other projects have under this name in a budget of the organisation.
+                left = connection.execute(f"DELETE FROM {table} WHERE {where}", (*of, text)).rowcount
+                if left or (moved and kept.shared):
                     connection.execute("UPDATE budgets SET stale = 1 WHERE id = ?", (kept.id,))
     connection.execute("UPDATE forgettings SET others = others + ? WHERE id = ?", (done, number))
     return done

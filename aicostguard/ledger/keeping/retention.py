@@ -85,9 +85,9 @@ def due(connection: sqlite3.Connection, now_ms: int) -> Iterator[Due]:
 
 def _needed(connection: sqlite3.Connection, project_id: int, day_ms: int, now_ms: int) -> str | None:
     """The budget that may have to count this day's rows again, one by one, within its present period."""
-    for kept in book.of_project(connection, project_id):
+    for kept in book.over(connection, project_id):
         # A session that nobody has heard of for so long is over; what counts by one label counts from sums.
-        if kept.budget.period in ("call", "session") or not counted.needs(connection, kept, day_ms):
+        if kept.budget.period in ("call", "session") or not counted.needs(connection, kept, project_id, day_ms):
             continue
         if rule.start(kept.budget, now_ms) < day_ms + DAY_MS:
             return kept.name

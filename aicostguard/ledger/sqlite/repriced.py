@@ -98,8 +98,12 @@ def apply(connection: sqlite3.Connection, number: int, project_id: int, changes:
             cost, unpriced, savings = sums[table].get(key, (0, 0, 0))
             sums[table][key] = (cost + added, unpriced - (was is None), savings + saved)
     write.add_up(connection, project_id, RollUp(_CORRECTED, **sums))
-    # Budgets hold what receipts cost: they count anew.
-    connection.execute("UPDATE budgets SET stale = 1 WHERE project_id = ?", (project_id,))
+    # Budgets hold what receipts cost: the project's and its organisation's count anew.
+    connection.execute(
+        "UPDATE budgets SET stale = 1 WHERE project_id = ?1 "
+        "OR organisation_id = (SELECT organisation_id FROM projects WHERE id = ?1)",
+        (project_id,),
+    )
     connection.execute(
         "UPDATE repricings SET changed = changed + ?, before_nanousd = before_nanousd + ?, "
         "after_nanousd = after_nanousd + ? WHERE id = ?",

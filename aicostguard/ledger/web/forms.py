@@ -96,6 +96,7 @@ NEW_BUDGET: Mapping[str, str] = {
     "timezone": "UTC",
     "on_exceed": "warn",
     "spent": "",
+    "reach": "project",
 }
 
 

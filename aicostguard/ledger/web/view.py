@@ -23,7 +23,7 @@ from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.alerts.office import Office
 from aicostguard.ledger.alerts.watch import Watch
 from aicostguard.ledger.alerts.words import place
-from aicostguard.ledger.budgets import status
+from aicostguard.ledger.budgets import permitted, status
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.model import DIMENSIONS
@@ -153,9 +153,10 @@ class View:
             asked["cursor"] = [cursor] if isinstance(cursor, str) else list(cursor)
         return query.receipts(self.site.store, asked, self.principal.project_id, self.now_ms)
 
-    def budgets(self) -> list[dict[str, Any]]:
-        """`GET /v1/budgets`."""
-        return list(self.look(status.budgets, self.now_ms)["budgets"])
+    def budgets(self, apart: bool = False) -> list[dict[str, Any]]:
+        """`GET /v1/budgets`: those whose amounts may be seen, or (`apart`) the others that hold here."""
+        told = self.look(status.budgets, self.now_ms, permitted.sees(self.principal))
+        return list(told.get("of_organisation", ()) if apart else told["budgets"])
 
     def look(self, job: Callable[..., Any], *more: Any) -> Any:
         """A question to the store about this project, counters of budgets up to date."""

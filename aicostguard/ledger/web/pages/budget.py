@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from aicostguard.guard.policy import ON_EXCEED, PERIODS
 from aicostguard.ledger import period
-from aicostguard.ledger.budgets import given, rule, status
+from aicostguard.ledger.access.principal import ORGANISATION
+from aicostguard.ledger.budgets import permitted, rule, status
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import DIMENSIONS, HOUR_MS
 from aicostguard.ledger.web import forms
@@ -30,7 +31,7 @@ SCOPES, PAST = 100, 50
 
 def show(view: View) -> Response:
     """The budget that the path names."""
-    row = view.look(status.detailed, view.path["name"], view.now_ms)
+    row = _row(view, "read")
     group = plain.grouped(row, view.now_ms, SCOPES)
     line = _looked_at(view, group)
     return view.show(
@@ -39,11 +40,18 @@ def show(view: View) -> Response:
         group=group,
         drawn=line,
         chart=_burn(view, row, line),
+        may_manage=view.may_manage and (row["reach"] != ORGANISATION or view.principal.may("manage", ORGANISATION)),
         past=list(plain.history(row["history"]))[:PAST],
         now=forms.of_budget(row),
         periods=PERIODS,
         exceeded=[(word, plain.EXCEEDED[word]) for word in ON_EXCEED],
     )
+
+
+def _row(view: View, scope: str) -> dict[str, Any]:
+    """The budget that the path names, for whoever may do this with it. Raises `Refused`: 404, 403."""
+    permitted.known(view.site.store, view.principal, view.path["name"], scope)
+    return dict(view.look(status.detailed, view.path["name"], view.now_ms))
 
 
 def _looked_at(view: View, group: plain.Group) -> plain.Line | None:
@@ -60,6 +68,8 @@ def _looked_at(view: View, group: plain.Group) -> plain.Line | None:
 def _burn(view: View, row: dict[str, Any], line: plain.Line | None) -> Chart | None:
     """How the present period went in one scope; None for what no line tells of: receipts have no sums by tags."""
     if line is None or row["period"] not in _DRAWN or {*row["match"], *row["per"]} - set(DIMENSIONS):
+        return None
+    if row["reach"] == ORGANISATION:  # what can be asked for is this project's part of it
         return None
     zone = ZoneInfo(row["timezone"])
     since_ms, until_ms = rule.bounds(row["period"], row["timezone"], view.now_ms)
@@ -91,32 +101,29 @@ def _burn(view: View, row: dict[str, Any], line: plain.Line | None) -> Chart | N
 def change(view: View) -> Response:
     """Change the rule, as it was when the form was shown."""
     name = view.path["name"]
-    row = view.look(status.detailed, name, view.now_ms)
+    row = _row(view, "manage")
     if view.form.get("revision") != str(row["revision"]):
         raise Refused(409, f"{name} was changed meanwhile by {row['history'][0]['who']}: look again, and send it anew")
     with forms.told_of(forms.OF_BUDGET):
         body = {**forms.budget(view.form), "name": name}
-        stated, _, _ = given.read_put(body, None)
-        view.site.desk.put(view.principal.project_id, stated, view.principal.who)
+        body.pop("spent", None)
+        permitted.put(view.site.store, view.site.desk, view.principal, body)
     return view.go(view.link(), "Changed. Programs follow within half a minute.")
 
 
 def adjust(view: View) -> Response:
     """Set what is spent, which is written down."""
     with forms.told_of({"limit": "spent"}):
-        known = view.look(status.found, view.path["name"])
-        if known is None:
-            raise Refused(404, f"there is no budget {view.path['name'][:128]!a}", "name")
+        known = permitted.known(view.site.store, view.principal, view.path["name"], "manage").budget
         body = {**rule.written(known), "spent": view.form.get("spent", ""), "adjust": True}
-        stated, spent, meant = given.read_put(body, known)
-        view.site.desk.put(view.principal.project_id, stated, view.principal.who, spent, meant)
+        permitted.put(view.site.store, view.site.desk, view.principal, body)
     return view.go(view.link(), "Set, and written down in the history.")
 
 
 def remove(view: View) -> Response:
     """Forget the budget; its history stays."""
     name = view.path["name"]
-    view.site.desk.remove(view.principal.project_id, name, view.principal.who)
+    permitted.remove(view.site.store, view.site.desk, view.principal, name)
     return view.go(view.address("/budgets"), f"The budget {name} is gone; its history stays.")
 
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from aicostguard.guard.policy import ON_EXCEED, PERIODS, Policy
-from aicostguard.ledger.budgets import given, status
+from aicostguard.ledger.access.principal import ORGANISATION
+from aicostguard.ledger.budgets import given, permitted, status
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.web import forms
 from aicostguard.ledger.web.plain import budgets as plain
@@ -36,12 +37,14 @@ POLICY: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 
 def show(view: View) -> Response:
-    """All budgets of the project."""
+    """All budgets that hold for the project."""
     groups = plain.listed(view.budgets(), view.now_ms)
     policy = {**Policy()._asdict(), **view.look(status.policy)}
     return view.show(
         "budgets.html",
         groups=groups,
+        apart=[(row["name"], plain.says(row), plain.EXCEEDED[row["on_exceed"]]) for row in view.budgets(apart=True)],
+        wide=view.principal.may("manage", ORGANISATION),
         new=forms.NEW_BUDGET,
         periods=PERIODS,
         exceeded=[(word, plain.EXCEEDED[word]) for word in ON_EXCEED],
@@ -54,11 +57,10 @@ def create(view: View) -> Response:
     """Make one. A name that is taken is refused: whoever makes a budget does not mean to change another."""
     body = forms.budget(view.form)
     name = str(body["name"])
-    if any(row["name"] == name for row in view.budgets()):
+    if any(row["name"] == name for row in (*view.budgets(), *view.budgets(apart=True))):
         raise Refused(422, f"is taken: there is a budget {name!a} already; change that one, or choose another", "name")
     with forms.told_of(forms.OF_BUDGET):
-        stated, spent, adjust = given.read_put(body, None)
-        view.site.desk.put(view.principal.project_id, stated, view.principal.who, spent, adjust)
+        permitted.put(view.site.store, view.site.desk, view.principal, {**body, "reach": view.form.get("reach")})
     return view.go(view.address(f"/budgets/{quote(name)}"), f"The budget {name} holds from now on.")
 
 
