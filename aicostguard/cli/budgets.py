@@ -19,9 +19,9 @@ from aicostguard.cli import VERBS, ask, bars, options
 from aicostguard.guard.policy import ON_EXCEED, PERIODS
 from aicostguard.ledger.access import places
 from aicostguard.ledger.access.audit import Actor
+from aicostguard.ledger.access.principal import ORGANISATION
 from aicostguard.ledger.alerts.office import Office
 from aicostguard.ledger.alerts.watch import Watch
-from aicostguard.ledger.access.principal import ORGANISATION
 from aicostguard.ledger.budgets import book, given, status
 from aicostguard.ledger.budgets.desk import Desk
 from aicostguard.ledger.errors import LedgerError, Refused
@@ -34,16 +34,16 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the
 _organisation = click.option(
     "--organisation", metavar="NAME", help="The budgets that hold for all projects of it together, and no others."
 )
-Where = tuple[str | None, str | None, str | None, str | None]
+Where = tuple[str | None, str | None, str | None]
 
 
 class Ledger:
     """The ledger that the options name, over HTTP or its file; with `--organisation`, only its budgets."""
 
-    def __init__(self, where: Where) -> None:
-        *place, self._organisation = where
+    def __init__(self, where: Where, organisation: str | None = None) -> None:
         options.one_place(where[0], where[1])
-        self._at = ask.where(*place)
+        self._at = ask.where(*where)
+        self._organisation = organisation
         if self._at.url is not None and self._organisation is not None:
             its = str(ask.exchange(self._at, "GET", "whoami")["organisation"])
             if its.lower() != self._organisation.lower():
@@ -146,16 +146,24 @@ def _say(answer: Mapping[str, Any], as_json: bool, table: Callable[[Any], str]) 
 @_organisation
 @options.asks
 @click.pass_context
-def budgets(context: click.Context, check: bool, as_json: bool, organisation: str | None, **asked: str | None) -> int:
+def budgets(
+    context: click.Context,
+    check: bool,
+    as_json: bool,
+    organisation: str | None,
+    path: str | None,
+    url: str | None,
+    key: str | None,
+) -> int:
     """What may be spent, what is spent and promised, and how long the rest lasts.
 
-    Without a command: all budgets that hold for the project, and the latest alerts. Calls without a price are counted beside the money.
+    Without a command: all budgets that hold for the project, and the latest alerts. Calls without a price are counted
+    beside the money.
     """
-    where = (asked["path"], asked["url"], asked["key"], organisation)
-    context.obj = where
+    context.obj = (path, url, key), organisation
     if context.invoked_subcommand is not None:
         return 0
-    at = Ledger(where)
+    at = Ledger((path, url, key), organisation)
     answer = {**at.every(), **at.alerts(5)}
     _say(answer, as_json, bars.budgets)
     return USED_UP if check and status.exceeded(answer["budgets"]) else 0
@@ -166,10 +174,17 @@ def _asks(command: Any) -> Any:
 
     @click.pass_obj
     def run(
-        before: Where, /, path: str | None, url: str | None, key: str | None, organisation: str | None, **given: Any
+        obj: tuple[Where, str | None],
+        /,
+        path: str | None,
+        url: str | None,
+        key: str | None,
+        organisation: str | None,
+        **given: Any,
     ) -> Any:
-        where = (path or before[0], url or before[1], key or before[2], organisation or before[3])
-        return command(Ledger(where), **given)
+        before, of = obj
+        where = (path or before[0], url or before[1], key or before[2])
+        return command(Ledger(where, organisation or of), **given)
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__

@@ -58,7 +58,7 @@ _ALERT = _object(
         **dict.fromkeys(("changed_at", "ended_at", "snoozed_until", "by"), _MAYBE),
         "url": {**_MAYBE, "description": "The view that shows it."},
     },
-    description="Alerts of budgets have budget, scope, spent_… and limit_… besides; no amounts where the organisation's.",
+    description="Alerts of budgets have budget, scope, spent_… and limit_… besides; the organisation's no amounts.",
 )
 _LIST = _object({"alerts": {"type": "array", "items": _ALERT}, "cursor": _MAYBE})
 _CHANNEL_IN: dict[str, Any] = {

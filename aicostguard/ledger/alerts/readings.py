@@ -186,8 +186,8 @@ def _budget(rule: Rule, sight: Sight) -> list[Reading]:
 def _thresholds(connection: sqlite3.Connection, rule: Rule, sight: Sight) -> list[Reading]:
     """The thresholds of budgets that are passed in a period that goes on or was told of just now.
 
-    Of an organisation's a project is told that it is passed, and no amount: that is what all spend together. Where it is
-    kept per label nothing is told, for its scopes are other projects' names.
+    Of an organisation's a project is told that it is passed, and no amount: that is what all spend together. Where it
+    is kept per label nothing is told, for its scopes are other projects' names.
     """
     out = []
     for kept in budgets.over(connection, sight.project_id):

@@ -1,8 +1,8 @@
 """Whose a budget is: a project's, or an organisation's, which then holds for every call of all its projects.
 
-Owns how both are written as one number: a project by its own, an organisation by its number below zero. So a budget, its
-history and its alerts have one owner, and everything else is the same for both. Who belongs to an organisation is asked
-when something is counted, never kept: a project that is made later counts from its first receipt.
+Owns how both are written as one number: a project by its own, an organisation by its number below zero. So a budget,
+its history and its alerts have one owner, and everything else is the same for both. Who belongs to an organisation is
+asked when something is counted, never kept: a project that is made later counts from its first receipt.
 """
 
 from __future__ import annotations

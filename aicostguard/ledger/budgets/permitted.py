@@ -13,7 +13,6 @@ from aicostguard.ledger.access.principal import ORGANISATION, PROJECT, Principal
 from aicostguard.ledger.budgets import book, given, owner
 from aicostguard.ledger.budgets.book import Kept
 from aicostguard.ledger.budgets.desk import Desk
-from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.sqlite import SqliteStore
 
 #: whose a budget can be

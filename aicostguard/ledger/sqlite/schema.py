@@ -402,8 +402,8 @@ _REQUESTS = (
 FROM receipts WHERE project_id = (SELECT min(id) FROM projects)""",
 )
 
-# A budget is a project's, or, with its `project_id` below zero, an organisation's. The column says so to whoever asks in
-# SQL; that the file has a new version keeps a release away that would count past such a budget.
+# A budget is a project's, or, with its `project_id` below zero, an organisation's. The column says so to whoever asks
+# in SQL; that the file has a new version keeps a release away that would count past such a budget.
 _SHARED = (
     """ALTER TABLE budgets ADD COLUMN organisation_id INTEGER
 GENERATED ALWAYS AS (CASE WHEN project_id < 0 THEN -project_id END) VIRTUAL""",
