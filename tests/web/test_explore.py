@@ -236,6 +236,13 @@ def test_ten_thousand_rows_with_long_names_are_shown_and_said(tab: Open, tmp_pat
         assert shown.wrong == []
 
 
+def test_a_limit_that_is_no_choice_stays_chosen(single: Site) -> None:
+    page = single.get("/explore?group_by=user&limit=300").raw.decode()
+    assert re.findall(r'<option value="(\d+)"( selected)?', page[page.index('name="limit"') :])[:5] == [
+        ("25", ""), ("100", ""), ("300", " selected"), ("1000", ""), ("10000", ""),
+    ]  # fmt: skip
+
+
 def test_the_screen_stays_light(full: Site, tab: Open) -> None:
     shown = tab(full)
     sizes: dict[str, Any] = {}

@@ -83,7 +83,7 @@ def show(view: View) -> Response:
         choices=[("", "–"), *((name, name) for name in (*TIMES, *DIMENSIONS))],
         orders=_orders(group_by, compare is not None),
         order=view.state.one("order", "" if timed else "-cost"),
-        limits=LIMITS,
+        limits=sorted({*LIMITS, limit}, key=int),
         limit=limit,
         columns=(*COLUMNS, *(LATENCY if "approximate" in answer["totals"] else ())),
         times=TIMES,
