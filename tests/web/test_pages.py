@@ -343,6 +343,8 @@ def test_the_screen_asks_sums_and_no_receipts(store: SqliteStore, monkeypatch: p
 
 
 def test_the_forecast_is_what_is_spent_and_the_rate_for_what_is_left() -> None:
+    shared = {"name": "s", "per": [], "match": {}, "period": "day", "limit_usd": "9", "reach": "organisation"}
+    assert overview.limit_of([shared], "day") is None, "of all projects together; the columns are of one"
     assert overview.limit_of([{"name": "a", "per": [], "match": {}, "period": "day", "limit_usd": "4.5"}], "day") == (
         "a",
         4_500_000_000,

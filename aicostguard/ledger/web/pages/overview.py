@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from aicostguard.ledger import agents as tree
 from aicostguard.ledger import comparing
-from aicostguard.ledger.access.principal import PROJECT
+from aicostguard.ledger.access.principal import ORGANISATION
 from aicostguard.ledger.amounts import rounded
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import DAY_MS, DIMENSIONS, PAIRS, TIMES
@@ -196,7 +196,9 @@ def _rest(time: str, whole: Sequence[Mapping[str, Any]], parts: Sequence[Mapping
 def limit_of(budgets: Sequence[Mapping[str, Any]], time: str) -> tuple[str, int] | None:
     """`(name, what one column may cost)` by a budget that holds for everything for so long; None without one."""
     for budget in budgets:
-        whole = not budget["per"] and not budget["match"] and "limit_usd" in budget and budget["reach"] == PROJECT
+        whole = not budget["per"] and not budget["match"] and "limit_usd" in budget
+        if budget.get("reach") == ORGANISATION:  # the columns are this project's part
+            continue
         if whole and budget["period"] == time:
             return budget["name"], int(Decimal(budget["limit_usd"]) * 10**9)
     return None
