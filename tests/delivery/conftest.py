@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -68,20 +66,6 @@ def deliver(settings: Callable[..., Settings]) -> Iterator[Callable[..., Deliver
 def faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in production: a fault of the machine (disk full, file unwritable) is counted, not raised."""
     monkeypatch.setattr(our_health, "_raise", False)
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost, and its key, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("the openssl command is not installed")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path) + ".key", "-out", str(path) + ".crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_text(Path(str(path) + ".key").read_text() + Path(str(path) + ".crt").read_text())
-    return path
 
 
 @pytest.fixture

@@ -81,14 +81,18 @@ def _post(
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    context = ssl.create_default_context() if secure else None
     until = time.monotonic() + DEADLINE_S
-    plain = _connect(host, port, allowed, until)
+    held: socket.socket = _connect(host, port, allowed, until)
+    over = threading.Event()
 
     def cut() -> None:
+        over.set()
         try:
-            plain.shutdown(socket.SHUT_RDWR)
+            # Not that of TLS, which would say goodbye first.
+            socket.socket.shutdown(held, socket.SHUT_RDWR)
         except OSError:
-            plain.close()
+            held.close()
 
     timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
     timer.daemon = True
@@ -96,7 +100,13 @@ def _post(
     timer.start()
     connection = http.client.HTTPConnection(host, port)
     try:
-        connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host) if secure else plain
+        if context:
+            # It takes the socket over: what was held before is nothing to cut any more.
+            held = wrapped = context.wrap_socket(held, server_hostname=host, do_handshake_on_connect=False)
+            if over.is_set():
+                raise TimeoutError("cut off")
+            wrapped.do_handshake()
+        connection.sock = held
         timestamp = str(int(now_s))
         headers: Mapping[str, str] = {
             "Content-Type": "application/json",
@@ -114,7 +124,7 @@ def _post(
         timer.cancel()
         cuts.discard(cut)
         connection.close()
-        plain.close()
+        held.close()
 
 
 def _connect(host: str, port: int, allowed: Sequence[target.Network], until: float) -> socket.socket:
