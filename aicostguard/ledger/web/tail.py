@@ -15,6 +15,7 @@ from typing import Any, AsyncIterator, Callable
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from aicostguard.ledger import query
 from aicostguard.ledger.access.door import authorise
@@ -45,32 +46,29 @@ class Tails:
         state = State.of(request.query_params.multi_items(), ("after",))
         if self.open >= MOST:
             raise Crowded(f"{MOST} pages follow receipts already; load this page again later to see new ones", 30)
-        self.open += 1
         after = request.headers.get("last-event-id") or state.one("after")
         view = View(self._site, self._pages, self._page, request, principal)
         view.state = state
         headers = {**policy.DATA_HEADERS, "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._events(view, after), media_type="text/event-stream", headers=headers)
+        self.open += 1
+        return _Stream(self, self._events(view, after), media_type="text/event-stream", headers=headers)
 
     async def _events(self, view: View, after: str) -> AsyncIterator[str]:
         try:
-            ends, said = time.monotonic() + LASTS_S, time.monotonic()
+            ends, looked = time.monotonic() + LASTS_S, time.monotonic()
             yield "retry: 3000\n\n"
             while not self._over() and time.monotonic() < ends:
+                if time.monotonic() - looked > CHECK_S:
+                    await run_in_threadpool(authorise, view.request, "read")
+                    looked = time.monotonic()
+                    yield f"id: {after}\nevent: alive\ndata: {{}}\n\n"
                 found = await run_in_threadpool(self._next, view, after)
                 after = found["cursor"]
                 if found["rows"] or found["skipped"]:
-                    said = time.monotonic()
                     yield f"id: {after}\ndata: {json.dumps(found)}\n\n"
-                elif time.monotonic() - said > CHECK_S:
-                    await run_in_threadpool(authorise, view.request, "read")
-                    said = time.monotonic()
-                    yield f"id: {after}\nevent: alive\ndata: {{}}\n\n"
                 await asyncio.sleep(EVERY_S)
         except LedgerError:
             yield "event: over\ndata: {}\n\n"
-        finally:
-            self.open -= 1
 
     def _next(self, view: View, after: str) -> dict[str, Any]:
         """What came since: `{rows, cursor, skipped}`, the newest first."""
@@ -84,6 +82,20 @@ class Tails:
         fresh = found["receipts"][::-1][:ROWS]
         rows = [macros.render(view=view, row=row).strip() for row in fresh]
         return {"rows": rows, "cursor": found["cursor"], "skipped": found["skipped"]}
+
+
+class _Stream(StreamingResponse):
+    """One that is counted until it ends, even if its reader has gone before the first word of it."""
+
+    def __init__(self, tails: Tails, *of: Any, **more: Any) -> None:
+        super().__init__(*of, **more)
+        self._tails = tails
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._tails.open -= 1
 
 
 def add(app: FastAPI, site: Site, pages: tuple[Page, ...]) -> Tails:
