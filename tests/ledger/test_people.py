@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aicostguard import ledger
-from aicostguard.ledger.access import guesses, passwords, people, places, sessions
+from aicostguard.ledger.access import guesses, passwords, people, people_routes, places, sessions
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.access.guesses import Guesses
 from aicostguard.ledger.errors import Limited, Refused
@@ -201,6 +201,10 @@ def test_a_wrong_password_is_answered_alike_for_nobody_and_somebody(
     said = [Browser(server).log_in(email, "wrong wrong").body for email in (ADA, "nobody@example.com")]
     assert said[0] == said[1] and said[0]["status"] == 401
     assert "$argon2id$" in passwords._NOBODY, "as much work is done where there is no account"
+    for status in [401] * (guesses.FREE - 1) + [429]:  # and as much is written, also while guesses are held
+        store.remember(people_routes.UNKNOWN, None)
+        assert Browser(server).log_in("nobody@example.com", "wrong wrong").status == status
+        assert store.setting(people_routes.UNKNOWN)
 
 
 def test_guessing_is_slowed_down_and_who_was_here_before_is_not_held_up(

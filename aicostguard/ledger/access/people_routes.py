@@ -24,6 +24,8 @@ from aicostguard.ledger.access.told import account
 from aicostguard.ledger.errors import Limited, Refused
 
 _DEVICE = "aicg_device"
+#: when somebody last tried to log in as nobody that there is
+UNKNOWN = "unknown_login_ms"
 
 
 class Face:
@@ -52,14 +54,12 @@ class Face:
         try:
             self.door.guesses.may(email, came, device)
         except Limited:
-            if person is not None:
-                self._note(person, came, "login.held")
+            self._note(person, came, "login.held")
             raise
         good = passwords.right(body["password"], None if person is None else person.password)
         if person is None or not good or person.disabled_ms is not None:
             self.door.guesses.wrong(email, came, device)
-            if person is not None:
-                self._note(person, came, "login.refused")
+            self._note(person, came, "login.refused")
             raise Refused(
                 401, "the e-mail address or the password is wrong; an admin can give you a code for a new one"
             )
@@ -68,7 +68,11 @@ class Face:
         renewed = passwords.hashed(body["password"]) if passwords.outdated(stored) else None
         return begin(self.door, request, person, renewed, response=response)
 
-    def _note(self, person: Person, came: str, what: str) -> None:
+    def _note(self, person: Person | None, came: str, what: str) -> None:
+        """A line of the audit log. Without an account there is none, but as much is written: that, too, takes time."""
+        if person is None:
+            self.store.remember(UNKNOWN, str(self.door.now_ms()))
+            return
         self.store.change(lambda c: audit.note(c, self.door.now_ms(), Actor(person.email, came), what, person.email))
 
     def log_out(self, request: Request, body: dict[str, Any]) -> Response:
@@ -107,6 +111,7 @@ class Face:
             if not isinstance(old, str) or len(old) > passwords.MOST or not passwords.right(old, person.password):
                 self.door.guesses.wrong(person.email, address(request), None)
                 raise Refused(403, "is not your password; without one, ask an admin for a code", "old")
+            self.door.guesses.right(person.email, address(request), None)
         hashed = passwords.hashed(passwords.check(body.get("new"), person.email, "new"))
 
         def job(connection: sqlite3.Connection) -> Person:

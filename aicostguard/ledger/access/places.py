@@ -68,8 +68,13 @@ def organisation_named(connection: sqlite3.Connection, name: str, field: str = "
         "SELECT id, name, created_ms, archived_ms FROM organisations WHERE name = ? COLLATE NOCASE ORDER BY id", (name,)
     ).fetchone()
     if found is None:
-        raise Refused(404, f"there is no organisation {name[:64]!a}; `aicg projects list` shows them", field)
+        raise no_organisation(name, field)
     return Organisation(*found)
+
+
+def no_organisation(name: object, field: str) -> Refused:
+    """What is said of one that is not there, and, in the very words, of one that is not the asker's to know of."""
+    return Refused(404, f"there is no organisation {str(name)[:64]!a}; `aicg projects list` shows them", field)
 
 
 def project_named(

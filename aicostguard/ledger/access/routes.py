@@ -57,7 +57,7 @@ class Face:
         def job(connection: sqlite3.Connection) -> Organisation:
             found = places.organisation_named(connection, name, "name")
             if found.id != principal.organisation_id and not principal.may("manage", LEDGER):
-                raise Refused(404, f"there is no organisation {name[:64]!a}", "name")
+                raise places.no_organisation(name, "name")
             if "archived" in changed and not principal.may("manage", LEDGER):
                 raise Refused(403, "only who manages the whole ledger may archive an organisation or take it back")
             return places.change_organisation(
@@ -88,7 +88,7 @@ class Face:
             number = principal.organisation_id
             if wanted != principal.organisation:
                 if not principal.may("manage", LEDGER):
-                    raise Refused(404, f"there is no organisation {str(wanted)[:64]!a}", "organisation")
+                    raise places.no_organisation(wanted, "organisation")
                 number = places.organisation_named(connection, names.place(wanted, "organisation")).id
             return places.add_project(connection, number, name, actor(principal), self.door.now_ms())
 
