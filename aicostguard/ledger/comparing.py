@@ -51,8 +51,9 @@ def compare(store: SqliteStore, parameters: Parameters, project_id: int, now_ms:
     found = store.look(lambda connection: scored.qualities(connection, _within(store, asked), score))
     saved = whatif(store, _within(store, asked), own["baseline"][0]) if own["baseline"] and own["baseline"][0] else None
     rows = {row["model"]: row for row in answer["rows"]}
-    # A model may have been scored by runs alone: it is compared, too.
-    names = [*rows, *sorted({model for model, _ in found} - set(rows))]
+    # A model may have been scored by runs alone: it is compared, too. One that the limit cut off is none of those.
+    called = set(rows) if answer["other"] is None else _called(store, asked)
+    names = [*rows, *sorted({model for model, _ in found} - called)]
     return {
         "since": answer["since"],
         "until": answer["until"],
@@ -62,6 +63,12 @@ def compare(store: SqliteStore, parameters: Parameters, project_id: int, now_ms:
         "baseline": None if saved is None else _told(saved),
         "archived": answer["archived"],
     }
+
+
+def _called(store: SqliteStore, asked: Query) -> set[str]:
+    """All models that served a call."""
+    every = _within(store, asked)._replace(limit=query.MAX_LIMIT, latency="")
+    return {values[0] for values, _ in store.costs(every).rows}
 
 
 def _within(store: SqliteStore, asked: Query) -> Query:

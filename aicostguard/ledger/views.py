@@ -6,16 +6,18 @@ expect; the exact amounts are in `query`. Null where not one call of a row has a
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
-from aicostguard.ledger import comparing, query
+from aicostguard.ledger import comparing, period, query
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.model import DAY_MS, HOUR_MS
 from aicostguard.ledger.query import Parameters
 from aicostguard.ledger.sqlite import SqliteStore
 
 _MOST = str(query.MAX_LIMIT)
+_ALL = 2**31
 
 
 class Asker:
@@ -27,6 +29,12 @@ class Asker:
     def __call__(self, **parameters: str | Sequence[str]) -> dict[str, Any]:
         given = {name: [value] if isinstance(value, str) else value for name, value in parameters.items()}
         return query.run(self._store, query.parse(given, self._project_id, self.now_ms))
+
+    def every(self, **parameters: str) -> list[dict[str, Any]]:
+        """The rows of an answer, all of them: of each day and model there may be more than one page of rows holds."""
+        asked = query.parse({name: [value] for name, value in parameters.items()}, self._project_id, self.now_ms)
+        rows: list[dict[str, Any]] = query.run(self._store, asked._replace(limit=_ALL))["rows"]
+        return rows
 
     def compare(self, **parameters: str) -> dict[str, Any]:
         """Models beside each other."""
@@ -70,7 +78,6 @@ def feature_costs(ask: Asker, days: int) -> list[dict[str, Any]]:
 
 def daily_spend_by_model(ask: Asker, days: int, tz: str) -> list[dict[str, Any]]:
     """`[{date, model, total_cost, total_tokens, request_count}]`, the latest day first, the dearest model first."""
-    answer = ask(since=f"{days}d", group_by="day,model", order="-day", tz=tz, limit=_MOST)
     return [
         {
             "date": row["day"],
@@ -79,7 +86,7 @@ def daily_spend_by_model(ask: Asker, days: int, tz: str) -> list[dict[str, Any]]
             "total_tokens": row["input_tokens"] + row["output_tokens"],
             "request_count": row["calls"],
         }
-        for row in answer["rows"]
+        for row in ask.every(since=f"{days}d", group_by="day,model", order="-day", tz=tz)
     ]
 
 
@@ -100,7 +107,7 @@ def cost_per_user(ask: Asker, days: int, tz: str) -> list[dict[str, Any]]:
 def cost_by_feature(ask: Asker, days: int, tz: str) -> list[dict[str, Any]]:
     """`[{feature, total_cost, daily_avg}]`: the average is over the days on which the feature was used."""
     used: dict[str | None, set[str]] = {}
-    for row in ask(since=f"{days}d", group_by="day,feature", tz=tz, limit=_MOST)["rows"]:
+    for row in ask.every(since=f"{days}d", group_by="day,feature", tz=tz):
         used.setdefault(row["feature"], set()).add(row["day"])
     return [
         {
@@ -113,9 +120,11 @@ def cost_by_feature(ask: Asker, days: int, tz: str) -> list[dict[str, Any]]:
 
 
 def day(ask: Asker, date: str) -> tuple[str, str]:
-    """Where a UTC day begins and ends."""
-    since = str(ask(since=date, until=date, limit="1")["since"])
-    return since, ask.iso(int(datetime.fromisoformat(since).timestamp()) * 1000 + DAY_MS)
+    """Where a UTC day begins and ends. Raises `Refused` (422)."""
+    if date not in ("today", "yesterday") and not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
+        raise Refused(422, f"{date[:64]!a} is not today, yesterday or a date like 2026-03-12", "date")
+    since_ms = period.start(date, ask.now_ms, period.zone("UTC"), "date")
+    return ask.iso(since_ms), ask.iso(since_ms + DAY_MS)
 
 
 def daily_cost_by_model(ask: Asker, date: str) -> list[dict[str, Any]]:

@@ -75,6 +75,18 @@ def test_scores_are_joined_to_the_models_that_served(filled: SqliteStore) -> Non
     assert set(by_model(compare(filled, model="gpt-4o"))) == {"gpt-4o"}
 
 
+def test_a_model_that_the_limit_cuts_off_is_not_one_without_calls(filled: SqliteStore) -> None:
+    score(
+        filled,
+        {"name": "accuracy", "value": 0.5, "request": "r1"},
+        {"name": "accuracy", "value": 0.25, "request": "r3"},
+        {"name": "accuracy", "value": 1, "run": "nightly", "model": "claude-opus-4-1"},
+    )
+    answer = compare(filled, limit="1")
+    assert [(row["model"], row["calls"]) for row in answer["models"]] == [("gpt-4o", 2), ("claude-opus-4-1", 0)]
+    assert answer["more_models"] == 3
+
+
 @pytest.mark.ids("A29", "A32")
 @pytest.mark.parametrize("seed", range(4))
 def test_a_comparison_says_what_receipts_and_scores_say_one_by_one(store: SqliteStore, seed: int) -> None:

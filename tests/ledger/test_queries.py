@@ -434,6 +434,16 @@ def test_a_label_leads_to_its_receipts_by_an_index(store: SqliteStore) -> None:
         assert f"receipts_by_{name}" in plans[-1]
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/New_York"])
+@pytest.mark.parametrize("since", ["1971-01-01", "1971-01-02T05:00", "9998-01-01", "9999-12-30"])
+def test_a_period_may_end_as_late_as_dates_go(store: SqliteStore, since: str, zone: str) -> None:
+    take(store, envelope([receipt()]))
+    for until in ("9999-12-31", "9999-12-31T11:59:59-12:00"):
+        for compare in ("", "previous"):
+            answer = costs(store, since=since, until=until, tz=zone, compare=compare)
+            assert answer["totals"]["calls"] == (since < "2000")
+
+
 @pytest.mark.parametrize(
     "parameters,field",
     [

@@ -110,7 +110,11 @@ def test_every_known_view_has_its_shape(filled: SqliteStore) -> None:
         ("features", {"days": "-1"}, 422, "days"),
         ("latency_percentiles", {}, 422, "model"),
         ("spent_today", {"limit": "nan"}, 422, "limit"),
-        ("daily_cost_by_model", {"date": "x"}, 422, "since"),
+        ("daily_cost_by_model", {"date": "x"}, 422, "date"),
+        ("daily_cost_by_model", {"date": "7d"}, 422, "date"),
+        ("daily_cost_by_model", {"date": "all"}, 422, "date"),
+        ("daily_cost_by_model", {"date": "2026-02-30"}, 422, "date"),
+        ("daily_cost_by_model", {"date": "2026-03-12T05:00"}, 422, "date"),
         ("cost_per_user", {"tz": "Mars"}, 422, "tz"),
     ],
 )
@@ -120,6 +124,15 @@ def test_a_view_refuses_what_it_does_not_know(
     with pytest.raises(Refused) as refused:
         view(store, name, **parameters)
     assert (refused.value.status, refused.value.field) == (status, field)
+
+
+def test_no_day_of_a_view_is_cut_off(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "_MOST", "4")
+    for ago in range(5):
+        take(store, envelope([receipt(feature=name, model=name) for name in "ab"], name=epoch(), ago_ms=ago * DAY_MS))
+    found = view(store, "cost_by_feature")
+    assert [row["daily_avg"] * 5 == pytest.approx(row["total_cost"]) for row in found] == [True, True]
+    assert len(view(store, "daily_spend_by_model")) == 10
 
 
 def test_csv_is_what_json_is(filled: SqliteStore, server: Server) -> None:
