@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from aicostguard.ledger.alerts import rule as rules
 from aicostguard.ledger.budgets import rule as budget_rule
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.keeping import labels
+from aicostguard.ledger.model import TIMES
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.alerting import DAY, HOUR, MINUTE, NOON, Town
 from tests.ledger.support import receipt, take
@@ -217,6 +219,44 @@ def test_any_saved_query_can_be_a_rule(town: Town) -> None:
     town.watch.check(town.project)
     town.pass_time(7 * MINUTE)
     assert [row["rule"] for row in town.open()] == ["dear answers"]
+
+
+def test_a_cost_that_nobody_knows_is_not_below_anything(town: Town) -> None:
+    town.only()
+    town.office.add_rule(
+        {
+            "name": "idle",
+            "kind": "query",
+            "query": {"since": "24h", "group_by": "model"},
+            "measure": "cost_usd",
+            "comparison": "below",
+            "threshold": "0.5",
+        }
+    )
+    town.spend(1, model="unheard-of", calls=2)
+    town.spend(0.25, model="gpt-4o")
+    town.watch.check(town.project)
+    assert town.texts() == ["idle: cost_usd $0.25 is below $0.50 (model=gpt-4o)"]
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_the_link_of_a_rule_by_time_leads_to_its_period(town: Town, time: str) -> None:
+    town.only()
+    town.office.add_rule(
+        {
+            "name": "busy",
+            "kind": "query",
+            "query": {"since": "24h", "group_by": f"{time},model"},
+            "measure": "calls",
+            "threshold": 1,
+        }
+    )
+    town.spend(1, calls=5)
+    town.watch.check(town.project)
+    (alert,) = town.open()
+    given = dict(parse_qsl(urlsplit(alert["url"]).query))
+    assert time not in given
+    assert (given["model"], given["group_by"]) == ("gpt-4o", f"{time},model")
 
 
 @pytest.mark.ids("X1")

@@ -110,6 +110,28 @@ def test_what_is_over_is_history_and_can_be_asked_for_by_rule(
     assert _rule(server, "daily_spend")["enabled"] is True
 
 
+@pytest.mark.parametrize(
+    "path", ["/alerts", "/alerts/rules", "/alerts/rules/daily_spend", "/delivery", "/settings/audit"]
+)
+def test_a_link_leads_where_it_says_also_where_the_address_names_the_project(
+    store: SqliteStore, admin: Visitor, server: Server, path: str
+) -> None:
+    _fire(store)
+    admin.do("/alerts/rules", "switch", {"name": "daily_spend"})  # one for the history
+    page = admin.get(
+        f"{path}?since=30d&in=default/default" if path == "/settings/audit" else f"{path}?in=default/default"
+    )
+    assert page.status == 200, page.text
+    links = [unescape(link) for link in re.findall(r'href="(/[^"]*)"', page.html)]
+    assert [link for link in links if link.count("?") > 1] == []
+    told = [link for link in links if "rule=" in link or link.startswith("/v1/")]
+    assert told and all("in=default%2Fdefault" in link for link in told)
+    for link in told:
+        assert (server.get(link) if link.startswith("/v1/") else admin.get(link)).status == 200, link
+    if path == "/settings/audit":
+        assert "since=30d" in told[-1]
+
+
 @pytest.mark.parametrize("kind", list(SORTS))
 def test_a_rule_of_each_kind_is_made_by_its_form_and_saved_again_as_it_is(
     kind: str, admin: Visitor, server: Server

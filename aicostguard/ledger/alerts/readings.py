@@ -19,7 +19,7 @@ from aicostguard.ledger.budgets import book as budgets
 from aicostguard.ledger.budgets import counters
 from aicostguard.ledger.budgets import rule as of_budget
 from aicostguard.ledger.comparing import Change, changes
-from aicostguard.ledger.model import DAY_MS, HOUR_MS, OTHER, Query
+from aicostguard.ledger.model import DAY_MS, HOUR_MS, OTHER, TIMES, Query
 from aicostguard.ledger.sqlite import SqliteStore, room
 
 #: groups of a rule that are looked at, the dearest first
@@ -152,7 +152,7 @@ def measured(rule: Rule, row: Mapping[str, Any]) -> int | None:
     """What a row of an answer says of the rule's measure; None where it says nothing."""
     cost, priced = row["cost_nanousd"] or 0, row["calls"] - row["unpriced_calls"]
     if rule.measure == "cost_usd":
-        return int(cost)
+        return int(cost) if priced or not row["calls"] else None
     if rule.measure == "cost_per_call_usd":
         return int(cost // priced) if priced else None
     if rule.measure == "tokens":
@@ -171,7 +171,7 @@ def _query(rule: Rule, sight: Sight) -> list[Reading]:
         if value is None:
             continue
         group = {name: row[name] for name in asked.group_by}
-        filters = {**rule.query, **{name: value or "" for name, value in group.items() if name not in ("hour", "day")}}
+        filters = {**rule.query, **{name: value or "" for name, value in group.items() if name not in TIMES}}
         view = {**filters, "since": answer["since"], "until": answer["until"]}
         out.append(
             Reading(words.scope(group), value, rule.threshold, words.asked(rule, value, group), view, {"group": group})
