@@ -5,6 +5,7 @@ Owns where a key may go: to the address that was given, and past no redirect.
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -26,8 +27,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def exchange(at: Place, method: str, path: str, sent: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the ledger answers to `METHOD /v1/PATH`. Raises as `get`, and `Refused` (404) for what is not there."""
     url = at.url or ""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _parts(url)
+    if parts is None:
         raise LedgerError(f"{url!r} is no address of a ledger; use http(s)://host[:port]")
     data = None if sent is None else json.dumps(sent).encode()
     request = urllib.request.Request(
@@ -41,7 +42,7 @@ def exchange(at: Place, method: str, path: str, sent: Mapping[str, Any] | None =
             body = json.load(reply)
     except urllib.error.HTTPError as error:
         raise _refused(url, error) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise Unreachable(f"no ledger answers at {url} ({reason}); is `aicg serve` running?") from None
     if not isinstance(body, dict):
@@ -49,12 +50,21 @@ def exchange(at: Place, method: str, path: str, sent: Mapping[str, Any] | None =
     return body
 
 
+def _parts(url: str) -> urllib.parse.SplitResult | None:
+    """The parts of a ledger's address; None for what is none."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
+    except ValueError:  # an open bracket, a port that is no number
+        return None
+
+
 def _refused(url: str, error: urllib.error.HTTPError) -> LedgerError:
     try:
         body = json.load(error)
         text, field = str(body["error"]), str(body.get("field", ""))
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
         text, field = f"HTTP {error.code}", ""
     if error.code in (404, 422) and field:
         return Refused(error.code, text, field)
-    return (Unreachable if error.code >= 500 else LedgerError)(f"{url}: {text}")
+    return (Unreachable if error.code >= 500 or error.code == 429 else LedgerError)(f"{url}: {text}")

@@ -57,11 +57,7 @@ def fetch(place: str) -> str:
     """The text of a compiled table at a path or an http(s) address. Raises `BadPrices`."""
     try:
         if place.startswith(("http://", "https://")):
-            import urllib.request  # with ssl behind it: for this alone
-
-            request = urllib.request.Request(place, headers={"Accept": "application/json"})
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-                data = reply.read(MAX_BYTES + 1)
+            data = _download(place)
         else:
             with open(place, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
@@ -73,6 +69,18 @@ def fetch(place: str) -> str:
         return str(data, "utf-8")
     except UnicodeDecodeError:
         raise BadPrices(f"{place} is no compiled price table: it is not UTF-8") from None
+
+
+def _download(place: str) -> bytes:
+    import http.client
+    import urllib.request  # with ssl behind it: for this alone
+
+    request = urllib.request.Request(place, headers={"Accept": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+            return bytes(reply.read(MAX_BYTES + 1))
+    except http.client.HTTPException as error:
+        raise OSError(f"what answers is no web server, or broke off ({type(error).__name__})") from None
 
 
 def check(text: str, place: str) -> PriceBook:
@@ -110,14 +118,20 @@ def install(path: str, text: str, place: str, *, older: bool = False) -> Refresh
 def _put(target: str, text: str, before: str) -> None:
     folder = os.path.dirname(target)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".pricebook-")
+    # A copy, so that there is a table in force at every moment.
+    if os.path.exists(target):
+        with open(target, "rb") as file:
+            _replace(before, file.read())
+    _replace(target, text.encode())
+
+
+def _replace(target: str, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".pricebook-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if os.path.exists(target):
-            os.replace(target, before)
         os.replace(temporary, target)
     except BaseException:
         if os.path.exists(temporary):

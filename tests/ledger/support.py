@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import socket
+import socketserver
 import sqlite3
 import subprocess
 import sys
@@ -176,6 +177,25 @@ def aicg(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments), env=environment(**env), capture_output=True, text=True, timeout=180, check=False
     )
+
+
+@contextlib.contextmanager
+def answering(said: bytes) -> Iterator[str]:
+    """The address of something that says the same to everybody, and hangs up."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(said)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join(10)
 
 
 @contextlib.contextmanager

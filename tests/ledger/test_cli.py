@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS
-from tests.ledger.support import KEY, ROOT, aicg, envelope, environment, receipt, served, serving, take
+from aicostguard.cli import VERBS, main
+from tests.ledger.support import KEY, ROOT, aicg, answering, envelope, environment, receipt, served, serving, take
 
 
 @pytest.fixture
@@ -87,6 +87,8 @@ def test_an_empty_ledger_says_what_to_do_next(tmp_path: Path, filled: Path) -> N
         (("keys", "revoke", "aicg_"), 2, "nine"),
         (("costs", "--url", "http://127.0.0.1:9", "--key", "k"), 1, "is `aicg serve` running?"),
         (("costs", "--url", "ftp://x", "--key", "k"), 1, "http"),
+        (("costs", "--url", "http://[::1", "--key", "k"), 1, "is no address of a ledger"),
+        (("costs", "--url", "http://x:port", "--key", "k"), 1, "is no address of a ledger"),
         (("costs", "--url", "http://127.0.0.1:9"), 1, "AICG_KEY"),
     ],
 )
@@ -96,6 +98,15 @@ def test_exit_codes_and_reasons(filled: Path, arguments: tuple[str, ...], status
     assert done.returncode == status, done
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"HTTP/1.1 500\r\n\r\n"]
+)
+def test_what_is_no_ledger_is_said_in_a_line(said: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(said) as url:
+        assert main(["costs", "--url", url, "--key", "k"]) == 1
+    assert url in capsys.readouterr().err
 
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:

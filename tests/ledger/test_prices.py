@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,7 +15,7 @@ import pytest
 from aicostguard import ledger, pricing
 from aicostguard.ledger import prices, refresh
 from aicostguard.ledger.prices import BadPrices
-from tests.ledger.support import NOW, aicg, costs, envelope, receipt, served
+from tests.ledger.support import NOW, aicg, answering, costs, envelope, receipt, served
 
 OWN = {"provider": "corp", "model": "llama-70b", "input_per_million": 1, "output_per_million": 2}
 CALL = receipt(provider="corp", model="llama-70b")
@@ -125,6 +126,33 @@ def test_a_newer_table_is_taken_and_the_one_before_it_kept(tmp_path: Path) -> No
     with pytest.raises(BadPrices, match="--older takes it anyway"):
         refresh.install(path, json.dumps(data), "old.json")
     assert refresh.install(path, json.dumps(data), "old.json", older=True).replaced
+
+
+@pytest.mark.ids("C7")
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_table_is_in_force_whenever_this_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    path, real = str(tmp_path / "ledger.db"), os.replace
+    refresh.install(path, json.dumps(table()), "new.json")
+    left = [killed_at]
+
+    def replace(source: Any, target: Any) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        refresh.install(path, json.dumps(table(version="9.10", date="2027-02-01")), "newer.json")
+    assert "9.9" in prices.book(path, None).source
+
+
+@pytest.mark.ids("C7")
+def test_what_is_no_web_server_is_refused() -> None:
+    with answering(b"SSH-2.0-OpenSSH\r\n") as url, pytest.raises(BadPrices, match="cannot be read"):
+        refresh.fetch(url + "/prices.json")
 
 
 def broken() -> Dict[str, str]:
