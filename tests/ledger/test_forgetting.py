@@ -210,6 +210,40 @@ def test_archives_are_written_anew_and_sums_of_deleted_receipts_follow(
         assert agree(filled) and remains(tmp_path) == []
 
 
+@pytest.mark.ids("E13")
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("again", ["forget", "retention", "restore"])
+def test_a_file_with_the_name_goes_also_when_the_act_is_killed(
+    filled: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, again: str
+) -> None:
+    retention.set_rule(filled, None, Rule(2, ARCHIVE), NOW, Actor("test"))
+    retention.run(filled, NOW)
+    real = pace.Pace.do
+
+    def do(self: pace.Pace, step: Any, *given: Any) -> Any:
+        if step.__name__ == "swap":
+            if after:
+                real(self, step, *given)
+            raise KeyboardInterrupt
+        return real(self, step, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pace.Pace, "do", do)
+        with pytest.raises(KeyboardInterrupt):
+            forget(filled)
+    if again == "forget":
+        forget(filled)
+        assert remains(tmp_path) == []
+    elif again == "retention":
+        retention.run(filled, NOW)
+    else:
+        restoring.restore(filled, [], NOW)
+    known = {item.file for item in filled.look(books.archives)}
+    folder = Path(retention.folder(filled))
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.parquet")} == known
+    assert all(found.problem is None for found in restoring.verify(filled))
+
+
 def test_an_archive_that_is_half_way_is_finished_first(filled: SqliteStore) -> None:
     retention.set_rule(filled, None, Rule(2, ARCHIVE), NOW, Actor("test"))
     retention.run(filled, NOW)

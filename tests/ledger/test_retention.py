@@ -202,11 +202,20 @@ def test_a_run_that_is_stopped_anywhere_is_finished_by_the_next(
             break
     monkeypatch.undo()
     assert len(rows(filled)) == 4
+    assert files(filled) == {
+        name for item in archives(filled) if item.file for name in (item.file, f"{item.file}.json")
+    }
     if keep == ARCHIVE:
         assert sum(item.rows for item in archives(filled)) == 62
         assert restoring.restore(filled, archives(filled), NOW) == 62
         assert all(found.problem is None for found in restoring.verify(filled))
         assert len(rows(filled)) == 66 and agree(filled)
+
+
+def files(store: SqliteStore) -> set[str]:
+    """All files of the archive."""
+    folder = Path(retention.folder(store))
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def _dying(real: Any, seed: int) -> Any:
@@ -242,7 +251,9 @@ def test_a_restore_that_is_stopped_is_run_again(
             assert agree(filled)
         else:
             break
-    assert rows(filled) == before and agree(filled)
+    monkeypatch.undo()
+    restoring.restore(filled, [], NOW)
+    assert rows(filled) == before and agree(filled) and files(filled) == set()
 
 
 def test_a_file_that_does_not_hold_what_was_written_costs_no_receipt(

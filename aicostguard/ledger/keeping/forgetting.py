@@ -17,7 +17,7 @@ from aicostguard import ledger
 from aicostguard.ledger.access import audit
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.errors import Busy, Refused
-from aicostguard.ledger.keeping import books, parquet, places
+from aicostguard.ledger.keeping import books, leftover, parquet, places
 from aicostguard.ledger.keeping.books import Archive
 from aicostguard.ledger.keeping.naming import Naming
 from aicostguard.ledger.keeping.pace import Pace, alone
@@ -66,6 +66,7 @@ def forget(
     naming = Naming(user, f"forgotten-{secrets.token_hex(8)}")
     pace = Pace(store, stop)
     with alone(store.path):
+        leftover.clear(store, folder(store))
         number = pace.do(_begin, project_id, naming.pseudonym, actor, now_ms)
         begun(number)
         settled = False
@@ -193,6 +194,7 @@ def _rewrite(pace: Pace, number: int, item: Archive, naming: Naming, now_ms: int
     date = day(item.day_ms)
     name = os.path.join(os.path.dirname(item.file), f"{date}-{item.id}-{secrets.token_hex(3)}.parquet")
     about = {"project_id": item.project_id, "day": date, "archive": item.id}
+    pace.do(leftover.note, name)
     made = parquet.write(folder(pace.store), name, columns, pages(), about)
 
     def swap(connection: sqlite3.Connection) -> None:
@@ -201,9 +203,10 @@ def _rewrite(pace: Pace, number: int, item: Archive, naming: Naming, now_ms: int
         if mine:
             places.move(connection, item.project_id, naming, item.day_ms, list(sums.values()))
         connection.execute("UPDATE forgettings SET archived = archived + ? WHERE id = ?", (count, number))
+        leftover.note(connection, item.file)
 
     pace.do(swap)
-    parquet.remove(path)
+    leftover.clear(pace.store, folder(pace.store))
 
 
 def _scrub(pace: Pace) -> None:

@@ -176,12 +176,6 @@ def check(path: str, sha256: str) -> None:
         raise Corrupt(f"the archive {path} is not as it was written (SHA-256 {found[:12]}…, not {sha256[:12]}…)")
 
 
-def remove(path: str) -> None:
-    """Delete a file and its manifest."""
-    _unlink(path)
-    _unlink(path + ".json")
-
-
 def _hash(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,10 +7,11 @@ is deleted: a receipt lies in one place.
 from __future__ import annotations
 
 import os
+import sqlite3
 from typing import Callable, Iterator, NamedTuple
 
 from aicostguard.ledger.errors import LedgerError
-from aicostguard.ledger.keeping import books, parquet
+from aicostguard.ledger.keeping import books, leftover, parquet
 from aicostguard.ledger.keeping.books import Archive
 from aicostguard.ledger.keeping.pace import Pace, alone
 from aicostguard.ledger.keeping.retention import Say, day, folder
@@ -59,17 +60,23 @@ def restore(
     pace = Pace(store, stop)
     rows = 0
     with alone(store.path):
+        leftover.clear(store, folder(store))
         for item in wanted:
             path = os.path.join(folder(store), item.file)
             parquet.check(path, item.sha256)
             pace.do(books.state, item.id, "restoring", now_ms)
             back = _back(pace, item, path)
             until = now_ms + for_days * DAY_MS
-            pace.do(books.finish, item.id, "restored", now_ms, until)
-            parquet.remove(path)
+            pace.do(_restored, item, now_ms, until)
+            leftover.clear(store, folder(store))
             say(f"{day(item.day_ms)}: {back:,} receipts are back")
             rows += back
     return rows
+
+
+def _restored(connection: sqlite3.Connection, item: Archive, now_ms: int, until_ms: int) -> None:
+    books.finish(connection, item.id, "restored", now_ms, until_ms)
+    leftover.note(connection, item.file)
 
 
 def _back(pace: Pace, item: Archive, path: str) -> int:

@@ -18,10 +18,10 @@ from typing import Callable, Iterator, NamedTuple
 from aicostguard.ledger.access import audit
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.budgets import book, counted, rule
-from aicostguard.ledger.keeping import books, parquet
+from aicostguard.ledger.keeping import books, leftover, parquet
 from aicostguard.ledger.keeping.books import ARCHIVE, EVERY, Archive, Rule
 from aicostguard.ledger.keeping.pace import Pace, alone
-from aicostguard.ledger.keeping.parquet import Columns, Values
+from aicostguard.ledger.keeping.parquet import Columns, Values, Written
 from aicostguard.ledger.model import DAY_MS
 from aicostguard.ledger.sqlite import SqliteStore, arrived
 
@@ -101,6 +101,7 @@ def run(
     pace = Pace(store, stop)
     days = rows = files = 0
     with alone(store.path):
+        leftover.clear(store, folder(store))
         for item in store.look(lambda connection: books.archives(connection, "state IN ('writing', 'removing')")):
             rows += _go_on(pace, item, now_ms, say)
         for wanted in store.look(lambda connection: list(due(connection, now_ms))):
@@ -130,16 +131,27 @@ def _away(pace: Pace, wanted: Due, now_ms: int, say: Say) -> int:
         say(f"{day(day_ms)}: {rows:,} receipts deleted; their sums stay")
         return rows
     parquet.need()
-    number = pace.do(books.begin, project_id, day_ms, "writing", now_ms)
+    number, name = pace.do(_begin, project_id, day_ms, now_ms)
     columns = pace.store.look(books.columns)
     date = day(day_ms)
-    name = os.path.join(f"project-{project_id}", date[:7], f"{date}-{number}-{secrets.token_hex(3)}.parquet")
     about = {"project_id": project_id, "day": date, "archive": number}
     found = parquet.write(folder(pace.store), name, columns, _pages(pace, columns, project_id, day_ms), about)
-    pace.do(books.written, number, found, "removing", now_ms)
+    pace.do(_written, number, found, now_ms)
     rows = _remove(pace, _archive(pace.store, number), now_ms)
     say(f"{date}: {rows:,} receipts in {name} ({found.bytes:,} bytes)")
     return rows
+
+
+def _begin(connection: sqlite3.Connection, project_id: int, day_ms: int, now_ms: int) -> tuple[int, str]:
+    number, date = books.begin(connection, project_id, day_ms, "writing", now_ms), day(day_ms)
+    name = os.path.join(f"project-{project_id}", date[:7], f"{date}-{number}-{secrets.token_hex(3)}.parquet")
+    leftover.note(connection, name)
+    return number, name
+
+
+def _written(connection: sqlite3.Connection, number: int, found: Written, now_ms: int) -> None:
+    books.written(connection, number, found, "removing", now_ms)
+    leftover.note(connection, None)
 
 
 def _archive(store: SqliteStore, number: int) -> Archive:
