@@ -26,6 +26,8 @@ NANO = 10**9
 COUNTS = ("calls", "input_tokens", "output_tokens")
 #: columns of the plain CSV; one of those that count is enough
 COLUMNS = ("day", "model", "provider", *COUNTS, "cost_usd")
+#: before the point or behind it, no number of an export has so many
+_DIGITS = 40
 
 
 class Line(NamedTuple):
@@ -99,15 +101,18 @@ def _day(bucket: Mapping[str, Any], openai: bool, where: str) -> str:
         if openai:
             start, end = (datetime.datetime.fromtimestamp(bucket[k], datetime.UTC) for k in ("start_time", "end_time"))
         else:
-            start, end = (
-                datetime.datetime.fromisoformat(bucket[k]).astimezone(datetime.UTC)
-                for k in ("starting_at", "ending_at")
-            )
+            start, end = (_utc(bucket[k]) for k in ("starting_at", "ending_at"))
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         raise Refused(422, "has no start and end", where) from None
     if (end - datetime.timedelta(microseconds=1)).date() != start.date():
         raise Refused(422, "is longer than a UTC day; ask with bucket_width=1d", where)
     return start.date().isoformat()
+
+
+def _utc(text: str) -> datetime.datetime:
+    """A moment; one that names no zone is meant as UTC, wherever this runs."""
+    found = datetime.datetime.fromisoformat(text)
+    return found.astimezone(datetime.UTC) if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
 def _openai(result: Mapping[str, Any], day: str, where: str) -> Line | None:
@@ -184,7 +189,8 @@ def _number(text: str | None, where: str) -> Decimal | int | None:
         number = Decimal(str(text).strip())
     except InvalidOperation:
         raise Refused(422, f"{text!r} is no number", where) from None
-    if not number.is_finite():
+    # 1e999999999 is one, and takes for ever to write out.
+    if not number.is_finite() or (number and abs(number.adjusted()) > _DIGITS):
         raise Refused(422, f"{text!r} is no number", where)
     return int(number) if number == number.to_integral_value() else number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 from aicostguard.cli import main
+from aicostguard.ledger import reconciling
 from tests.cli import desk
 
 #: 12 March 2026, 00:00 UTC
@@ -117,6 +119,22 @@ def test_anthropics_usage_and_cost(export: Export, tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.ids("Z6")
+def test_a_day_without_a_zone_is_that_of_utc_wherever_this_runs(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        counts = {"model": "claude-3-5-haiku-20241022", "uncached_input_tokens": 1, "output_tokens": 1}
+        bucket = {"starting_at": "2026-03-12T00:00:00", "ending_at": "2026-03-13T00:00:00", "results": [counts]}
+        text = json.dumps({"data": [bucket], "has_more": False})
+        assert [line.day for line in reconciling.read({"usage.json": text}).lines] == ["2026-03-12"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.ids("Z6")
 def test_a_plain_csv_of_anybody(export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "day,model,calls,cost_usd\n2026-03-12,gpt-4o,1,0.00622\n2026-03-11,in-house-7b,1,\n"
     report = told(capsys, tmp_path, export("bill.csv", text), "--provider", "openai")
@@ -170,6 +188,8 @@ def test_a_page_that_is_missing_is_said(export: Export, tmp_path: Path, capsys: 
         ("day,model,calls\n2026-03-12,gpt-4o,1\n", "line 2: whose it is is not said: --provider"),
         ("day,model,provider,calls\n2026-03-12,gpt-4o,openai,many\n", "line 2: 'many' is no number"),
         ("day,model,provider,calls\n2026-03-12,gpt-4o,openai,1.5\n", "line 2.calls: 1.5 must be a whole number"),
+        ("day,model,provider,calls\n2026-03-12,gpt-4o,openai,1e999999999\n", "line 2: '1e999999999' is no number"),
+        ("day,model,provider,cost_usd\n2026-03-12,gpt-4o,openai,1e-999999999\n", "line 2: '1e-999999999' is no number"),
     ],
 )
 def test_what_cannot_be_read_is_refused(
