@@ -207,8 +207,10 @@ async def _now_and_then(job: Callable[[], object], says: str) -> None:
             if str(error) != said:  # a full disk is said once, not every second
                 said = str(error)
                 log.error("%s: %s", says, error)
-        except Exception:
-            log.exception("%s", says)
+        except Exception as error:
+            if repr(error) != said:
+                said = repr(error)
+                log.exception("%s", says)
 
 
 def _routes(app: FastAPI, store: Store, gate: Gate, metrics: Metrics, price: ingest.Pricer | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from aicostguard.ledger import metrics, open_ledger, readiness
+from aicostguard.ledger import api, metrics, open_ledger, readiness
 from aicostguard.ledger.errors import Full
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import (
@@ -85,6 +86,25 @@ def test_on_a_full_device_the_ledger_is_not_ready_until_there_is_room(
             assert server.get("/readyz", key=None).status == 200
     finally:
         store.close()
+
+
+def test_a_fault_that_stays_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(api, "DRAIN_EVERY_S", 0.0)
+    times: list[int] = []
+
+    def job() -> None:
+        times.append(1)
+        raise RuntimeError("the same again")
+
+    async def run() -> None:
+        task = asyncio.create_task(api._now_and_then(job, "it could not be done"))
+        while len(times) < 5:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == ["it could not be done"]
 
 
 def test_a_thousand_probes_are_one_write(server: Server, store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
