@@ -44,9 +44,7 @@ def commands(root: Path) -> str:
             parts.append("%s `%s`\n\n```text\n%s\n```\n" % ("#" * min(len(path), 3), called, text.strip()))
             if called in shapes:
                 rows = ["| `%s` | %s |" % tuple(row.rpartition(": ")[::2]) for row in shapes[called]]
-                parts.append(
-                    '??? note "JSON"\n\n' if False else "JSON:\n\n| key | type |\n|---|---|\n" + "\n".join(rows) + "\n"
-                )
+                parts.append("JSON:\n\n| key | type |\n|---|---|\n" + "\n".join(rows) + "\n")
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
                 walk(command.get_command(context, name), (*path, name), context)

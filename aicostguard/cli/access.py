@@ -6,9 +6,7 @@ is where every other right comes from.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import sqlite3
 import sys
 from datetime import datetime, timezone
@@ -35,11 +33,7 @@ IN_PROJECT = click.option("--project", "within", metavar="NAME", help="NAME or O
 
 def operator() -> Actor:
     """Who works at the command line, as the audit log calls them."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = f"uid {os.getuid()}"
-    return Actor(f"command line ({user})")
+    return Actor(options.operator())
 
 
 def project(connection: sqlite3.Connection, store: SqliteStore, name: str | None) -> Project:

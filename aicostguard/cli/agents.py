@@ -38,22 +38,7 @@ def _answer(parameters: ask.Parameters, at: ask.Place) -> dict[str, Any]:
 
 
 @click.command(short_help=VERBS["agents"])
-@click.option(
-    "--since",
-    shell_complete=options.SPANS,
-    default=query.DEFAULT_SINCE,
-    show_default=True,
-    help="24h, 7d, month, all, or a date.",
-)
-@click.option("--until", help="End of the period, excluded.")
-@click.option("--tz", help="Zone of the period, e.g. Europe/Berlin. Default: UTC.")
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="NAME=VALUE",
-    shell_complete=options.OF_LABELS,
-    help="Only these; NAME!=VALUE all but these.",
-)
+@options.of_period
 @click.option(
     "--limit",
     type=click.IntRange(1, query.MAX_LIMIT),

@@ -5,7 +5,6 @@ Owns its options and exit codes. A file is asked and changed as a running ledger
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from typing import Any, Callable, Mapping
@@ -46,14 +45,7 @@ class Ledger:
         with ask.opened(self._at.path, create=method == "POST") as store:
             desk = Desk(store, ledger.now_ms)
             watch = Watch(store, ledger.now_ms, before=desk.catch_up)
-            return job(Office(watch, store.default_project(), Actor(_who()), ledger.now_ms))
-
-
-def _who() -> str:
-    try:
-        return f"command line ({getpass.getuser()})"
-    except (KeyError, OSError):  # a user without a name
-        return "command line"
+            return job(Office(watch, store.default_project(), Actor(options.operator()), ledger.now_ms))
 
 
 def _say(answer: Answer, as_json: bool, shown: Callable[[Any], str]) -> None:

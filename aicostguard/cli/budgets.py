@@ -5,7 +5,6 @@ Owns its options and exit codes. A file is asked and changed as a running ledger
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import sys
@@ -74,7 +73,9 @@ class Ledger:
             place = self._place(store)
             known = store.look(lambda connection: book.find(connection, place, name))
             stated, spent, adjust = given.read_put({"name": name, **body}, None if known is None else known.budget)
-            Desk(store, ledger.now_ms).put(place if known is None else known.owner, stated, _who(), spent, adjust)
+            Desk(store, ledger.now_ms).put(
+                place if known is None else known.owner, stated, options.operator(), spent, adjust
+            )
             return store.look(lambda connection: status.detailed(connection, place, name, ledger.now_ms()))
 
     def remove(self, name: str) -> None:
@@ -84,7 +85,7 @@ class Ledger:
             ask.exchange(self._at, "DELETE", "budgets/" + quote(name, safe=""))
             return
         with ask.opened(self._at.path) as store:
-            Desk(store, ledger.now_ms).remove(self._place(store), name, _who())
+            Desk(store, ledger.now_ms).remove(self._place(store), name, options.operator())
 
     def rebuild(self, names: Sequence[str]) -> list[str]:
         if self._at.url is not None:
@@ -95,7 +96,7 @@ class Ledger:
             found: list[str] = ask.exchange(self._at, "POST", "rebuild", {"budgets": list(names)})["rebuilt"]
             return found
         with ask.opened(self._at.path) as store:
-            kept = Desk(store, ledger.now_ms).rebuild(self._place(store), names, _who())
+            kept = Desk(store, ledger.now_ms).rebuild(self._place(store), names, options.operator())
             return [item.name for item in kept]
 
     def every(self) -> dict[str, Any]:
@@ -124,15 +125,8 @@ class Ledger:
         else:
             with ask.opened(self._at.path) as store:
                 watch = Watch(store, ledger.now_ms, before=Desk(store, ledger.now_ms).catch_up)
-                found = Office(watch, store.default_project(), Actor(_who()), ledger.now_ms).alerts(given)
+                found = Office(watch, store.default_project(), Actor(options.operator()), ledger.now_ms).alerts(given)
         return {"alerts": found["alerts"]}
-
-
-def _who() -> str:
-    try:
-        return f"aicg ({getpass.getuser()})"
-    except (KeyError, OSError):  # a user without a name
-        return "aicg"
 
 
 def _say(answer: Mapping[str, Any], as_json: bool, table: Callable[[Any], str]) -> None:

@@ -31,22 +31,7 @@ def _common(command: Any) -> Any:
         click.option("--csv", "form", flag_value="csv", help="Print CSV."),
         click.option("--json", "form", flag_value="json", help="Print JSON, as GET /v1/compare gives it."),
         click.option("--limit", type=click.IntRange(1, query.MAX_LIMIT), help="Models at most."),
-        click.option(
-            "--where",
-            multiple=True,
-            metavar="NAME=VALUE",
-            shell_complete=options.OF_LABELS,
-            help="Only these; NAME!=VALUE all but these.",
-        ),
-        click.option("--tz", help="Zone of the period, e.g. Europe/Berlin. Default: UTC."),
-        click.option("--until", help="End of the period, excluded."),
-        click.option(
-            "--since",
-            shell_complete=options.SPANS,
-            default=query.DEFAULT_SINCE,
-            show_default=True,
-            help="24h, 7d, month, all, or a date.",
-        ),
+        options.of_period,
     ):
         command = option(command)
     return command

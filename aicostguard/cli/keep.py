@@ -12,14 +12,12 @@ from typing import Any
 
 import click
 
-from aicostguard.cli import VERBS, ask
+from aicostguard.cli import VERBS, ask, options
 from aicostguard.ledger.sqlite import copying
 from aicostguard.ledger.sqlite import salvage as rescue
 from aicostguard.ledger.sqlite.contents import Contents
 
-_DB = click.option(
-    "--db", "path", type=click.Path(dir_okay=False), help="The ledger's file. Default: as for `aicg serve`."
-)
+_DB = options.DB_AS_SERVED
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -13,15 +13,13 @@ from typing import Any
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, access, ask
+from aicostguard.cli import VERBS, access, ask, options
 from aicostguard.ledger.keeping import labels as of_labels
 from aicostguard.ledger.model import MOST_NAMES
 
 #: full days that are shown to people; JSON has all
 SHOWN = 30
-_DB = click.option(
-    "--db", "path", type=click.Path(dir_okay=False), help="The ledger's file. Default: as for `aicg serve`."
-)
+_DB = options.DB_AS_SERVED
 
 
 @click.command(short_help=VERBS["labels"])

@@ -5,11 +5,13 @@ Owns their names, help and refusals, so that `--db`, `--url`, `--key` and `--whe
 
 from __future__ import annotations
 
+import os
 from typing import Any, Callable, Iterable, Sequence, TypeVar
 
 import click
 
 from aicostguard.cli import completion
+from aicostguard.ledger import query
 from aicostguard.ledger.model import DIMENSIONS, OF_ENVELOPE, TIMES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,6 +22,9 @@ OF_LABELS = completion.names(DIMENSIONS, ending="=")
 OF_ENVELOPES = completion.names(OF_ENVELOPE, ending="=")
 SPANS = completion.names(("24h", "7d", "30d", "today", "month", "all"))
 
+DB_AS_SERVED = click.option(
+    "--db", "path", type=click.Path(dir_okay=False), help="The ledger's file. Default: as for `aicg serve`."
+)
 DB_HELP = "The ledger's file. Default: ledger.db in AICG_DATA_DIR, or where your data lives."
 
 
@@ -32,6 +37,41 @@ def asks(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def of_period(command: F) -> F:
+    """`--since`, `--until`, `--tz` and `--where`: which calls are meant."""
+    for option in (
+        click.option(
+            "--where",
+            multiple=True,
+            metavar="NAME=VALUE",
+            shell_complete=OF_LABELS,
+            help="Only these; NAME!=VALUE all but these.",
+        ),
+        click.option("--tz", help="Zone of the period, e.g. Europe/Berlin. Default: UTC."),
+        click.option("--until", help="End of the period, excluded."),
+        click.option(
+            "--since",
+            shell_complete=SPANS,
+            default=query.DEFAULT_SINCE,
+            show_default=True,
+            help="24h, 7d, month, all, or a date.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def operator() -> str:
+    """Who works at the command line, as the audit log calls them."""
+    import getpass
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = f"uid {os.getuid()}"
+    return f"command line ({user})"
 
 
 def exposed(command: F) -> F:

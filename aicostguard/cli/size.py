@@ -13,7 +13,7 @@ from typing import Any, Sequence
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, access, ask
+from aicostguard.cli import VERBS, access, ask, options
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.keeping import books, compacting, forgetting, restoring
 from aicostguard.ledger.keeping import retention as keeping
@@ -21,9 +21,7 @@ from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, EVERY, Archive, Ru
 from aicostguard.ledger.query import usd
 from aicostguard.ledger.sqlite import SqliteStore
 
-_DB = click.option(
-    "--db", "path", type=click.Path(dir_okay=False), help="The ledger's file. Default: as for `aicg serve`."
-)
+_DB = options.DB_AS_SERVED
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _PROJECT = click.option("--project", help="Name or number of a project. Default: every project without its own rule.")
 

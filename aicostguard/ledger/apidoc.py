@@ -120,11 +120,11 @@ _ERROR = _object(
 )
 
 
-def _json(says: str, schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
+def _json(says: str, schema: dict[str, Any], example: Any = None, media: str = "application/json") -> dict[str, Any]:
     content: dict[str, Any] = {"schema": schema}
     if example is not None:
         content["example"] = example
-    return {"description": says, "content": {"application/json": content}}
+    return {"description": says, "content": {media: content}}
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -26,9 +26,9 @@ from chaos_plan.world import World
 # that alone took more than a minute.
 GOODBYE, RECOVERY = 150.0, 120.0
 TURN, SAY_EVERY = 0.05, 10.0
-#: exit codes that the run itself causes
 _TRACEBACK = re.compile(r"^Traceback .*\n(?:[ \t].*\n)*  File .*\n(?:[ \t].*\n)*", re.MULTILINE)
 _FRAME = re.compile(r"^  File .*", re.MULTILINE)
+#: exit codes that the run itself causes
 EXPECTED = (0, -signal.SIGKILL, -signal.SIGTERM)
 
 

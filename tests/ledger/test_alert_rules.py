@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from aicostguard.ledger.access.audit import Actor
-from aicostguard.ledger.alerts import baseline, readings
+from aicostguard.ledger.alerts import baseline, readings, words
 from aicostguard.ledger.alerts import rule as rules
 from aicostguard.ledger.budgets import rule as budget_rule
 from aicostguard.ledger.errors import Refused
@@ -358,6 +358,11 @@ def test_a_model_or_a_release_that_makes_calls_dearer_is_told_of(town: Town, new
     (text,) = town.texts()
     assert text.startswith("Cost per call of plan rose by ")
     assert text.endswith(why)
+
+
+def test_less_than_nothing_is_said_with_its_sign() -> None:
+    assert words.between(-1_000_000, 2_000_000_000) == "-$0.001 to $2.00 more"
+    assert words.between(-2_500_000_000, -10_000_000) == "-$2.50 to -$0.01 more"
 
 
 @pytest.mark.ids("A33")

@@ -315,3 +315,16 @@ def test_the_document_describes_every_parameter_and_example(server: Server, stor
     for example in examples.values():
         assert server.post(example["value"]).body["accepted"] == 1
     assert store.sources(store.default_project())[0].origin["service"] == "shop"
+
+
+def test_every_refusal_of_the_document_is_a_problem(server: Server) -> None:
+    document = server.get("/docs/openapi.json", key=None).body
+    said = {
+        (path, method, status): list(response["content"])
+        for path, methods in document["paths"].items()
+        for method, about in methods.items()
+        for status, response in about["responses"].items()
+        if status >= "400" and "content" in response and path != "/readyz"
+    }
+    assert len(said) > 100
+    assert [place for place, media in said.items() if media != ["application/problem+json"]] == []

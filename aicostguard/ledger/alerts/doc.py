@@ -90,18 +90,11 @@ def _body(schema: dict[str, Any], *, required: bool = True, **examples: Any) -> 
 def _route(
     summary: str, description: str, good: dict[int | str, Any], extra: dict[str, Any], *errors: int
 ) -> dict[str, Any]:
-    missing: dict[int | str, Any] = {
-        404: _json("No such thing.", _object({"error": {"type": "string"}, "field": {"type": "string"}}))
-    }
     return {
         "summary": summary,
         "description": description,
         "tags": ["alerts"],
-        "responses": {
-            **good,
-            **_errors(401, 403, 503, *(status for status in errors if status != 404)),
-            **(missing if 404 in errors else {}),
-        },
+        "responses": {**good, **_errors(401, 403, 422, 503, *errors)},
         "openapi_extra": extra,
     }
 

@@ -31,6 +31,8 @@ def name(value: object) -> str:
 
 def cents(nano: int) -> str:
     """Dollars to the cent, half up; more decimals for what would else look like nothing."""
+    if nano < 0:
+        return "-" + cents(-nano)
     if 0 < nano < 10**7:
         return f"${nano / 10**9:.3g}" if nano >= 10**5 else "under $0.0001"
     whole, part = divmod((nano + 5 * 10**6) // 10**7, 100)

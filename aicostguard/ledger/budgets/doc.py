@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aicostguard.ledger.apidoc import _KEY_NEEDED, _errors, _json, _object
+from aicostguard.ledger.problem import MEDIA_TYPE
 
 _RULE: dict[str, Any] = {
     "name": {"type": "string", "description": "1 to 128 letters, digits, blanks or any of _ . : / @ -"},
@@ -69,7 +70,7 @@ def _route(summary: str, description: str, responses: dict[int | str, Any], extr
     }
 
 
-_NOT_FOUND = _errors(404)
+_NOT_FOUND = _errors(404, 422)
 
 GET_BUDGETS = _route(
     "Budgets, and what stands in them",
@@ -204,6 +205,7 @@ POST_AUTHORIZE = _route(
                     "resets_at": {"type": ["string", "null"]},
                 }
             ),
+            media=MEDIA_TYPE,
         ),
         **_errors(400, 401, 403, 413, 422, 503),
     },
@@ -252,8 +254,7 @@ POST_SETTLE = _route(
                 }
             ),
         ),
-        **_errors(400, 401, 403, 413, 422, 503),
-        404: _json("No such ticket.", _object({"error": {"type": "string"}})),
+        **_errors(400, 401, 403, 404, 413, 422, 503),
     },
     _body(
         _object({"ticket": {"type": "string"}, "release": {"const": True}, "cost_usd": {"type": ["number", "string"]}}),
