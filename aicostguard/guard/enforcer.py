@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from aicostguard.guard import rules, words
+from aicostguard.guard import forks, rules, words
 from aicostguard.guard.costs import CostConfig
 from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted
 from aicostguard.guard.loops import Loops
@@ -80,7 +80,7 @@ class CostPolicyEnforcer:
         self._guard = audit.guard(policy._replace(budgets=(*policy.budgets, *_measuring(policy))), store, self._told)
         self._loops = Loops(policy.loop_window, policy.loop_threshold)
         self._alerts = threading.local()
-        self._lock = threading.Lock()
+        self._lock = forks.lock_of(self)
         self._nano = 0
         self.call_count = 0
         self._by_model: Dict[str, int] = {}

@@ -9,11 +9,11 @@ runaway agent is found by its bill, or work that is no loop is stopped.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict, deque
 from typing import Any, Callable, Deque, Dict, Hashable, NamedTuple, Optional, Tuple
 
+from aicostguard.guard import forks
 from aicostguard.guard.errors import LoopDetected
 from aicostguard.guard.values import Facts
 
@@ -74,7 +74,7 @@ class Loops:
         self.window = window
         self.threshold = threshold
         self._clock = clock or time.monotonic
-        self._lock = threading.Lock()
+        self._lock = forks.lock_of(self)
         self._calls: OrderedDict[Hashable, _Seen] = OrderedDict()
         self._pairs: OrderedDict[Hashable, _Pair] = OrderedDict()
 

@@ -7,11 +7,11 @@ name.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import Any, Deque, Optional, Sequence, Tuple
 
 from aicostguard import health
+from aicostguard.guard import forks
 from aicostguard.guard.store import LATE_MS, Counter, Store, StoreFailed
 
 MAX_OWED = 10_000
@@ -24,7 +24,7 @@ class Owed:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = forks.lock_of(self)
         self._steps: Deque[Tuple[Any, ...]] = deque()
 
     def __len__(self) -> int:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from typing import Any, Dict, Hashable, Optional
 
-from aicostguard.guard import rules, words
+from aicostguard.guard import forks, rules, words
 from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.loops import Loops
 from aicostguard.guard.tokens import TokenUsage
@@ -57,7 +56,7 @@ class CostTracker:
         self._on_unpriced = rules.read(rules.COST["on_unpriced"], where + "on_unpriced", on_unpriced)
         self.max_budget = max_budget
         self.pricing = pricing or ModelPricing()
-        self._lock = threading.Lock()
+        self._lock = forks.lock_of(self)
         self._nano = 0
         self._told: Dict[str, bool] = {}
         self._by_model: Dict[str, int] = {}

@@ -8,10 +8,9 @@ refused and not counted, and leaves everybody else as they were. Safe under thre
 from __future__ import annotations
 
 import math
-import threading
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from aicostguard.guard import rules, words
+from aicostguard.guard import forks, rules, words
 from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.tokens import TokenUsage
 from aicostguard.pricing.registry import ModelPricing
@@ -85,7 +84,7 @@ class CostAttributionTree:
         self.pricing = pricing or ModelPricing()
         self._root = _Node("", None, _limit("max_budget", max_budget))
         self._nodes: Dict[str, _Node] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock_of(self)
 
     def register_agent(
         self, agent_id: str, parent_id: Optional[str] = None, max_budget: Optional[float] = None
