@@ -12,7 +12,7 @@ from aicostguard.guard.engine import Guard
 from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.plan import Rule
 from aicostguard.guard.policy import Budget, Policy
-from aicostguard.guard.store import Counter, Held, Refusal, StoreFailed
+from aicostguard.guard.store import Counter, Held, Refusal, StoreFailed, lent
 from aicostguard.guard.store.lent import PAUSE, LentStore
 from aicostguard.guard.store.memory import MemoryStore
 from aicostguard.guard.values import Bound, Facts, Spent
@@ -330,3 +330,62 @@ def test_through_the_engine_a_refusal_has_the_ledgers_figures():
     assert (error.value.limit, error.value.spent, error.value.reserved) == (1000, 0, 1000)
     guard.settle(ticket, Spent(nanousd=10, tokens=2))
     assert isinstance(guard.ask(facts._replace(bound=Bound(290, 1, 1))).id, str)
+
+
+def test_a_settlement_that_is_taken_again_settles_the_half_that_is_left():
+    """The other store had settled when its answer was lost: its second word is that it knows of no such ticket."""
+    ledger, beside = Ledger(1000, share=1000), MemoryStore()
+    at = At(ledger, beside=beside)
+    keys = ["own//", "default//"]
+    at.store.reserve("a", [Counter("own//", 50), Counter("default//", 1000)], [30, 30], NOW, NOW + 10**6)
+    beside.settle("a", ["own//"], [5], False, NOW)
+    assert at.store.settle("a", keys, [5, 6], False, NOW) is None
+    assert [(found.spent, found.reserved) for found in at.store.read("", NOW)] == [(6, 0), (5, 0)]
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_all_that_is_idle_goes_back_however_many_counters_there_are(end, monkeypatch):
+    """The ledger takes so many questions at once and no more."""
+    monkeypatch.setattr(lent, "AT_ONCE", 3)
+    ledger = Ledger(10**6)
+    at = At(ledger)
+    keys = ["default/2026-11-29/team=%d" % number for number in range(10)]
+    for number, key in enumerate(keys):
+        name = "t%d" % number
+        assert isinstance(at.store.reserve(name, [Counter(key, 1000)], [10], NOW, NOW + 10**6), Held)
+        at.store.settle(name, [key], [7], False, NOW)
+    assert all(granted > 7 for granted in ledger.granted.values())
+    ledger.asked.clear()
+    if end:
+        at.store.give_back(NOW, 1.0)
+    else:
+        assert at.store.renew(NOW) and at.store.renew(NOW)
+    assert set(ledger.granted.values()) == {7}
+    assert max(map(len, ledger.asked)) == 3
+
+
+@pytest.mark.ids("D10")
+def test_a_look_at_what_one_counter_has_used_is_no_look_at_all_of_them(monkeypatch):
+    ledger = Ledger(10**6)
+    at = At(ledger)
+    at.take(100)
+    monkeypatch.setattr(at.store._inner, "read", lambda *_: pytest.fail("all counters were read"))
+    at.take(10**5, 10**6)
+    assert at.store.renew(NOW)
+    assert len(ledger.asked) == 3
+
+
+def test_no_lock_is_held_while_the_programs_log_handlers_are_called(monkeypatch):
+    ledger = Ledger(1000)
+    ledger.up = False
+    at = At(ledger)
+    told = []
+
+    def warn(code: str, text: str) -> None:
+        told.append((code, at.store._asking.acquire(blocking=False)))
+        at.store._asking.release()
+
+    monkeypatch.setattr(lent.health, "warn", warn)
+    at.take(10)
+    at.take(10)
+    assert told == [("guard-alone", True)]

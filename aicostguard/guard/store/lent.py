@@ -25,8 +25,8 @@ from aicostguard.guard.store.memory import MemoryStore
 SECONDS, PAUSE = 2.0, 5.0
 #: of the ledger's time for a lease, this part is used: a request is on its way for some of it
 USED = 0.8
-#: counters remembered
-MOST = 10_000
+#: counters remembered, and asked about in one exchange: the ledger takes no more
+MOST, AT_ONCE = 10_000, 200
 _ENDLESS = 2**62
 
 #: (holder, what is asked for each counter, seconds) → the ledger's answer; raises when there is none
@@ -163,15 +163,14 @@ class LentStore:
     ) -> Optional[Tuple[int, ...]]:
         lent, rest = self._split(keys)
         after: Dict[int, int] = {}
+        # The second whatever the first says: of a step that is taken again, because an answer was lost, half is done.
         for places, store in ((rest, self.beside), (lent, self._inner)):
             if places:
                 part = store.settle(
                     ticket, [keys[at] for at in places], [amounts[at] for at in places], estimated, now, wait
                 )
-                if part is None:
-                    return None
-                after.update(zip(places, part))
-        return tuple(after[at] for at in range(len(keys)))
+                after.update(zip(places, part or ()))
+        return tuple(after[at] for at in range(len(keys))) if len(after) == len(keys) else None
 
     def release(self, ticket: str, keys: Sequence[str], now: int, wait: bool = True) -> bool:
         lent, rest = self._split(keys)
@@ -259,13 +258,23 @@ class LentStore:
 
     def _used(self, key: str, now: int) -> Tuple[int, int]:
         """(spent, reserved) of this process."""
-        for found in self._inner.read(key, now):
-            if found.key == key:
-                return found.spent, found.reserved
-        return 0, 0
+        found = self._inner.one(key, now)
+        return found.spent, found.reserved
 
     def _more(self, counters: List[Counter], amounts: List[int], now: int) -> Optional[Refusal]:
         """Ask for what is missing. A refusal when there is no room; None when it is worth another try."""
+        before = self.alone
+        try:
+            return self._ask_for(counters, amounts, now)
+        finally:
+            if self.alone and not before:  # outside the lock: the program's own log handlers are called
+                health.warn(
+                    "guard-alone",
+                    "The ledger does not answer: budgets go on within what was left when it last did. Each process can "
+                    "spend that much, so several may pass a limit together (on_store_failure: closed refuses instead)",
+                )
+
+    def _ask_for(self, counters: List[Counter], amounts: List[int], now: int) -> Optional[Refusal]:
         with self._asking:  # one exchange at a time: what it brings may be enough for those who wait
             lacking: Dict[str, Tuple[int, int]] = {}
             asked: List[Dict[str, Any]] = []
@@ -294,13 +303,7 @@ class LentStore:
         """The ledger does not answer."""
         if self.closed:
             raise StoreFailed("the ledger does not answer")
-        if not self.alone:
-            self.alone = True
-            health.warn(
-                "guard-alone",
-                "The ledger does not answer: budgets go on within what was left when it last did. Each process can "
-                "spend that much, so several may pass a limit together (on_store_failure: closed refuses instead)",
-            )
+        self.alone = True
         for key, (at, used) in lacking.items():
             if used > self._limited(counters[at], 0).limit:
                 health.note("guard_alone_refused")
@@ -374,7 +377,7 @@ class LentStore:
                         found.granted = min(used, found.granted)
                 asked.append(question)
                 keys.append(key)
-            return self._exchange(asked[:200], keys[:200], seconds)
+            return self._exchanged(asked, keys, seconds)
 
     def give_back(self, now: int, seconds: float) -> None:
         """The end of this process: what it has and does not use is free for others. What is under way stays held."""
@@ -382,12 +385,22 @@ class LentStore:
             return
         with self._asking:
             asked = []
-            keys = list(self._slices)[:200]
+            keys = list(self._slices)
             for key in keys:
                 spent, reserved = self._used(key, now)
                 found = self._slices[key]
                 asked.append(self._question(found, exactly=max(0, spent + reserved - found.base)))
-            self._exchange(asked, keys, seconds)
+            self._exchanged(asked, keys, seconds)
+
+    def _exchanged(self, asked: List[Dict[str, Any]], keys: List[str], seconds: float) -> bool:
+        """All of these, in as many exchanges as it takes, which begin within so many seconds. Always one: it says that
+        this process lives."""
+        until = self._clock() + seconds
+        for at in range(0, max(1, len(asked)), AT_ONCE):
+            left = until - self._clock()
+            if left <= 0 or not self._exchange(asked[at : at + AT_ONCE], keys[at : at + AT_ONCE], left):
+                return False
+        return True
 
     def answers(self) -> bool:
         """Has the ledger answered lately?"""

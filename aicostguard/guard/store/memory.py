@@ -333,6 +333,15 @@ class MemoryStore:
             self._told[key] = until
             return True
 
+    def one(self, key: str, now: int) -> Balance:
+        """What stands in one counter, without a look at the others."""
+        with self._lock:
+            cell = self._cells.get(key)
+            if cell is None:
+                return Balance(key)
+            cell.at(now)
+            return Balance(key, cell.spent, cell.reserved, cell.unpriced, cell.estimated)
+
     def read(self, prefix: str, now: int) -> List[Balance]:
         with self._lock:
             found = sorted((key, cell) for key, cell in self._cells.items() if key.startswith(prefix))
