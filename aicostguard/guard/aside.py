@@ -28,6 +28,15 @@ def threads() -> Any:
     return _pool[1]
 
 
+def later(step: Callable[..., Any], *args: Any) -> Any:
+    """Take a step on one of the threads; its future. None when no thread can be had any more: then it is taken here."""
+    try:
+        return threads().submit(step, *args)
+    except RuntimeError:
+        step(*args)
+        return None
+
+
 async def run(
     step: Callable[..., Any], args: Tuple[Any, ...], undo: Optional[Callable[[], Any]] = None, at_once: bool = True
 ) -> Any:
@@ -63,7 +72,7 @@ async def run(
         cancelled = True
         future.add_done_callback(_looked_at)
         if undo is not None and _taken(answers):
-            threads().submit(undo)
+            later(undo)
         raise
 
 

@@ -104,7 +104,11 @@ class Guard:
             return self._unheld(ident, want, facts, error)
         if want.now >= self._house_at:
             self._house_at = want.now + HOUSE_MS
-            await aside.run(self._owed.tidy, (want.now,), at_once=False)
+            try:
+                await aside.run(self._owed.tidy, (want.now,), at_once=False)
+            except BaseException:  # cancelled: nobody takes the ticket
+                aside.later(self._give_back, ident, want.plan.keys)
+                raise
         return self._answered(ident, want, facts, answer)
 
     def _id(self, now: int) -> str:

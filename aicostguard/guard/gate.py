@@ -178,11 +178,10 @@ class CallGate:
         """See `capture.gate.Gate`. Without a hold: what was never asked for has been used all the same."""
         if held is _NOTHING:
             return
-        spent = self._spent(held, receipts)
         if held is None:
-            self._tell(self._booked, receipts[0], spent)
+            self._tell(self._booked, receipts)
             return
-        self._tell(self.guard.settle, held.ticket, spent)
+        self._tell(self.guard.settle, held.ticket, self._spent(held, receipts))
         if held.of is not None:
             self._learn(held.of, receipts)
 
@@ -203,12 +202,17 @@ class CallGate:
             if tier and (of in self._served or len(self._served) < _MOST_SERVED):
                 self._served.setdefault(of, set()).add(tier)
 
-    def _booked(self, receipt: Receipt, spent: Spent) -> None:
-        labels = {**self._labels, **labels_of(receipt)}
-        for name in ("feature", "model", "provider", "operation"):
-            if receipt.get(name):
-                labels[name] = str(receipt[name])
-        self.guard.book(Facts(labels, Bound(), time.time_ns() // 1_000_000), spent)
+    def _booked(self, receipts: Sequence[Receipt]) -> None:
+        """Each in the budgets of its own labels: one file of results may be of several models."""
+        alike: Dict[Tuple[Tuple[str, str], ...], List[Receipt]] = {}
+        for receipt in receipts:
+            labels = {**self._labels, **labels_of(receipt)}
+            for name in ("feature", "model", "provider", "operation"):
+                if receipt.get(name):
+                    labels[name] = str(receipt[name])
+            alike.setdefault(tuple(sorted(labels.items())), []).append(receipt)
+        for known, several in alike.items():
+            self.guard.book(Facts(dict(known), Bound(), time.time_ns() // 1_000_000), self._spent(None, several))
 
     def _spent(self, held: Optional[Reservation], receipts: Sequence[Receipt]) -> Spent:
         """What the receipts say; None where they do not, and then all that is held is booked."""
@@ -243,7 +247,9 @@ class CallGate:
         if get_ident() in self._inside:
             self._told.append((step, args))
         elif self._waits and _in_loop():
-            self._going.append(aside.threads().submit(self._carried, step, args))
+            going = aside.later(self._carried, step, args)
+            if going is not None:
+                self._going.append(going)
         else:
             self._carried(step, args)
 
@@ -258,9 +264,13 @@ class CallGate:
         """What this process has told is in the books before it asks again."""
         while self._going:
             try:
-                self._going.popleft().exception(timeout=1.0)
+                going = self._going.popleft()
             except IndexError:  # another thread has waited for it
                 return
+            if not going.done():
+                from concurrent.futures import wait
+
+                wait([going], timeout=1.0)  # not `exception`, which raises when it takes longer
 
     async def _asettled(self) -> None:
         import asyncio

@@ -502,3 +502,31 @@ def test_a_check_does_the_same_work_after_many_as_after_few(clock) -> None:
     assert work() <= early + 2  # a second may have left the window
     assert (len(store._tickets), len(store._cells)) == (0, 4)
     assert len(store._cells["per_minute_tokens//"].slots) <= 61
+
+
+@pytest.mark.ids("A7", "D11")
+def test_a_call_that_is_cancelled_while_the_house_is_kept_holds_nothing(clock) -> None:
+    class Waiting(MemoryStore):
+        waits = True
+
+    async def run() -> None:
+        began, go_on = threading.Event(), threading.Event()
+        budgets = guard(Budget("cap", 100), clock=clock, store=Waiting())
+
+        def tidy(now: int) -> None:
+            began.set()
+            go_on.wait(60)
+
+        budgets._owed.tidy = tidy
+        task = asyncio.ensure_future(budgets.aask(Facts({}, Bound(60, 1, 1), START)))
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        assert budgets._store.read("", START)[0].reserved == 60
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        while budgets._store.read("", START)[0].reserved:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(run(), 60))
