@@ -121,7 +121,7 @@ class Trail:
         return self._file
 
     def _again(self) -> int:
-        self.close()
+        self._let_go()
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
         self._file = _opened(self.path)
         self._known = seats.identity(self._file)
@@ -147,7 +147,14 @@ class Trail:
         self._again()
 
     def close(self) -> None:
-        """Let go of the file; a later entry opens it again."""
+        """Let go of the file, when no entry is being written; a later one opens it again."""
+        if self._pid != os.getpid():  # nobody here writes to it, and the lock may be held by a thread of the parent's
+            self._let_go()
+            return
+        with self._lock:
+            self._let_go()
+
+    def _let_go(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             seats.close(file, self._known)

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -344,3 +345,17 @@ def test_the_command_shows_what_was_decided(path, capsys):
 @pytest.mark.ids("B41", "G24")
 def test_the_key_is_a_known_setting():
     assert config.load({audit.KEY: "0123456789abcdef"}).problems == ()
+
+
+@pytest.mark.ids("B41", "Z4")
+def test_the_file_is_not_closed_while_an_entry_is_written(path):
+    """Else its number could be another file's by the time that the entry is."""
+    log = audit.Trail(path)
+    log.add("allowed", id="one")
+    with log._lock:  # as the thread that writes an entry
+        closing = threading.Thread(target=log.close)
+        closing.start()
+        closing.join(0.2)
+        assert log._file is not None
+    closing.join(60)
+    assert log._file is None
