@@ -17,7 +17,8 @@ from aicostguard.usage import Reading
 MOST = 10_000
 
 #: id → the one ticket of that response, which holds what was known when it was met first: whoever takes it out bills
-#: the response. One that can be met under two ids has one ticket under both.
+#: the response. One that can be met under two ids has one ticket under both; where it was billed under one of them,
+#: the empty ticket under the other says so to a poll that comes late.
 pending: Dict[str, List[Reading]] = {}
 #: key of a file or a job of results → how many of its lines were billed, in a list of one
 _billed: Dict[str, List[int]] = {}
@@ -29,7 +30,9 @@ def remember(reading: Reading) -> None:
     for name in (reading.response_id, reading.also):
         if name and name not in pending:  # an id that is polled keeps its ticket
             while len(pending) >= MOST:
-                if pending.pop(next(iter(pending)), None):
+                let_go = pending.pop(next(iter(pending)), [])
+                if let_go:
+                    let_go.clear()  # under its other id, too: it is counted once
                     health.count("unmetered")
             pending[name] = ticket
 

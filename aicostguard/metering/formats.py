@@ -22,6 +22,7 @@ RETRIEVALS = frozenset(
     (
         *("responses_get", "run_get", "video_get", "interactions_get", "video_job_get"),
         *("replicate_get", "replicate_stream", "dashscope_task_get", "zai_task_get", "perplexity_task_get"),
+        "deleted",
     )
 )
 

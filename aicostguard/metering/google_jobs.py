@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, List, Mapping
 
 from aicostguard.metering.batches import BATCH_FILE, Sums, _FileFold
-from aicostguard.metering.formats import Facts, Fold, Format, is_error
+from aicostguard.metering.formats import Facts, Fold, Format, is_error, over
 from aicostguard.metering.gemini import read_embeddings, read_generate
 from aicostguard.metering.values import count, mapping, milliseconds, parse, text
 from aicostguard.usage import Reading, Usage
@@ -49,7 +49,7 @@ def read_video_done(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
     answer = mapping(body.get("response"))
     made = mapping(answer.get("generateVideoResponse")).get("generatedSamples") or answer.get("videos")
     if not made or is_error(body, "response"):
-        return []
+        return over(name, facts)
     return [Reading(None, None, response_id=name)]
 
 

@@ -19,6 +19,7 @@ OPENAI_JOBS: Tuple[Path, ...] = (
     Path(r"/threads/[^/]+/runs/[^/]+/cancel\Z", "run_get"),
     Path(r"/videos(/generations|/edits|/extensions|/[^/]+/remix)?\Z", "video"),
     Path(r"/videos/(?!characters)[^/]+\Z", "video_get", "GET"),
+    Path(r"/(responses|videos)/(?P<id>[^/]+)\Z", "deleted", "DELETE"),
     Path(r"/files/(?P<id>[^/]+)/content\Z", "batch_file", "GET"),
 )
 #: https://ai.google.dev/api/interactions-api, …/gemini-api/docs/video, …/gemini-api/docs/batch-api
@@ -26,6 +27,7 @@ GOOGLE_JOBS: Tuple[Path, ...] = (
     Path(r"/(interactions|decisions)\Z", "interactions", anywhere=True),
     Path(r"/interactions/[^/:]+\Z", "interactions_get", "GET", anywhere=True),
     Path(r"/interactions/[^/:]+/cancel\Z", "interactions_get", anywhere=True),
+    Path(r"/interactions/(?P<id>[^/:]+)\Z", "deleted", "DELETE", anywhere=True),
     Path(r"/models/(?P<model>[^/:]+):predictLongRunning\Z", "video_job", anywhere=True),
     Path(r"/models/(?P<model>[^/:]+)/operations/[^/:]+\Z", "video_job_get", "GET"),
     Path(r"/models/(?P<model>[^/:]+):fetchPredictOperation\Z", "video_job_get"),

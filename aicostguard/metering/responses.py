@@ -136,4 +136,13 @@ RESPONSES = Format(
 )  # fmt: skip
 RESPONSES_GET = RESPONSES._replace(name="responses_get")
 
-FORMATS = (RESPONSES, RESPONSES_GET)
+
+def read_deleted(body: Mapping[str, Any], facts: Facts) -> List[Reading]:
+    """Work that was taken away, of whatever kind: one that was not finished may be billed, and nobody can ask any more
+    for what. The address says which."""
+    return [Reading(model=None, usage=None)]
+
+
+DELETED = RESPONSES._replace(name="deleted", usage="id", members=(), marks=(), read=read_deleted)
+
+FORMATS = (RESPONSES, RESPONSES_GET, DELETED)

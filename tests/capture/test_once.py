@@ -252,3 +252,45 @@ def test_work_that_ended_without_use_is_not_waited_for_any_more(agent: Agent, en
         assert (after.spent, after.reserved, after.estimated) == (0, 0, 0)
     finally:
         enforcing.stop()
+
+
+@pytest.mark.ids("B3", "D11", "B13")
+def test_work_that_is_deleted_before_it_is_finished_is_billed_as_unknown(agent: Agent) -> None:
+    """Nobody can ask any more for what it has cost: one receipt without usage, and all that it held is booked."""
+    from aicostguard.guard import enforcing
+    from tests.guard.budgets import CENT, cap, gate, standing
+
+    gate(cap(100 * CENT))
+    try:
+        with client_of(agent) as client:
+            agent.simulator.set_default(polls=50)
+            made = client.responses.create(model="gpt-5", input="hi", max_output_tokens=50, background=True)
+            held = standing(timeout=0).reserved
+            assert once.pending and held > 0 and agent.receipts == []
+            for _ in range(2):
+                client.responses.delete(made.id)
+                agent.simulator.set_default(body=b"{}")
+            (receipt,) = agent.receipts
+            assert receipt["usage_missing"] and receipt["model"] == "gpt-5" and "input_tokens" not in receipt
+            assert once.pending == {}
+            after = standing()
+            assert (after.spent, after.reserved, after.estimated) == (held, 0, 1)
+            agent.simulator.set_default()
+            done = client.responses.create(model="gpt-5", input="hi", max_output_tokens=50)
+            client.responses.delete(done.id)
+        assert len(agent.receipts) == 2, "what was billed before is not billed again"
+    finally:
+        enforcing.stop()
+
+
+def test_work_under_two_ids_that_is_no_more_remembered_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aicostguard.health import health
+    from aicostguard.usage import Reading
+
+    health.reset()
+    monkeypatch.setattr(once, "MOST", 2)
+    for name in ("a", "b"):
+        once.remember(Reading(None, None, response_id=name, also=name + "s", pending=True))
+    assert list(once.pending) == ["b", "bs"]
+    assert health.counters["unmetered"] == 1
+    health.reset()

@@ -214,6 +214,11 @@ add(
     says("bedrock", (23, 2), "meta.llama-x", streamed=True, **EU),
 )  # fmt: skip
 add(
+    "llama, stream that breaks", HOST, "/model/meta.llama-x/invoke-with-response-stream",
+    bedrock(*LLAMA) + aws_events(("modelStreamErrorException", {"message": "x"})), AWS,
+    says("bedrock", (23, 2), "meta.llama-x", streamed=True, partial=True, **EU),
+)  # fmt: skip
+add(
     "titan text, stream", HOST, "/model/amazon.titan-text-x/invoke-with-response-stream",
     bedrock(
         {"outputText": "a", "index": 0, "totalOutputTextTokenCount": None, "inputTextTokenCount": 13},

@@ -299,3 +299,14 @@ add(
     sse({**CLAUDE2, "completion": "h", "stop_reason": None}, {"type": "ping"}, {**CLAUDE2, "completion": "", "stop_reason": "stop_sequence"}, names=True),
     SSE, says("anthropic", None, "claude-2.1", response_id="compl_1", streamed=True), done=True,
 )  # fmt: skip
+
+# --- taken away before it was finished: what it has cost cannot be asked for any more ------------------------------
+add(
+    "a response that is deleted", "api.openai.com", "/v1/responses/resp_1",
+    whole({"id": "resp_1", "object": "response", "deleted": True}), JSON, says("openai", None, None, response_id="resp_1"),
+    method="DELETE",
+)  # fmt: skip
+add(
+    "an interaction that is deleted", GOOGLE, "/v1beta/interactions/v1_b", whole({}), JSON,
+    says("google", None, None, response_id="v1_b"), method="DELETE",
+)  # fmt: skip

@@ -192,7 +192,8 @@ add(
 )  # fmt: skip
 add(
     "veo, filtered", "generativelanguage.googleapis.com", "/v1beta/models/veo-3.1-generate-preview/operations/o1",
-    whole({"name": "models/veo/operations/o1", "done": True, "response": {"generateVideoResponse": {"raiMediaFilteredCount": 1}}}), JSON, (), method="GET",
+    whole({"name": "models/veo/operations/o1", "done": True, "response": {"generateVideoResponse": {"raiMediaFilteredCount": 1}}}), JSON,
+    says("google", None, "veo-3.1-generate-preview", operation="image", response_id="models/veo/operations/o1", void=True), method="GET",
 )  # fmt: skip
 add(
     "imagen", "generativelanguage.googleapis.com", "/v1beta/models/imagen-4.0-generate-001:predict",

@@ -81,7 +81,7 @@ def test_a_billed_request_is_known(host: str, path: str, expected: Tuple[Any, ..
         ("GET", "api.openai.com", "/v1/models"),
         ("GET", "api.openai.com", "/v1/chat/completions/c1"),
         ("GET", "api.openai.com", "/v1/responses/r/input_items"),
-        ("DELETE", "api.openai.com", "/v1/responses/r"),
+        ("DELETE", "api.openai.com", "/v1/files/f"),
         ("POST", "api.openai.com", "/v1/responses/input_tokens"),
         ("POST", "api.openai.com", "/v1/files"),
         ("POST", "api.openai.com", "/v1/batches"),
