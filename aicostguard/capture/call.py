@@ -38,6 +38,10 @@ Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
 
 
+def _never(error: Optional[BaseException]) -> bool:
+    return False
+
+
 class Call:
     """A recognised call. `asynchronous` calls in inline mode collect receipts in `outbox` to be awaited."""
 
@@ -158,13 +162,13 @@ class Call:
 
     def feed(self, data: bytes) -> None:
         """Some decoded bytes, split anywhere, in passing."""
-        meters = self._meter
-        if not meters:
+        try:
+            meter = self._meter[0]
+        except IndexError:  # the call has ended, perhaps just now, on another thread
             return
         try:
             if self.first is None:
                 self.first = perf_counter()
-            meter = meters[0]
             if self.kept is not None:
                 self.kept.add(data)
             meter.feed(data)
@@ -172,8 +176,6 @@ class Call:
                 self.end(True)
             elif self.hold is not None and self.hold.watch:
                 permit.passed(self, data)
-        except IndexError:  # another thread has just ended the call
-            return
         except Exception as error:
             self.lost("feed", error)
 
@@ -211,15 +213,23 @@ class Call:
         except Exception as error:
             self.lost("take", error)
 
-    def interrupted(self, error: Optional[BaseException] = None, sent: Any = None) -> None:
+    def interrupted(
+        self,
+        error: Optional[BaseException] = None,
+        sent: Any = None,
+        before: Callable[[Optional[BaseException]], bool] = _never,
+    ) -> None:
         """The request ended in an exception (the one in hand, else `error`) before its response could be seen.
 
         Nothing to make a receipt of, but not nothing: a provider may bill a call whose client timed out. Shown by
         diagnose as `interrupted`. Unless the exception tells of an error status: `sent`, the library's own request, is
-        how it is known that it is ours.
+        how it is known that it is ours. `before` says whether it was raised before anything was sent.
         """
         try:
             error = error or sys.exc_info()[1]
+            if before(error):
+                permit.nothing(self)
+                return
             if self.hold is not None:
                 permit.broken(self, error, sent)
             if not permit.declined(error, sent):
@@ -322,7 +332,12 @@ class Unrecognised(Call):
         """Nothing to see."""
         return False
 
-    def interrupted(self, error: Optional[BaseException] = None, sent: Any = None) -> None:
+    def interrupted(
+        self,
+        error: Optional[BaseException] = None,
+        sent: Any = None,
+        before: Callable[[Optional[BaseException]], bool] = _never,
+    ) -> None:
         """Nothing."""
 
 
@@ -346,7 +361,8 @@ def begin(
     if state.watchdog is not None:
         state.watchdog.met(host)
     logical = context.logical.get()
-    key = (method, host, port, path, logical is None)
+    # At a host that nobody knows the SDK says who answers.
+    key = (method, host, port, path, logical and logical.family)
     met = state.endpoints.get(key)
     if met is None:
         found = recognise(method, host, port, path, state.hosts, None if logical is None else logical.family)

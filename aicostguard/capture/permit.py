@@ -83,9 +83,10 @@ class Hold:
     def passing(self, call: Call, data: bytes) -> Optional[BaseException]:
         """Bytes of a stream have come; an error when it has to be cut."""
         try:
-            return self.gate.passing(self._ticket[0], call, data)
+            ticket = self._ticket[0]
         except IndexError:  # answered
             return None
+        return self.gate.passing(ticket, call, data)
 
     def _answer(self, name: str, *values: Any) -> None:
         try:

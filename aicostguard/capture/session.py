@@ -119,11 +119,15 @@ class Session:
                 if call.outbox:
                     self.waiting.append(call)
             return
+        if step.what == BEGUN and step.key in self._turns:
+            return  # said again: it answers no second request
         asked = self._of_lane(step.lane)
-        if step.what == BEGUN and step.key not in self._turns:
+        if step.what == BEGUN:
             if len(self._turns) >= MOST_TURNS:
                 del self._turns[next(iter(self._turns))]
             self._turns[step.key] = asked or self._begin(True)
+        elif asked is not None and asked.hold is not None:
+            permit.nothing(asked)  # the server has refused the turn
 
     def _of_lane(self, lane: Optional[str]) -> Optional[Call]:
         asked = None if lane is None else self._asked.get(lane)

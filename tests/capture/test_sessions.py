@@ -606,3 +606,37 @@ def test_an_unknown_session_of_a_known_host_is_counted(agent: Agent) -> None:
     assert recognise("WS", "api.openai.com", None, "/v1/realtime/translations") is UNRECOGNISED
     assert recognise("WS", "example.com", None, "/v1/realtime") is None
     assert health.faults == {}
+
+
+@pytest.mark.ids("D11", "B16")
+def test_a_turn_that_the_server_refuses_holds_nothing(agent: Agent) -> None:
+    """And one that it says twice has begun takes the place of no other."""
+    from aicostguard.capture import permit
+    from aicostguard.capture.patch import Hook
+    from aicostguard.capture.session import open_session
+    from aicostguard.guard import enforcing
+    from tests.guard.budgets import cap, gate, standing
+
+    gate(cap(1000, unit="tokens"), on_unknown_bound="max")
+    try:
+        state.hosts = ()
+        session = open_session(Hook("test"), "api.openai.com", 443, "/v1/realtime?model=gpt-realtime")
+        assert session is not None
+        asked = session.sent(json.dumps(ASK))
+        assert asked is not None
+        permit.ask(asked)
+        assert standing(timeout=0).reserved > 0
+        del asked
+        session.received(json.dumps({"type": "error", "error": {"code": "conversation_already_has_active_response"}}))
+        after = standing()
+        assert (after.spent, after.reserved, after.estimated) == (0, 0, 0)
+        first, second = session.sent(json.dumps(ASK)), session.sent(json.dumps(ASK))
+        begun = json.dumps({"type": "response.created", "response": {"id": "r1"}})
+        session.received(begun)
+        session.received(begun)
+        assert session._turns["r1"] is first
+        session.received(begun.replace("r1", "r2"))
+        assert session._turns["r2"] is second
+        session._turns.clear()
+    finally:
+        enforcing.stop()

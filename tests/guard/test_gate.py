@@ -549,3 +549,118 @@ def test_what_is_decided_about_calls_is_in_the_audit_trail(
         ASKS["openai"](clients)
     last = json.loads(trail.read_text(encoding="utf-8").splitlines()[-1])
     assert (last["event"], last["dimension"], last["model"]) == ("blocked", "loop", GPT)
+
+
+@pytest.mark.ids("D1", "D12")
+@pytest.mark.parametrize("how", ["urllib3", "requests"])
+def test_a_further_try_of_the_library_itself_is_refused_without_room(
+    how: str, agent: Agent, simulator: Simulator, as_in_production: None
+) -> None:
+    """The first try may have been billed; where no SDK stands above, the refusal comes out of the library as it is."""
+    urllib3 = pytest.importorskip("urllib3")
+    requests = pytest.importorskip("requests")
+    retries = urllib3.util.Retry(total=2, allowed_methods=None, backoff_factor=0)
+    body = {"model": GPT, "messages": HI, "max_tokens": 50}
+    simulator.set_default(first_delay_ms=3000)
+    url = simulator.base_url("openai") + "/chat/completions"
+    gate(cap(900_000))  # room for one
+    with pytest.raises(BudgetExceeded):
+        if how == "urllib3":
+            with urllib3.PoolManager() as pool:
+                pool.request("POST", url, json=body, retries=retries, timeout=0.5)
+        else:
+            with requests.Session() as session:
+                session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retries))
+                session.post(url, json=body, timeout=0.5)
+    assert len(simulator.exchanges) <= 1
+    assert standing().estimated == 1
+    simulator.set_default()
+
+
+@pytest.mark.ids("D11")
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("which", ["request", "response", "auth"])
+def test_a_hook_of_the_users_that_raises(
+    which: str, awaited: bool, library: str, agent: Agent, simulator: Simulator
+) -> None:
+    """Before the request nothing was sent, and all is given back; behind the answer something was billed."""
+    module: Any = pytest.importorskip(library)
+
+    def raising(*_: Any) -> Any:
+        raise LookupError("the user's own")
+
+    async def araising(*_: Any) -> Any:
+        raise LookupError("the user's own")
+
+    gate(cap(100 * CENT))
+    hooks = {} if which == "auth" else {which: [araising if awaited else raising]}
+    more = {"event_hooks": hooks, "auth": raising if which == "auth" else None}
+    url, body = simulator.base_url("openai") + "/chat/completions", {"model": GPT, "messages": HI, "max_tokens": 50}
+
+    async def ask() -> None:
+        async with module.AsyncClient(**more) as client:
+            await client.post(url, json=body)
+
+    with pytest.raises(LookupError):
+        if awaited:
+            asyncio.run(ask())
+        else:
+            with module.Client(**more) as client:
+                client.post(url, json=body)
+    from aicostguard.health import health
+
+    after = standing()
+    if which == "response":
+        assert after.estimated == 1 and after.spent > 0 and health.notes.pop("interrupted") == 1
+    else:
+        assert simulator.exchanges == [] and "interrupted" not in health.notes
+        assert (after.spent, after.reserved, after.estimated) == (0, 0, 0)
+
+
+@pytest.mark.ids("D4")
+def test_what_was_never_asked_for_is_booked_where_it_belongs() -> None:
+    """The results of one batch may be of several models."""
+    made = gate(*(Budget(name, 100 * CENT, match={"model": name}) for name in (GPT, CLAUDE)))
+    rows = [
+        {"provider": "openai", "model": GPT, "input_tokens": 1_000_000, "output_tokens": 0},
+        {"provider": "anthropic", "model": CLAUDE, "input_tokens": 1_000_000, "output_tokens": 0},
+        {"provider": "openai", "model": GPT, "input_tokens": 1_000_000, "output_tokens": 0},
+        {"provider": "openai", "model": "no-such-model", "input_tokens": 1, "output_tokens": 0},
+    ]
+    made.settle(None, rows)
+    spent = {status.budget: (status.spent, status.unpriced) for status in made.guard.status()}
+    assert spent == {GPT: (5_000_000_000, 0), CLAUDE: (3_000_000_000, 0)}
+
+
+@pytest.mark.ids("A8")
+def test_a_step_that_takes_long_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking the gate away waits a moment for what was told, and raises nothing when that was not enough."""
+    from concurrent import futures
+
+    made = gate(cap(100 * CENT))
+    endless: Any = futures.Future()
+    endless.set_running_or_notify_cancel()
+    made._going.append(endless)
+    waited: List[Any] = []
+    monkeypatch.setattr(futures, "wait", lambda several, timeout: waited.append((several, timeout)))
+    made._settled()
+    assert waited == [([endless], 1.0)] and not made._going
+    endless.set_exception(OSError("a store"))
+    made._going.append(endless)
+    made._settled()
+    assert not made._going
+
+
+@pytest.mark.ids("A8", "D11")
+def test_at_the_end_of_the_interpreter_a_step_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aicostguard.guard import aside
+
+    class Ended:
+        def submit(self, *_: Any) -> Any:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(aside, "threads", Ended)
+    taken: List[int] = []
+    assert aside.later(taken.append, 1) is None
+    assert taken == [1]

@@ -84,20 +84,23 @@ class Tap:
     def asked(self, data: Any) -> None:
         """The request, serialized."""
         try:
-            if isinstance(data, bytes) and self._rpc:
-                self._rpc[0].asked(data)
+            for rpc in self._rpc:
+                if isinstance(data, bytes):
+                    rpc.asked(data)
         except Exception as error:
             self._lost("asked", error)
 
     def told(self, data: Any) -> None:
         """A message of the answer, as it came."""
         try:
-            if isinstance(data, bytes) and self._rpc:
-                self._rpc[0].told(data)
+            rpc = self._rpc[0]
+        except IndexError:  # the call has ended, perhaps just now, on another thread
+            return
+        try:
+            if isinstance(data, bytes):
+                rpc.told(data)
                 if not self.streamed:
                     self.end(True)
-        except IndexError:  # another thread has just ended the call
-            return
         except Exception as error:
             self._lost("told", error)
 

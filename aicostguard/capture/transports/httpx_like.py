@@ -51,7 +51,7 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
             else:
                 response = asked.send(original, self, request, args, kwargs)
         except BaseException:
-            call.interrupted(sent=request)
+            call.interrupted(sent=request, before=_before_sending)
             raise
         finally:
             context.inside.set(False)
@@ -78,7 +78,7 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
             else:
                 response = await asked.asend(original, self, request, args, kwargs)
         except BaseException:
-            call.interrupted(sent=request)
+            call.interrupted(sent=request, before=_before_sending)
             raise
         finally:
             context.inside.set(False)
@@ -110,6 +110,26 @@ def _body(request: Any, hook: Hook) -> Optional[bytes]:
     return form(((field.name, getattr(field, "value", None)) for field in fields), hook) if fields else None
 
 
+def _before_sending(error: Optional[BaseException]) -> bool:
+    """Was this raised before anything went out: by the user's own request hook, or by his way of signing in?
+
+    Both libraries send in one function, inside those that call hooks and keep the answers under one name. Where they
+    do not look so, nobody knows.
+    """
+    trace = None if error is None else error.__traceback__
+    known = False
+    while trace is not None:
+        code, values = trace.tb_frame.f_code, trace.tb_frame.f_locals
+        if code.co_name == "_send_single_request":
+            return False
+        if code.co_name in ("_send_handling_auth", "_send_handling_redirects"):
+            known = True
+            if "response" in values:  # an answer has come: of this request, or of one before it
+                return False
+        trace = trace.tb_next
+    return known
+
+
 def _shown_whole(hide: Any, response: Any) -> None:
     """A response that was read inside `send`: the caller finds it without the chunk that we asked for."""
     content = response._content
@@ -139,7 +159,7 @@ class _Tapper:
             # As the library keeps it, for one look-up: each of its public parts is a function of the library's.
             whole = request.url._uri_reference if self._parts else None
             logical = context.logical.get()
-            met = state.endpoints.get((request.method, whole, logical is None))
+            met = state.endpoints.get((request.method, whole, logical and logical.family))
             if met is None or state.watchdog is not None:
                 return self._begin(hook, request, asynchronous, whole)
             return Call(hook, met[0], logical, partial(_body, request, hook), asynchronous, met[1])
@@ -153,7 +173,8 @@ class _Tapper:
         call = begin(hook, request.method, url.host, url.port, path, partial(_body, request, hook), asynchronous)
         # Nothing of what a query may hold is kept: keys stand there, too.
         if call is not None and call.endpoint.bills and whole is not None and not (whole.query or whole.userinfo):
-            remember((request.method, whole, call.logical is None), (call.endpoint, call.known))
+            family = call.logical and call.logical.family
+            remember((request.method, whole, family), (call.endpoint, call.known))
         return call
 
     def response(self, call: Call, response: Any) -> None:

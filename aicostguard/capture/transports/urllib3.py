@@ -54,18 +54,24 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 
 def _again(outer: Any, hook: Hook, args: Any, kwargs: Any) -> None:
-    """`urlopen` calls itself for another try and for a redirect: only the last of them is what was waited for."""
+    """`urlopen` calls itself for another try and for a redirect: only the last of them is what was waited for.
+
+    Raises when the budget has no room for it.
+    """
     try:
-        if isinstance(outer, Call):
-            # The third: after `body` and `headers`.
-            history = getattr(args[2] if len(args) > 2 else kwargs.get("retries"), "history", None)
-            if not history and outer.hook is not hook:
-                return  # the first try of what `requests` sends
-            outer.again()
-            if outer.hold is not None:
-                permit.again(outer, history[-1].error if history else None)
+        if not isinstance(outer, Call):
+            return
+        # The third: after `body` and `headers`.
+        history = getattr(args[2] if len(args) > 2 else kwargs.get("retries"), "history", None)
+        if not history and outer.hook is not hook:
+            return  # the first try of what `requests` sends
+        outer.again()
+        before = history[-1].error if history else None
     except Exception as error:
         hook.failed("again", error)
+        return
+    if outer.hold is not None:
+        permit.again(outer, before)  # outside: where nobody stands above, a refusal is an `Exception`
 
 
 def _begin(hook: Hook, pool: Any, method: str, url: str, args: Any, kwargs: Any) -> Optional[Call]:
