@@ -121,8 +121,8 @@ def _hook(settings: config.Settings) -> None:
 def observe(listener: Callable[[Receipt], None]) -> Optional[Callable[[], None]]:
     """Hook the AI libraries and show `listener` each receipt, whether it is delivered anywhere or not.
 
-    Called on whatever thread ends the call; what `listener` raises is a fault of ours, and is counted. Returns what
-    ends it; None, and no effect, when `AICG_DISABLED` says so.
+    Called on whatever thread ends the call; what `listener` raises is a fault of ours, and is counted, and the receipt
+    is delivered all the same. Returns what ends it; None, and no effect, when `AICG_DISABLED` says so.
     """
     from aicostguard.capture.state import state
 
@@ -131,19 +131,29 @@ def observe(listener: Callable[[Receipt], None]) -> Optional[Callable[[], None]]
         return None
     before = state.deliver, state.adeliver
     onward, aonward = before
+    listening = True
+
+    def show(receipt: Receipt) -> None:
+        try:
+            if listening:
+                listener(receipt)
+        except Exception as error:
+            health.fault("auto.observe", error)
 
     def seen(receipt: Receipt) -> None:
         if onward is not None:
             onward(receipt)
-        listener(receipt)
+        show(receipt)
 
     async def aseen(receipts: Sequence[Receipt]) -> None:
         if aonward is not None:
             await aonward(receipts)
         for receipt in receipts:
-            listener(receipt)
+            show(receipt)
 
     def stop() -> None:
+        nonlocal listening
+        listening = False  # whoever has put himself in front of us since goes on calling us
         if state.deliver is seen:
             state.deliver, state.adeliver = before
 

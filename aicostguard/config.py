@@ -141,6 +141,8 @@ def _hosts(value: str) -> Tuple[Tuple[str, Optional[int], Optional[str]], ...]:
         if not match:
             raise Bad("use host[:port][=provider], comma-separated" + _shown("; %r is not one", part))
         port = int(match.group(2)[1:]) if match.group(2) else None
+        if port is not None and not 0 < port < 65536:
+            raise Bad("a port is 1 to 65535, not %d" % port)
         provider = match.group(3)[1:] if match.group(3) else None
         rows.append((match.group(1).strip("[]").lower(), port, provider))
     return tuple(rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from _thread import get_ident
 from types import ModuleType
-from typing import Any, AsyncIterator, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, AsyncIterator, Callable, Dict, NamedTuple, Optional, Tuple
 
 from aicostguard import context
 from aicostguard.capture import permit
@@ -130,19 +130,6 @@ def _coroutine(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     return method
 
 
-def _generator(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
-    def method(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        try:
-            yield from original(*args, **kwargs)
-        except Exception as error:
-            out = None if state.gate is None else _opened(error, None)
-            if out is None:
-                raise
-            raise out from None
-
-    return method
-
-
 def _async_generator(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     """Opened only: between two steps its consumer's own calls are none of this one's."""
 
@@ -177,7 +164,6 @@ def _judge(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 _KINDS: Dict[str, Callable[..., Any]] = {
     "sync": _sync,
     "coroutine": _coroutine,
-    "generator": _generator,
     "async generator": _async_generator,
     "judge": _judge,
 }

@@ -13,6 +13,7 @@ import _thread
 import os
 import sys
 import time
+from collections import OrderedDict
 from typing import Any, Callable, Dict, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
@@ -34,7 +35,8 @@ class Watchdog:
         parts = urlsplit(ledger or "")
         self._own = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         self._tell = tell
-        self._met: Set[str] = set()
+        #: hosts that were met, the latest last
+        self._met: OrderedDict[str, None] = OrderedDict()
         self._waiting: Dict[str, float] = {}
         self._said: Set[str] = set()
         self._running = _thread.allocate_lock()  # held by the thread while there is one; never waited for
@@ -47,8 +49,11 @@ class Watchdog:
 
     def met(self, host: str) -> None:
         """A request to this host went through one of our hooks."""
-        if host not in self._met and len(self._met) < MOST:
-            self._met.add(host)
+        self._waiting.pop(host, None)
+        self._met.pop(host, None)
+        self._met[host] = None
+        if len(self._met) > MOST:  # the one that was met longest ago: most are nobody's that we know
+            self._met.popitem(last=False)
 
     def heard(self, event: str, arguments: Tuple[Any, ...]) -> None:
         """The audit hook: called for every event of the interpreter."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 import collections
 import functools
 from types import ModuleType
-from typing import Any, Callable, Iterable, Optional
-from urllib.parse import urlsplit
+from typing import Any, Callable, Iterable, Optional, Tuple
 
 from aicostguard import context
 from aicostguard.capture import cutting, permit
+from aicostguard.capture.address import address
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
@@ -111,20 +111,27 @@ def _drained(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _begin(hook: Hook, session: Any, method: str, target: Any, kwargs: Any) -> Optional[Call]:
     try:
-        base = getattr(session, "_base_url", None)
-        if isinstance(target, str) and (base is None or "://" in target):
-            parts = urlsplit(target)
-            host, port, path = parts.hostname or "", parts.port, parts.path
-        else:
-            url = session._build_url(target)
-            host, port, path = url.raw_host or "", url.port, url.raw_path
+        where = _address(session, target)
+        if where is None:
+            return None
         fields = getattr(kwargs.get("data"), "_fields", None)
         # Of a form with files, which is emptied when it is sent.
         kept = list(fields) if isinstance(fields, list) else None
-        return begin(hook, method.upper(), host, port, path, lambda: _body(kwargs, kept, hook), True)
+        return begin(hook, method.upper(), *where, lambda: _body(kwargs, kept, hook), True)
     except Exception as error:
         hook.failed("begin", error)
         return None
+
+
+def _address(session: Any, target: Any) -> Optional[Tuple[str, Optional[int], str]]:
+    base = getattr(session, "_base_url", None)
+    if isinstance(target, str) and (base is None or "://" in target):
+        return address(target)
+    try:
+        url = session._build_url(target)
+    except (ValueError, TypeError):  # no URL: the caller gets to hear of it
+        return None
+    return url.raw_host or "", url.port, url.raw_path
 
 
 def _sent(session: Any, method: str, target: Any) -> Any:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 from types import ModuleType
 from typing import Any, AsyncIterator, Callable, Iterator, Optional
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from aicostguard import context
 from aicostguard.capture import permit
+from aicostguard.capture.address import address
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
 from aicostguard.capture.state import state
@@ -79,9 +80,9 @@ def _arequest(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _begin(hook: Hook, session: Any, method: str, url: str, kwargs: Any, asynchronous: bool) -> Optional[Call]:
     try:
-        parts = urlsplit(urljoin(getattr(session, "base_url", None) or "", url))
-        host, port = parts.hostname or "", parts.port
-        return begin(hook, method.upper(), host, port, parts.path, lambda: _body(kwargs), asynchronous)
+        base = getattr(session, "base_url", None)
+        where = address(urljoin(base, url) if base else url)
+        return None if where is None else begin(hook, method.upper(), *where, lambda: _body(kwargs), asynchronous)
     except Exception as error:
         hook.failed("begin", error)
         return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from types import ModuleType
 from typing import Any, Callable, Optional
-from urllib.parse import urlsplit
 
 from aicostguard import context
 from aicostguard.capture import permit
+from aicostguard.capture.address import address
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
@@ -76,9 +76,8 @@ def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _begin(hook: Hook, request: Any, asynchronous: bool) -> Optional[Call]:
     try:
-        parts = urlsplit(request.url)
-        host, port = parts.hostname or "", parts.port
-        return begin(hook, request.method, host, port, parts.path, lambda: _body(request), asynchronous)
+        where = address(request.url)
+        return None if where is None else begin(hook, request.method, *where, lambda: _body(request), asynchronous)
     except Exception as error:
         hook.failed("begin", error)
         return None

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator, Optional
-from urllib.parse import urlsplit
 
 from aicostguard import context
 from aicostguard.capture import permit
+from aicostguard.capture.address import address
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
 from aicostguard.capture.state import state
@@ -53,8 +53,8 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _begin(hook: Hook, request: Any) -> Optional[Call]:
     try:
-        parts = urlsplit(request.url)
-        return begin(hook, request.method, parts.hostname or "", parts.port, parts.path, lambda: _body(request))
+        where = address(request.url)
+        return None if where is None else begin(hook, request.method, *where, lambda: _body(request))
     except Exception as error:
         hook.failed("begin", error)
         return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from types import ModuleType
 from typing import Any, Callable, List, Optional
-from urllib.parse import urlsplit
 
 from aicostguard import context
 from aicostguard.capture import permit
+from aicostguard.capture.address import address
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
@@ -53,9 +53,8 @@ def _fetch_impl(original: Callable[..., Any], hook: Hook, curl: bool) -> Callabl
         if hook.on and not context.inside.get():
             callback = _watched(hook, request, callback, curl)
             if state.gate is not None and _CALL in getattr(callback, "__dict__", ()):
-                permit.ask(
-                    callback.__dict__[_CALL]
-                )  # not awaited: tornado's own `fetch` calls this, and is a plain function
+                # Not awaited: tornado's own `fetch` calls this, and is a plain function.
+                permit.ask(callback.__dict__[_CALL])
         return original(self, request, callback)
 
     return fetch_impl
@@ -84,16 +83,10 @@ def _is_coroutine_function(function: Any) -> bool:
 
 
 def _begin(hook: Hook, request: Any) -> Optional[Call]:
-    parts = urlsplit(request.url)
-    body = request.body
-    return begin(
-        hook,
-        request.method.upper(),
-        parts.hostname or "",
-        parts.port,
-        parts.path,
-        lambda: body if isinstance(body, bytes) else None,
-    )
+    where, body = address(request.url), request.body
+    if where is None:
+        return None
+    return begin(hook, request.method.upper(), *where, lambda: body if isinstance(body, bytes) else None)
 
 
 def _told(streaming: Callable[[bytes], Any], pieces: _Pieces, hook: Hook) -> Callable[[bytes], Any]:
