@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aicostguard.guard.enforcer import CostPolicyEnforcer
     from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted, LoopDetected
     from aicostguard.guard.extractors import AnthropicCostExtractor, GoogleCostExtractor, OpenAICostExtractor
+    from aicostguard.guard.langchain import LangChainCostCallback as LangChainCostCallback
     from aicostguard.guard.spending import check_cost_alerts, enforce_budget_or_raise, log_request_cost
     from aicostguard.guard.tokens import TokenUsage
     from aicostguard.guard.tracker import CostTracker
@@ -113,17 +114,19 @@ if sys.version_info < (3, 11):
     __all__ = [name for name in __all__ if not _HOMES.get(name, "").startswith(_OF_LEDGER)]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError("module 'aicostguard' has no attribute %r" % name)
-    if sys.version_info < (3, 11) and home.startswith(_OF_LEDGER):
-        raise ImportError("aicostguard.%s needs Python 3.11 or later, as the ledger does" % name)
-    from importlib import import_module
+if not TYPE_CHECKING:  # a checker that saw this would take every misspelt name for one that is there
 
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError("module 'aicostguard' has no attribute %r" % name)
+        if sys.version_info < (3, 11) and home.startswith(_OF_LEDGER):
+            raise ImportError("aicostguard.%s needs Python 3.11 or later, as the ledger does" % name)
+        from importlib import import_module
+
+        value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

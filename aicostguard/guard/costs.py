@@ -14,6 +14,8 @@ from aicostguard.guard.policy import Budget, Policy
 #: what is told of a budget's use when nothing else was said, in per mille
 ALERT_AT = 800
 _KEYS = {**rules.COST, "audit": rules.TEXT}
+#: what None leaves out; of every other key it would be no value
+_OMITTED = {"audit", *(row[0] for row in rules.DIMENSIONS)}
 
 
 class CostConfig:
@@ -59,12 +61,17 @@ class CostConfig:
         self.loop_threshold = loop_threshold
         self.loop_action = loop_action
         self.audit = audit
-        self._read: Dict[str, Any] = {}
+        read: Dict[str, Any] = {}
         for name, value in {**vars(self), **unknown}.items():
-            if name != "_read":
-                kind = rules.kind_of(_KEYS, "CostConfig." + name, name)
-                if value is not None:
-                    self._read[name] = rules.read(kind, "CostConfig." + name, value)
+            kind = rules.kind_of(_KEYS, "CostConfig." + name, name)
+            if value is not None or name not in _OMITTED:
+                read[name] = rules.read(kind, "CostConfig." + name, value)
+        self._read = read
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_read" in vars(self):  # who was given it has read it: a limit that is changed now would hold nowhere
+            raise AttributeError("a CostConfig does not change: build another one with %s=%r" % (name, value))
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         said = ("%s=%r" % (name, getattr(self, name)) for name in _KEYS if getattr(self, name) is not None)

@@ -19,9 +19,10 @@ from aicostguard.guard.costs import CostConfig
 from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted
 from aicostguard.guard.loops import Loops
 from aicostguard.guard.policy import Budget, Policy
-from aicostguard.guard.store import Store
+from aicostguard.guard.store import Store, open_store
 from aicostguard.guard.tokens import TokenUsage
 from aicostguard.guard.tracker import NANO, plus
+from aicostguard.guard.uncopied import Uncopied
 from aicostguard.guard.values import Alert, Bound, Facts, Spent
 from aicostguard.pricing.registry import ModelPricing
 
@@ -51,11 +52,12 @@ class CostDecision(NamedTuple):
         return not self.allowed
 
 
-class CostPolicyEnforcer:
+class CostPolicyEnforcer(Uncopied):
     """Decides about calls by the limits of a `CostConfig` (or a `Policy`).
 
     `store` is where budgets are kept: memory unless one is given, and then shared with everybody who uses it under the
-    policy's name. `session_id` is the session that calls are counted in unless they name another.
+    policy's name. It is said as in a policy file: `sqlite` (a file of this program's own), `sqlite:///PATH`,
+    `redis://…`. `session_id` is the session that calls are counted in unless they name another.
     """
 
     def __init__(
@@ -63,21 +65,21 @@ class CostPolicyEnforcer:
         config: Union[CostConfig, Policy],
         *,
         session_id: Optional[str] = None,
-        store: Optional[Store] = None,
+        store: Union[Store, str, None] = None,
         pricing: Optional[ModelPricing] = None,
     ) -> None:
+        if not isinstance(config, (CostConfig, Policy)):
+            raise TypeError("config must be a CostConfig(...), not %.80r" % (config,))
         policy = config.policy() if isinstance(config, CostConfig) else config
         self.config = config
         self.session_id = session_id or "session-" + os.urandom(6).hex()
         self.pricing = pricing or ModelPricing()
         self._policy = policy
-        if store is None:
-            from aicostguard.guard.store.memory import MemoryStore
-
-            store = MemoryStore()
+        self._store = _opened(store or "memory", config, policy.name)
         from aicostguard.guard import audit
 
-        self._guard = audit.guard(policy._replace(budgets=(*policy.budgets, *_measuring(policy))), store, self._told)
+        counted = policy._replace(budgets=(*policy.budgets, *_measuring(policy)))
+        self._guard = audit.guard(counted, self._store, self._told)
         self._loops = Loops(policy.loop_window, policy.loop_threshold)
         self._alerts = threading.local()
         self._lock = forks.lock_of(self)
@@ -95,6 +97,7 @@ class CostPolicyEnforcer:
         labels: Optional[Mapping[str, str]] = None,
     ) -> CostDecision:
         """Decide about a call, and record it unless it is blocked. `labels` are further ones that rules may match."""
+        TokenUsage.needed(usage)
         cost = usage.price(self.pricing).cost_nanousd
         provider, model = self.pricing.resolve(usage.model, usage.provider)
         known: Dict[str, str] = {**(labels or {}), "model": model, "session": session_id or self.session_id}
@@ -185,12 +188,32 @@ class CostPolicyEnforcer:
                 "limits": self.config.limits if isinstance(self.config, CostConfig) else _limits(self._policy),
             }
 
+    def close(self) -> None:
+        """Let go of the store's files and connections; a later call opens them again."""
+        self._store.close()
+
+    def __repr__(self) -> str:
+        return "CostPolicyEnforcer(%r, session_id=%r, calls=%d)" % (self.config, self.session_id, self.call_count)
+
+
+def _opened(store: Union[Store, str], config: Union[CostConfig, Policy], name: str) -> Store:
+    if not isinstance(store, str):
+        return store
+    from aicostguard.config import load
+    from aicostguard.guard.enforcing import entry_script
+
+    if store == "sqlite" and isinstance(config, CostConfig):  # which has no name
+        name = "enforcer of " + entry_script()
+    return open_store(store, name, load(os.environ).state_dir)
+
 
 def _measuring(policy: Policy) -> Tuple[Budget, ...]:
-    """Rules that limit nothing and count what a report tells."""
+    """Rules that limit nothing and count what a report tells. Where a model without a price is to be blocked, they do
+    it, whatever the limits do beyond themselves, and also when there are none."""
     there = {budget.dimension for budget in policy.budgets}
+    mode = "block" if policy.on_unpriced == "block" else "log"
     return tuple(
-        Budget("measured." + name, rules.MOST, unit, period=period, on_exceed="log", alert_at=(), dimension=name)
+        Budget("measured." + name, rules.MOST, unit, period=period, on_exceed=mode, alert_at=(), dimension=name)
         for name, (unit, period) in _MEASURED.items()
         if name not in there
     )

@@ -38,8 +38,7 @@ def policy_of(cost: Optional[CostConfig], policy: Source) -> Policy:
     if cost is not None:
         if not isinstance(cost, CostConfig):
             raise BadPolicy("cost=%s: write cost=CostConfig(...)" % type(cost).__name__)
-        # What several processes of one program have in common, and it has again when it is started again.
-        return cost.policy(name=_entry_script(), store="sqlite")
+        return cost.policy(name=entry_script(), store="sqlite")
     path = os.fspath(policy) if policy is not None else policyfile.find()
     if path is None:
         raise BadPolicy(
@@ -87,7 +86,8 @@ def _labels(settings: Settings) -> Dict[str, str]:
     return {name: clean_label(value, "")[0] or "" for name, value in given.items() if value}
 
 
-def _entry_script() -> str:
+def entry_script() -> str:
+    """What the processes of one program, and its next run, have in common."""
     script: Any = getattr(sys.modules.get("__main__"), "__file__", None)
     return os.path.abspath(script) if script else os.path.join(os.getcwd(), "interactive")
 

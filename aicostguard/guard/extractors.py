@@ -41,10 +41,15 @@ class CostExtractor:
         default_model: Optional[str] = None,
         provider: Optional[str] = None,
     ) -> None:
+        if not isinstance(tracker, CostTracker):
+            raise TypeError("tracker must be a CostTracker(), not %.80r" % (tracker,))
         self.tracker = tracker
         self.agent_id = agent_id
         self.default_model = default_model
         self.provider = provider or self.PROVIDER
+
+    def __repr__(self) -> str:
+        return "%s(%r)" % (type(self).__name__, self.tracker)
 
     def record(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from typing import Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from aicostguard import health
 from aicostguard.guard.errors import BudgetExceeded, BudgetExhausted
@@ -155,6 +155,8 @@ def _make() -> type:
             self, tracker: CostTracker, agent_id: Optional[str] = None, parent_id: Optional[str] = None
         ) -> None:
             super().__init__()
+            if not isinstance(tracker, CostTracker):
+                raise TypeError("tracker must be a CostTracker(), not %.80r" % (tracker,))
             self.tracker = tracker
             self.agent_id = agent_id
             self._runs = Runs(tracker, agent_id, parent_id)
@@ -187,8 +189,23 @@ def _ours(step: Any, *args: Any) -> None:
         health.fault("guard.langchain", error)
 
 
-def __getattr__(name: str) -> Any:
-    if name != "LangChainCostCallback":
-        raise AttributeError("module %r has no attribute %r" % (__name__, name))
-    made = globals()[name] = _make()
-    return made
+if TYPE_CHECKING:
+    from langchain_core.callbacks import BaseCallbackHandler
+
+    class LangChainCostCallback(BaseCallbackHandler):  # type: ignore[misc, unused-ignore]
+        """What `_make` makes, for a type checker."""
+
+        tracker: CostTracker
+        agent_id: Optional[str]
+
+        def __init__(
+            self, tracker: CostTracker, agent_id: Optional[str] = None, parent_id: Optional[str] = None
+        ) -> None: ...
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name != "LangChainCostCallback":
+            raise AttributeError("module %r has no attribute %r" % (__name__, name))
+        made = globals()[name] = _make()
+        return made

@@ -34,7 +34,9 @@ Source = Union[Amount, Callable[[], Any], None]
 
 def enforce_budget_or_raise(current_spend: Amount, budget_limit: Amount, request_cost: Amount) -> None:
     """Raise BudgetExceeded when a request would pass a limit; reaching it exactly is allowed. All in USD."""
-    spent, limit, cost = (_nano(value) for value in (current_spend, budget_limit, request_cost))
+    spent = _nano("current_spend", current_spend)
+    limit = _nano("budget_limit", budget_limit)
+    cost = _nano("request_cost", request_cost)
     if spent + cost > limit:
         raise BudgetExceeded(
             words.BLOCKED, budget="default", dimension="budget", limit=limit, spent=spent, estimate=cost
@@ -61,7 +63,7 @@ async def log_request_cost(
     if deliver is None:
         return False
     host, name = ModelPricing().resolve(model, provider)
-    reported = None if cost is None else _nano(cost)
+    reported = None if cost is None else _nano("cost", cost)
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, reported_cost_nanousd=reported)
     more = {"request": request_id, "user": user_id, "feature": feature}
     made, _ = receipt.build(host or "custom", name, usage, more, state.salt)
@@ -127,14 +129,16 @@ async def _awaited(value: Any) -> Any:
     return await value if isinstance(value, Awaitable) else value
 
 
-def _nano(value: Amount) -> int:
+def _nano(field: str, value: Amount) -> int:
     """Whole nano-dollars, half up, from the decimal digits of an amount."""
     from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = Decimal(repr(value) if isinstance(value, float) else value)
         if not number.is_finite() or number < 0:
-            raise ValueError("%r is no amount in USD: it must be 0 or more" % (value,))
+            raise ValueError("%s: %r is no amount in USD: it must be 0 or more" % (field, value))
         return int(number.scaleb(9).to_integral_value(ROUND_HALF_UP))
     except (InvalidOperation, TypeError):
-        raise ValueError("%r is no amount in USD" % (value,)) from None
+        raise ValueError("%s: %r is no amount in USD" % (field, value)) from None

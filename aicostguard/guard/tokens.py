@@ -91,6 +91,12 @@ class TokenUsage:
         """What it costs now."""
         return pricing.price(self.model, self.counts(), provider=self.provider)
 
+    @staticmethod
+    def needed(usage: object) -> None:
+        """Raise TypeError for what is none."""
+        if not isinstance(usage, TokenUsage):
+            raise TypeError("usage must be a TokenUsage(model, input_tokens, output_tokens), not %.80r" % (usage,))
+
     def _values(self) -> Tuple[Any, ...]:
         return self.model, self.input_tokens, self.output_tokens, self.cached_tokens, self.provider, dict(self.more)
 

@@ -15,6 +15,7 @@ from aicostguard.guard import forks, rules, words
 from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.loops import Loops
 from aicostguard.guard.tokens import TokenUsage
+from aicostguard.guard.uncopied import Uncopied
 from aicostguard.pricing.book import Price
 from aicostguard.pricing.registry import ModelPricing
 
@@ -25,7 +26,7 @@ OTHER = "(other)"
 _log = logging.getLogger("aicostguard")
 
 
-class CostTracker:
+class CostTracker(Uncopied):
     """What calls have cost, in USD. `max_budget` is the most they may; None for no limit.
 
     `track` and `record` both add to the same sums. Both raise BudgetExceeded once more is spent than the budget (a call
@@ -91,6 +92,7 @@ class CostTracker:
 
         `fingerprint` stands for what was asked, and is compared only; `parent_id` is the agent that asked this one.
         """
+        TokenUsage.needed(usage)
         price = usage.price(self.pricing)
         if price.cost_nanousd is None:
             self._without_price(usage, price)
@@ -132,6 +134,9 @@ class CostTracker:
                 spent=spent,
                 estimate=cost,
             )
+
+    def __repr__(self) -> str:
+        return "CostTracker(max_budget=%r, spent=%r, calls=%d)" % (self.max_budget, self.spent, self.call_count)
 
     @property
     def spent_nanousd(self) -> int:

@@ -13,6 +13,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 from aicostguard.guard import forks, rules, words
 from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.tokens import TokenUsage
+from aicostguard.guard.uncopied import Uncopied
 from aicostguard.pricing.registry import ModelPricing
 
 _NANO = 1e9
@@ -66,7 +67,7 @@ class _Node:
         return min(rooms) if rooms else None
 
 
-class CostAttributionTree:
+class CostAttributionTree(Uncopied):
     """Agents and what they cost, in USD. `max_budget` caps the whole tree, None does not.
 
     `record` is the check as well: a call without room raises BudgetExceeded and is not counted. A model without a price
@@ -91,9 +92,11 @@ class CostAttributionTree:
     ) -> float:
         """Add an agent under its parent (or at the top), and give the cap in USD that is in force for it.
 
-        A cap above what the parent has left is lowered to that. Raises ValueError for an agent that is there already
-        and for a parent that is not.
+        A cap above what the parent has left is lowered to that. Raises ValueError for an agent that is there already,
+        for one without a name and for a parent that is not there.
         """
+        if type(agent_id) is not str or not agent_id:
+            raise ValueError("agent_id must be the name of an agent, not %.80r" % (agent_id,))
         limit = _limit("max_budget", max_budget)
         with self._lock:
             if agent_id in self._nodes:
@@ -110,6 +113,7 @@ class CostAttributionTree:
 
     def record(self, agent_id: str, usage: TokenUsage) -> float:
         """Add a call of an agent; what it costs in USD."""
+        TokenUsage.needed(usage)
         price = usage.price(self.pricing)
         cost = price.cost_nanousd
         if cost is None:
@@ -149,6 +153,13 @@ class CostAttributionTree:
             limit=limit,
             spent=at.total,
             estimate=cost,
+        )
+
+    def __repr__(self) -> str:
+        return "CostAttributionTree(session_id=%r, agents=%d, spent=%r)" % (
+            self.session_id,
+            len(self._nodes),
+            self.spent,
         )
 
     @property

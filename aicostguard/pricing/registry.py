@@ -25,6 +25,13 @@ Dollars = Union[int, float, str]
 
 #: what may follow a registered name in a longer one
 _BORDERS = "-.:@/_"
+#: a provider as other tools write it in front of a model → as receipts have it
+_FRONTS = {
+    "fireworks_ai": "fireworks",
+    "gemini": "google",
+    "together_ai": "together",
+    "vertex_ai": "vertex",
+}
 #: one for all, so that a `ModelPricing` can still be copied
 _registering = threading.Lock()
 
@@ -86,15 +93,21 @@ class ModelPricing:
         if type(name) is not str or not name.strip():
             raise ValueError("a model's name must be a text, not %r" % (name,))
         name = name.strip().lower()
-        prices = {"input": decimal(input_per_million), "output": decimal(output_per_million)}
+        prices = {
+            "input": decimal("input_per_million", input_per_million),
+            "output": decimal("output_per_million", output_per_million),
+        }
         if cached_per_million is not None:
-            prices["cache_read"] = decimal(cached_per_million)
+            prices["cache_read"] = decimal("cached_per_million", cached_per_million)
         check_prices(prices, name, set())
         with _registering:  # two at once would each go on from the same book, and one be lost
             own = self._book.own or Own(source="registered")
             self._book = self._book.with_own(own.plus(OwnPrice(Scope(model=name), prices)))
             self._registered = tuple(sorted({*self._registered, name}, key=len, reverse=True))
             self._known = {}
+
+    def __repr__(self) -> str:
+        return "%s(registered=%r)" % (type(self).__name__, sorted(self._registered))
 
     def price(
         self,
@@ -161,7 +174,7 @@ class ModelPricing:
         else:
             front, slash, rest = model.partition("/")
             if slash:
-                ways.append((front, rest))
+                ways.append((_FRONTS.get(front, front), rest))
             maker = book.owner(model)
             if maker is not None:
                 ways.append((maker, model))
@@ -190,17 +203,23 @@ class CostCalculator:
     """
 
     def __init__(self, registry: Optional[ModelPricing] = None) -> None:
+        if not isinstance(registry, (ModelPricing, type(None))):
+            raise TypeError("registry must be a PricingRegistry(), not %.80r" % (registry,))
         self.registry = registry or PricingRegistry()
 
+    def __repr__(self) -> str:
+        return "CostCalculator(%r)" % self.registry
+
     def calculate_request_cost(
-        self, *, model: str, input_tokens: int, output_tokens: int, provider: Optional[str] = None, **usage: Any
+        self, model: str, input_tokens: int, output_tokens: int, *, provider: Optional[str] = None, **usage: Any
     ) -> float:
-        """US dollars of one request. `usage` holds further counts or enums under the keys of a receipt, such as
-        `cache_read_input_tokens` (a part of `input_tokens`) or `service_tier`; `at_ms` is the time of the call."""
+        """US dollars of one request. `cached_tokens` is the part of `input_tokens` that was read from a cache; `usage`
+        holds further counts or enums under the keys of a receipt, such as `service_tier`; `at_ms` is the time of the
+        call."""
         return self._priced(model, input_tokens, output_tokens, provider, usage)[0] / 1e9
 
     def calculate_breakdown(
-        self, *, model: str, input_tokens: int, output_tokens: int, provider: Optional[str] = None, **usage: Any
+        self, model: str, input_tokens: int, output_tokens: int, *, provider: Optional[str] = None, **usage: Any
     ) -> Breakdown:
         """The same cost with its terms, for the same arguments."""
         cost, price = self._priced(model, input_tokens, output_tokens, provider, usage)
@@ -210,7 +229,11 @@ class CostCalculator:
     def _priced(
         self, model: str, input_tokens: int, output_tokens: int, provider: Optional[str], usage: Dict[str, Any]
     ) -> Tuple[int, Price]:
+        if type(model) is not str:  # what came out of somebody's JSON
+            raise NoPricing("No pricing configured for model: %.80s" % (model,), "no-model")
         at_ms = usage.pop("at_ms", None)
+        if "cached_tokens" in usage and "cache_read_input_tokens" not in usage:  # as `TokenUsage` calls them
+            usage["cache_read_input_tokens"] = usage.pop("cached_tokens")
         counts = {"input_tokens": input_tokens, "output_tokens": output_tokens, **usage}
         _check(counts)
         price = self.registry.price(model, counts, provider=provider, at_ms=at_ms)
@@ -227,19 +250,19 @@ class NoPricing(ValueError):
         self.reason = reason
 
 
-def decimal(value: Dollars) -> str:
+def decimal(field: str, value: Dollars) -> str:
     """A price as plain decimal text, exactly as it was written. Raises BadPrice for what is no price."""
     from decimal import Decimal, InvalidOperation
 
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
-        raise BadPrice("%r is not a price in US dollars" % (value,))
+        raise BadPrice("%s: %r is not a price in US dollars" % (field, value))
     try:
         # repr of a float is the shortest text that reads back as the same: 0.1 stays "0.1"
         number = Decimal(value if isinstance(value, str) else repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
-        raise BadPrice("%r is not a price in US dollars" % (value,)) from None
+        raise BadPrice("%s: %r is not a price in US dollars" % (field, value)) from None
     if not number.is_finite() or (number.is_signed() and number):
-        raise BadPrice("%r is not a price in US dollars: it must be 0 or more" % (value,))
+        raise BadPrice("%s: %r is not a price in US dollars: it must be 0 or more" % (field, value))
     text = format(abs(number), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 

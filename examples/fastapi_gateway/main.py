@@ -18,6 +18,7 @@ import openai
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from aicostguard import CostCalculator, PricingRegistry, ledger
 from aicostguard.ledger import keys
@@ -51,6 +52,14 @@ async def lifespan(app: FastAPI):
 app = FastAPI(title="AI Gateway", lifespan=lifespan)
 
 
+class Asked(BaseModel):
+    """What `/infer` takes; anything else is a 422."""
+
+    model: str = "gpt-4"
+    prompt: str = ""
+    team: str = "default"
+
+
 async def ask(request: Request, method: str, path: str, body: Any = None) -> JSONResponse:
     """What the ledger says, as it says it; with everything counted that this program has been answered."""
     await run_in_threadpool(aicostguard.flush)
@@ -59,27 +68,33 @@ async def ask(request: Request, method: str, path: str, body: Any = None) -> JSO
 
 
 @app.post("/infer")
-async def infer(payload: dict, request: Request):
+async def infer(asked: Asked, request: Request):
     """Ask a model, if there is room for it in every budget. The receipt settles what was held for the call."""
-    state, model, prompt = request.app.state, payload.get("model", "gpt-4"), payload.get("prompt", "")
+    state, model = request.app.state, asked.model
     try:
         state.cost_calculator.calculate_request_cost(model=model, input_tokens=1, output_tokens=1)
     except ValueError as error:
         return JSONResponse({"detail": str(error)}, 400)
     # Before the call its tokens are estimated: never more than the bytes of the prompt, and some around it.
-    call = {"model": model, "input_tokens": len(prompt.encode()) + 20, "max_output_tokens": MOST}
-    granted = await ask(request, "POST", "/v1/authorize", {**call, "team": payload.get("team", "default")})
+    call = {"model": model, "input_tokens": len(asked.prompt.encode()) + 20, "max_output_tokens": MOST}
+    granted = await ask(request, "POST", "/v1/authorize", {**call, "team": asked.team})
     if granted.status_code != 200:
         return granted  # 402: Budget limit reached. Inference blocked.
     ticket = httpx.Response(200, content=granted.body).json()["ticket"]
-    asked = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": MOST}
-    with aicostguard.labels(request=ticket, team=payload.get("team", "default")):
-        if model.startswith("claude"):
-            answer = await state.claude.messages.create(**asked)
-            used = answer.usage.input_tokens, answer.usage.output_tokens
-        else:
-            answer = await state.gpt.chat.completions.create(**asked)
-            used = answer.usage.prompt_tokens, answer.usage.completion_tokens
+    prompt = {"model": model, "messages": [{"role": "user", "content": asked.prompt}], "max_tokens": MOST}
+    try:
+        with aicostguard.labels(request=ticket, team=asked.team):
+            if model.startswith("claude"):
+                answer = await state.claude.messages.create(**prompt)
+                used = answer.usage.input_tokens, answer.usage.output_tokens
+            else:
+                answer = await state.gpt.chat.completions.create(**prompt)
+                used = answer.usage.prompt_tokens, answer.usage.completion_tokens
+    except (openai.APIStatusError, anthropic.APIStatusError) as error:  # nothing is billed: give back what was held
+        await ask(request, "POST", "/v1/settle", {"ticket": ticket, "release": True})
+        return JSONResponse({"detail": f"The provider of {model} answers {error.status_code}"}, 502)
+    except (openai.APIConnectionError, anthropic.APIConnectionError):  # it may be billed: held, then booked
+        return JSONResponse({"detail": f"The provider of {model} does not answer"}, 504)
     cost = state.cost_calculator.calculate_request_cost(model=model, input_tokens=used[0], output_tokens=used[1])
     return {"model": model, "input_tokens": used[0], "output_tokens": used[1], "estimated_cost_usd": cost}
 

@@ -152,6 +152,8 @@ def gateway(providers: Simulator, tmp_path: Path) -> Iterator[Gateway]:
 
 @pytest.mark.ids("A03", "A04", "A05", "A06", "ACC:A19", "ACC:A20", "ACC:A21", "A24", "A27", "A35")
 def test_the_gateway_answers_with_the_providers_own_counts(gateway: Gateway, providers: Simulator) -> None:
+    gateway.ask("POST", "/budgets/", {"name": "default", "limit": 50.0})
+    told = 0.0
     for body, wanted in (
         ({"model": "gpt-4", "prompt": "Summarize this report"}, "gpt-4"),
         ({"model": "claude-3-haiku", "prompt": "Summarize this report"}, "claude-3-haiku"),
@@ -165,6 +167,9 @@ def test_the_gateway_answers_with_the_providers_own_counts(gateway: Gateway, pro
         assert set(answer) == {"model", "input_tokens", "output_tokens", "estimated_cost_usd"}
         assert (answer["model"], answer["output_tokens"]) == (wanted, row.usage.output_tokens)
         assert answer["estimated_cost_usd"] > 0
+        told += answer["estimated_cost_usd"]
+        (budget,) = gateway.ask("GET", "/budgets/")[1]["budgets"]
+        assert (float(budget["spent_usd"]), budget["reserved_usd"]) == (pytest.approx(told), "0")
     status, costs = gateway.ask("GET", "/costs")
     assert (status, costs["totals"]["calls"], costs["totals"]["unpriced_calls"]) == (200, 3, 0)
     assert {row["model"]: row["calls"] for row in costs["rows"]} == {"gpt-4": 2, "claude-3-haiku": 1}
@@ -174,6 +179,23 @@ def test_the_gateway_answers_with_the_providers_own_counts(gateway: Gateway, pro
         {"detail": "No pricing configured for model: no-such-model"},
     )
     assert providers.billed() == []
+
+
+@pytest.mark.ids("A09", "A16")
+def test_a_call_that_the_provider_refuses_holds_nothing_of_a_budget(gateway: Gateway, providers: Simulator) -> None:
+    gateway.ask("POST", "/budgets/", {"name": "default", "limit": 50.0})
+    for body in ({"model": 5}, {"model": None}, {"prompt": 5}, {"prompt": None}, {"team": []}, []):
+        status, answer = gateway.ask("POST", "/infer", body)
+        assert status == 422 and answer["detail"][0]["loc"] == ["body", *(body if isinstance(body, dict) else ())]
+    providers.set_default(status=400)
+    try:
+        for model in ("gpt-4", "claude-3-haiku"):
+            status, answer = gateway.ask("POST", "/infer", {"model": model, "prompt": "hi"})
+            assert (status, answer) == (502, {"detail": f"The provider of {model} answers 400"})
+    finally:
+        providers.reset()
+    (budget,) = gateway.ask("GET", "/budgets/")[1]["budgets"]
+    assert [scope["reserved_usd"] for scope in budget["scopes"]] in ([], ["0"]), budget
 
 
 @pytest.mark.ids("A09", "A11", "A15", "A16", "ACC:A22", "ACC:A23")

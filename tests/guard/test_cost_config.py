@@ -160,3 +160,18 @@ def test_a_configuration_is_a_value(way):
     assert config != CostConfig(budget_usd=1)
     assert eval(repr(config), {"CostConfig": CostConfig}) == config
     assert config.limits == {name: SOURCE[name] for name in SOURCE if name != "alert_threshold"}
+
+
+@pytest.mark.ids("B03")
+@pytest.mark.parametrize("name", ["alert_threshold", "on_exceed", "on_unpriced", "loop_window", "loop_action"])
+def test_none_leaves_a_limit_out_and_is_no_value_of_anything_else(name):
+    assert CostConfig(budget_usd=None, per_minute_tokens=None, audit=None).policy().budgets == ()
+    with pytest.raises(BadPolicy, match=f"CostConfig.{name}: None cannot be used: use "):
+        CostConfig(**{name: None})
+
+
+def test_a_limit_that_is_changed_afterwards_would_hold_nowhere_and_is_refused():
+    config = CostConfig(budget_usd=100)
+    with pytest.raises(AttributeError, match="build another one with budget_usd=5"):
+        config.budget_usd = 5
+    assert config.budget_usd == 100 and config.policy() == CostConfig(budget_usd=100).policy()

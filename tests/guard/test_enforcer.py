@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -118,6 +121,41 @@ def test_the_total_is_shared_by_sessions_and_the_sessions_are_not():
     assert one.session_id != two.session_id
 
 
+#: one call of a program, of a dollar, under limits that are kept in a file
+PROGRAM = """
+import sys
+from aicostguard import CostConfig, CostPolicyEnforcer, ModelPricing, TokenUsage
+pricing = ModelPricing()
+pricing.register("m", input_per_million=1000, output_per_million=1000)
+asked = CostPolicyEnforcer(CostConfig(budget_usd=2), store=sys.argv[1], pricing=pricing)
+print(asked.check_and_record(TokenUsage("m", 1000)).allowed, asked.get_report()["spent"])
+asked.close()
+"""
+
+
+@pytest.mark.ids("ACC:B10")
+@pytest.mark.parametrize("store", ["sqlite", "sqlite:///%s"])
+def test_a_total_in_a_file_holds_across_runs_of_a_program(store, tmp_path):
+    (tmp_path / "app.py").write_text(PROGRAM)
+    (tmp_path / "other.py").write_text(PROGRAM)
+    env = {**os.environ, "AICG_STATE_DIR": str(tmp_path / "state")}
+    where = store.replace("%s", str(tmp_path / "budgets.db"))
+
+    def run(name):
+        command = [sys.executable, str(tmp_path / name), where]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
+
+    assert [run("app.py") for _ in range(3)] == [["True", "1.0"], ["True", "2.0"], ["False", "2.0"]]
+    # a file that is named is shared by who names it; else each program has its own
+    assert run("other.py") == (["False", "2.0"] if "://" in store else ["True", "1.0"])
+
+
+@pytest.mark.ids("ACC:B10")
+def test_a_store_that_there_is_not_is_refused_with_the_words_that_there_are():
+    with pytest.raises(ValueError, match="store: this cannot be used: write memory, sqlite"):
+        CostPolicyEnforcer(CostConfig(budget_usd=2), store="budgets.db")
+
+
 @pytest.mark.ids("B37")
 def test_the_report_has_the_sources_keys():
     asked = CostPolicyEnforcer(
@@ -175,6 +213,15 @@ def test_a_model_without_a_price(mode, allowed):
     assert math.isnan(decision.cost_usd), "not known is not zero"
     assert ("No price is known for model nobodys" in decision.reason) == (mode != "allow")
     assert asked.get_report()["unpriced"] == int(allowed)
+
+
+@pytest.mark.ids("X1")
+@pytest.mark.parametrize("limits", [{}, {"per_minute_tokens": 100}, {"budget_usd": 1, "on_exceed": "warn"}])
+def test_a_model_without_a_price_is_blocked_also_where_no_limit_blocks(limits):
+    asked = CostPolicyEnforcer(CostConfig(on_unpriced="block", **limits), pricing=PRICING)
+    decision = asked.check_and_record(TokenUsage("nobodys", 10, 10))
+    assert decision.blocked and "No price is known for model nobodys" in decision.reason
+    assert asked.check_and_record(usage(1)).allowed and asked.get_report()["call_count"] == 1
 
 
 @pytest.mark.ids("X7")

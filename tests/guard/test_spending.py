@@ -25,8 +25,10 @@ def test_a_request_may_reach_the_limit_and_not_pass_it():
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "much", None])
 def test_what_is_no_amount_is_refused(amount):
-    with pytest.raises(ValueError, match="is no amount in USD"):
-        enforce_budget_or_raise(0, amount, 0)
+    for field in ("current_spend", "budget_limit", "request_cost"):
+        given = {"current_spend": 0, "budget_limit": 0, "request_cost": 0, field: amount}
+        with pytest.raises(ValueError, match=f"^{field}: .* is no amount in USD"):
+            enforce_budget_or_raise(**given)
 
 
 @pytest.mark.ids("D05")

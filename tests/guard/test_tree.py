@@ -228,6 +228,15 @@ def test_sums_and_caps_hold_whatever_is_done(cap, steps):
         assert tree._root.total == sum(direct)
 
 
+@pytest.mark.ids("B17")
+@pytest.mark.parametrize("name", [None, "", 5, ["a"]])
+def test_an_agent_has_a_name(name):
+    tree = CostAttributionTree()
+    with pytest.raises(ValueError, match="agent_id must be the name of an agent, not"):
+        tree.register_agent(name)
+    assert tree.report() == []
+
+
 @pytest.mark.ids("B38", "D1")
 def test_threads_never_pass_a_cap_together():
     tree = CostAttributionTree(max_budget=1, pricing=dollar_a_token())

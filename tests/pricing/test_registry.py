@@ -29,6 +29,15 @@ def test_a_calculator_prices_a_request_in_dollars() -> None:
     assert calculator.calculate_request_cost(model="gpt-4o", input_tokens=1500, output_tokens=500) == 0.00875
     assert calculator.calculate_request_cost(model="claude-3-haiku", input_tokens=1_000_000, output_tokens=0) == 0.25
     assert calculator.calculate_request_cost(model="gpt-4o", input_tokens=0, output_tokens=0) == 0.0
+    assert calculator.calculate_request_cost("gpt-4o", 1500, 500) == 0.00875
+    assert calculator.calculate_breakdown("gpt-4o", 1500, 500).cost_usd == 0.00875
+
+
+def test_a_calculator_takes_the_words_of_a_usage() -> None:
+    calculator = CostCalculator(PricingRegistry())
+    assert calculator.calculate_request_cost("gpt-4o", 1500, 500, cached_tokens=1000) == 0.0075
+    with pytest.raises(TypeError, match="'cached_tokens' is not a count"):  # which of the two is meant?
+        calculator.calculate_request_cost("gpt-4o", 1500, 500, cached_tokens=1000, cache_read_input_tokens=900)
 
 
 @pytest.mark.ids("A02")
@@ -53,6 +62,14 @@ def test_an_unknown_model_is_a_value_error_with_the_stated_text(model: str) -> N
         with pytest.raises(ValueError) as caught:
             ask(model=model, input_tokens=10, output_tokens=1)
         assert str(caught.value) == "No pricing configured for model: %s" % model
+
+
+@pytest.mark.ids("A03")
+@pytest.mark.parametrize("model", [None, 5, ["gpt-4"], {}, b"gpt-4"])
+def test_what_came_as_a_model_and_is_no_name_is_a_value_error_too(model: Any) -> None:
+    """A gateway answers ValueError with 400: a body's `"model": null` must not be its own fault."""
+    with pytest.raises(ValueError, match="No pricing configured for model: "):
+        CostCalculator(PricingRegistry()).calculate_request_cost(model=model, input_tokens=10, output_tokens=1)
 
 
 @pytest.mark.ids("X1")
@@ -155,9 +172,9 @@ def test_prefixes_are_names_that_the_user_registered_and_nothing_else(model: str
 @pytest.mark.parametrize("value", [-1, -0.5, float("nan"), float("inf"), True, None, "free", [], "1,5"])
 def test_a_price_that_is_none_is_refused(value: Any) -> None:
     pricing = ModelPricing()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"^input_per_million: "):
         pricing.register("m", input_per_million=value, output_per_million=1)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"^cached_per_million: "):
         pricing.register("m", input_per_million=1, output_per_million=1, cached_per_million="-1")
     with pytest.raises(ValueError):
         pricing.register("", input_per_million=1, output_per_million=1)

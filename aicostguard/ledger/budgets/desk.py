@@ -14,6 +14,7 @@ import sqlite3
 from typing import Any, Callable, Mapping, NamedTuple, Sequence, TypeVar
 
 from aicostguard.guard.policy import Budget
+from aicostguard.ledger import drain
 from aicostguard.ledger.budgets import book, counted, counters, gather, leases, rule, tickets
 from aicostguard.ledger.budgets.ask import Asking, Used
 from aicostguard.ledger.budgets.book import Kept
@@ -84,7 +85,9 @@ class Desk:
     # What keeps counters up to date.
 
     def catch_up(self) -> None:
-        """Count what has arrived, book what has lapsed, make anew what is stale. Cheap when there is nothing to do."""
+        """Count what has arrived, also in the file's inbox, book what has lapsed, make anew what is stale. Cheap when
+        there is nothing to do."""
+        drain(self._store)
         if not self._store.look(_waits(self._now())):
             return
         while self._store.change(lambda connection: counted.advance(connection, self._now())):
