@@ -109,6 +109,9 @@ def test_counts_that_are_none_are_refused_and_no_cost_is_negative(counts: Any) -
         ("bedrock/amazon.nova-lite-v1:0", "aws:amazon.nova-lite-v1:0@undated"),
         ("openrouter/anthropic/claude-sonnet-4.5", "openrouter:anthropic/claude-sonnet-4.5@undated"),
         ("novita/meta-llama/llama-3.1-70b-instruct", "novita:meta-llama/llama-3.1-70b-instruct@undated"),
+        # as LiteLLM calls it
+        ("gemini/gemini-2.5-pro", "google:gemini-2.5-pro@undated"),
+        ("vertex_ai/gemini-2.5-pro", "google:gemini-2.5-pro@undated"),
     ],
 )
 def test_a_name_alone_leads_to_its_makers_price_or_to_the_host_in_front(model: str, wanted: Optional[str]) -> None:
