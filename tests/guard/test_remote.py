@@ -203,6 +203,47 @@ def test_the_ledgers_budget_holds_for_programs_that_say_one_line_and_for_one_tha
     assert without == {"made": 5}, "without a copy the program goes on"
 
 
+@ledger_here
+@pytest.mark.ids("ACC:A14", "D3")
+def test_programs_of_two_projects_share_the_budget_of_their_organisation(tmp_path: Path, simulator: Simulator) -> None:
+    from tests.ledger.support import KEY, aicg, command, environment, served
+
+    file = ("--db", str(tmp_path / "ledger.db"))
+    (tmp_path / "ledger.key").write_text(KEY)
+    os.chmod(tmp_path / "ledger.key", 0o600)
+    for words in (
+        *(("projects", "create", name, "--organisation", "acme") for name in ("search", "shop")),
+        ("budgets", "add", "cap", "--usd", "0.004", "--organisation", "acme"),
+    ):
+        subprocess.run(command(*words, *file), env=environment(), check=True, timeout=60, stdout=subprocess.DEVNULL)
+    keys = [
+        aicg("keys", "create", "--project", "acme/" + name, "--role", "ingest", *file).stdout.split()[0]
+        for name in ("search", "shop")
+    ]
+
+    def start(port: int, key: str) -> subprocess.Popen[str]:
+        env = environment(
+            AICG_URL=f"http://127.0.0.1:{port}",
+            AICG_KEY=key,
+            AICG_ENFORCE="ledger",
+            AICG_HOSTS=simulator.hosts_setting(),
+            AICG_STATE_DIR=str(tmp_path / key[-6:]),
+        )
+        arguments = [simulator.base_url("openai"), "200"]
+        return subprocess.Popen(
+            [sys.executable, "-c", SDK_PROGRAM, *arguments], env=env, stdout=subprocess.PIPE, text=True
+        )
+
+    with served(tmp_path) as (_, server):
+        programs = [start(server.port, key) for key in keys]
+        told = [json.loads(program.communicate(timeout=120)[0]) for program in programs]
+    assert [row["budget"] for row in told] == ["cap"] * 2, "each is blocked by what both have spent"
+    billed = _cost(simulator)
+    assert 0.5 * SDK_CAP < billed <= SDK_CAP, "together"
+    shown = json.loads(aicg("budgets", "--organisation", "acme", "--json", *file).stdout)["budgets"][0]
+    assert float(shown["spent_usd"]) * 1e9 == pytest.approx(billed), "and the ledger has all of it"
+
+
 # What the ledger may say, and what it may not.
 
 

@@ -14,6 +14,9 @@ import pytest
 from aicostguard import ledger
 from aicostguard.guard import stated
 from aicostguard.ledger import keys
+from aicostguard.ledger.access import keyring, places
+from aicostguard.ledger.access.audit import Actor
+from aicostguard.ledger.access.principal import ROLES
 from aicostguard.ledger.budgets import status
 from aicostguard.ledger.budgets.desk import Desk
 from tests.ledger.support import KEY, NOW, environment, served, wait_for
@@ -67,8 +70,8 @@ def _billed(folder: Path) -> float:
     return sum(float(line) for log in folder.glob("billed-*") for line in log.read_text().splitlines())
 
 
-def _start(folder: Path, number: int) -> subprocess.Popen[bytes]:
-    arguments = [str(folder / "port"), KEY, str(number), str(CALLS), str(folder / f"billed-{number}")]
+def _start(folder: Path, number: int, key: str = KEY) -> subprocess.Popen[bytes]:
+    arguments = [str(folder / "port"), key, str(number), str(CALLS), str(folder / f"billed-{number}")]
     return subprocess.Popen([sys.executable, "-c", CLIENT, *arguments], env=environment())
 
 
@@ -116,6 +119,47 @@ def test_sixteen_programs_a_killed_ledger_and_lost_answers_never_pass_the_cap(tm
     assert spent + reserved <= CAP
     assert billed <= spent + reserved, "what was forgotten is still held"
     assert billed > CAP * 0.8, "and what there was room for went through"
+
+
+@pytest.mark.ids("D1", "D2", "D3", "ACC:A14", "Z2")
+def test_programs_of_two_projects_and_a_killed_ledger_never_pass_the_cap_of_their_organisation(tmp_path: Path) -> None:
+    cap = 20
+    store = ledger.open_ledger(str(tmp_path / "ledger.db"))
+    store.add_key(KEY, "test", tuple(keys.SCOPES), store.default_project(), NOW)
+    other = store.change(lambda c: places.add_project(c, 1, "shop", Actor("test"), NOW)).id
+    of_other = store.change(lambda c: keyring.add(c, other, ROLES["ingest"], Actor("test"), NOW, name="shop"))[0]
+    desk = Desk(store, ledger.now_ms)
+    desk.put(-1, stated.budget({"name": "cap", "limit_usd": cap}), "test")
+    desk.put(other, stated.budget({"name": "own", "limit_usd": cap, "on_exceed": "warn"}), "test")
+    store.close()
+    clients: list[subprocess.Popen[bytes]] = []
+    try:
+        for round_ in range(2):
+            with served(tmp_path) as (process, server):
+                (tmp_path / "new-port").write_text(str(server.port))
+                (tmp_path / "new-port").rename(tmp_path / "port")
+                if not clients:
+                    clients = [_start(tmp_path, number, (KEY, of_other)[number % 2]) for number in range(6)]
+                if not round_:
+                    wait_for(lambda: _billed(tmp_path) > cap / 4, "some calls", 60)
+                    process.kill()
+                else:
+                    for client in clients:
+                        assert client.wait(120) == 0
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait(10)
+    billed = _billed(tmp_path)
+    store = ledger.open_ledger(str(tmp_path / "ledger.db"))
+    try:
+        Desk(store, ledger.now_ms).catch_up()
+        cap_row, own = store.look(lambda c: status.budgets(c, other, ledger.now_ms()))["budgets"]
+    finally:
+        store.close()
+    held = float(cap_row["spent_usd"]) + float(cap_row["reserved_usd"])
+    assert cap * 0.7 < billed <= held <= cap, "both together, and what was forgotten is still held"
+    assert 0 < float(own["spent_usd"]) + float(own["reserved_usd"]) < held, "each has had a part of it"
 
 
 @pytest.mark.ids("D1", "D2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
 import sqlite3
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aicostguard import ledger
+from aicostguard.cli import app
 from aicostguard.guard import stated
 from aicostguard.ledger import ingest
 from aicostguard.ledger.access import audit, keyring, places
@@ -406,3 +409,55 @@ def test_salvage_takes_it_along_with_what_stands_in_it(acme: Acme, tmp_path: Pat
         assert store.look(lambda c: counters.balance(c, kept, "[]", acme.now_ms)).spent == acme.balance().spent
     finally:
         store.close()
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = app.run(["budgets", *arguments])
+    return code, out.getvalue()
+
+
+def told(*arguments: str) -> Any:
+    code, text = run(*arguments, "--json")
+    assert code == 0, text
+    return json.loads(text)
+
+
+def test_the_command_line_sets_and_shows_it_on_a_file_and_over_http(server: Server, acme: Acme, keys: Keys) -> None:
+    http, file = ("--url", f"http://127.0.0.1:{server.port}"), ("--db", acme.store.path)
+    wide = (*http, "--key", keys.wide)
+    assert told("add", "cap", "--usd", "0.000001", "--organisation", "acme", *file)["reach"] == "organisation"
+    assert told("add", "calls", "--requests", "9", "--organisation", "ACME", *wide)["reach"] == "organisation"
+    acme.take(acme.search, 2)
+    acme.take(acme.shop, 1)
+    of_acme = told("--organisation", "acme", *file)
+    assert [(row["name"], row["reach"]) for row in of_acme["budgets"]] == [
+        ("calls", "organisation"),
+        ("cap", "organisation"),
+    ]
+    assert of_acme["budgets"][1]["spent_usd"] == "0.00000099"
+    assert [alert["threshold"] for alert in of_acme["alerts"]] == [0.9, 0.75]
+    assert told("--organisation", "acme", *wide)["alerts"] == of_acme["alerts"]
+    code, text = run("--organisation", "acme", *wide)
+    assert code == 0 and "cap (organisation)" in text and "exceeds alert threshold 90%" in text
+    assert told(*file)["budgets"] == [], "the first project is none of acme's"
+    code, text = run(*http, "--key", keys.shop)
+    assert code == 0 and "cap holds, too: the whole organisation shares it (block" in text and "0.00" not in text
+    code, text = run("--organisation", "other", *wide)
+    assert code == 1 and "the key is of the organisation acme" in text
+    assert run("--organisation", "nobody", *file)[0] == 1
+    code, text = run("set", "cap", "--usd", "5", *http, "--key", keys.shop)
+    assert code == 1 and "reach organisation" in text
+    for where in (wide, file):
+        assert told("set", "cap", "--usd", "2", "--organisation", "acme", *where)["limit_usd"] == "2"
+        assert told("rebuild", "--organisation", "acme", *where) == {"rebuilt": ["calls", "cap"]}
+    acme.put(acme.search, name="own", limit_usd=1)
+    for where in (wide, file):
+        assert run("show", "own", "--organisation", "acme", *where)[0] == 1
+        assert run("remove", "own", "--organisation", "acme", *where)[0] == 1
+    assert told("show", "own", *wide)["reach"] == "project"
+    assert run("remove", "calls", "--organisation", "acme", *wide) == (0, "removed calls\n")
+    assert run("remove", "cap", "--organisation", "acme", *file) == (0, "removed cap\n")
+    assert told("--organisation", "acme", *wide)["budgets"] == []
+    assert told("rebuild", "--organisation", "acme", *wide) == {"rebuilt": []}

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from aicostguard import ledger
+from aicostguard.ledger.access import keyring
+from aicostguard.ledger.access.principal import ROLES
 from aicostguard.ledger.budgets import status
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web import words
@@ -180,3 +183,52 @@ def test_the_policy_is_set_by_words(store: SqliteStore, admin: Visitor) -> None:
     wrong = admin.do("/budgets", "policy", on_unpriced="perhaps")
     assert wrong.status == 422
     assert "use one of allow, warn, block" in wrong.form("policy").wrong["on_unpriced"]
+
+
+def test_a_budget_of_the_organisation_is_made_seen_and_changed_by_who_reaches_it(
+    store: SqliteStore, server: Server
+) -> None:
+    shop = managed.project(store, "shop")
+
+    def key(role: str, reach: str, project: int) -> Visitor:
+        return Visitor(
+            server,
+            store.change(lambda c: keyring.add(c, project, ROLES[role], managed.BY, ledger.now_ms(), reach=reach))[0],
+        )
+
+    wide, reader, narrow = (
+        key("admin", "organisation", 1),
+        key("read", "organisation", 1),
+        key("admin", "project", shop),
+    )
+    assert 'name="reach"' not in narrow.get("/budgets").html
+    made = wide.do("/budgets", "create", name="cap", limit="7.5", on_exceed="block", reach="organisation")
+    assert (made.status, made.location) == (303, "/budgets/cap")
+    managed.take(store, managed.envelope([managed.receipt(feature="secret")], [ledger.now_ms()], managed.epoch()), shop)
+    for visitor in (wide, reader):
+        page = visitor.get("/budgets")
+        assert "of all projects of default together" in page.text and "of $7.50" in page.text
+        assert visitor.get("/budgets/cap").status == 200
+    forms = [[form.fields.get("action") for form in visitor.get("/budgets/cap").forms()] for visitor in (wide, reader)]
+    assert "change" in forms[0] and "change" not in forms[1]
+    assert wide.do("/budgets/cap", "change", limit="8.5").status == 303
+    assert _api(server)["of_organisation"][0]["name"] == "cap", "the tests' own key is of one project"
+    page = narrow.get("/budgets")
+    assert "Budgets of the whole organisation default" in page.text and "cap counts all calls" in page.text
+    assert "8.5" not in page.text and "secret" not in page.text
+    assert narrow.get("/budgets/cap").status == 403
+    assert "cap" not in narrow.get("/").text, "the first screen has the project's own"
+    token = next(form.fields["csrf"] for form in narrow.get("/budgets").forms() if "csrf" in form.fields)
+    for action in ("change", "adjust", "remove"):
+        sent = narrow.send(
+            "/budgets/cap", {"csrf": token, "action": action, "limit": "99", "spent": "0", "revision": "2"}
+        )
+        assert sent.status == 403, action
+    for name in ("cap", "mine"):
+        sent = narrow.send(
+            "/budgets", {"csrf": token, "action": "create", "name": name, "limit": "1", "reach": "organisation"}
+        )
+        assert sent.status in (403, 422), name
+    told = store.look(lambda c: status.budgets(c, -1, ledger.now_ms()))["budgets"]
+    assert [(row["name"], row["limit_usd"], row["calls"]) for row in told] == [("cap", "8.5", 1)]
+    assert wide.do("/budgets/cap", "remove").status == 303
