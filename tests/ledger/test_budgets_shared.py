@@ -119,7 +119,8 @@ def ask(server: Server, method: str, path: str, body: Any = None, **more: Any) -
     return server.ask(method, path, None if body is None else json.dumps(body).encode(), **more)
 
 
-CAP = {"name": "cap", "limit_usd": "10", "period": "month", "timezone": "Europe/Berlin", "reach": "organisation"}
+#: without a reset, so that no midnight between two questions matters
+CAP = {"name": "cap", "limit_usd": "10", "reach": "organisation"}
 DOLLAR = {"model": "gpt-4o", "estimate_usd": 1}
 
 
@@ -137,10 +138,15 @@ def test_one_limit_holds_for_every_project_and_no_one_learns_what_the_others_spe
         blocked = ask(server, "POST", "/v1/authorize", DOLLAR, key=key)
         assert (blocked.status, blocked.body["budget"], blocked.body["reach"]) == (402, "cap", "organisation")
         assert blocked.body["detail"] == "Budget limit reached. Inference blocked."
-        assert blocked.body["resets_at"] and int(blocked.headers["retry-after"]) >= 1
         assert blocked.body["estimate_usd"] == "1"
         assert not set(AMOUNTS) & set(blocked.body), "what all spend is not this key's to know"
         assert "$" not in blocked.body["error"] and "secret" not in blocked.raw.decode()
+    monthly = {"name": "a closed month", "limit_usd": 0, "period": "month", "timezone": "Europe/Berlin"}
+    ask(server, "POST", "/v1/budgets", {**monthly, "reach": "organisation"}, key=keys.wide)
+    blocked = ask(server, "POST", "/v1/authorize", DOLLAR, key=keys.shop)
+    assert (blocked.status, blocked.body["budget"]) == (402, "a closed month")
+    assert blocked.body["resets_at"][8:19] == "01T00:00:00" and int(blocked.headers["retry-after"]) >= 1
+    ask(server, "DELETE", "/v1/budgets/a closed month".replace(" ", "%20"), key=keys.wide)
     known = ask(server, "POST", "/v1/authorize", DOLLAR, key=keys.wide)
     assert (known.status, known.body["limit_usd"], known.body["reserved_usd"]) == (402, "10", "10")
     assert ask(server, "POST", "/v1/authorize", DOLLAR, key=keys.far).status == 200, "another organisation"
@@ -175,7 +181,7 @@ def test_who_may_see_it_and_set_it(server: Server, acme: Acme, keys: Keys) -> No
     seen = ask(server, "GET", "/v1/budgets", key=keys.search).body
     (bare,) = seen["of_organisation"]
     assert seen["budgets"] == [] and not set(AMOUNTS) & set(bare)
-    assert (bare["name"], bare["period"], bare["on_exceed"], bare["unit"]) == ("cap", "month", "block", "usd")
+    assert (bare["name"], bare["period"], bare["on_exceed"], bare["unit"]) == ("cap", "total", "block", "usd")
     (row,) = ask(server, "GET", "/v1/budgets", key=keys.wide).body["budgets"]
     assert (row["spent_usd"], row["calls"], row["limit_usd"]) == ("0.00000099", 3, "10")
     assert ask(server, "GET", "/v1/budgets?reach=organisation", key=keys.wide).body == {"budgets": [row]}

@@ -202,7 +202,9 @@ def test_a_budget_of_the_organisation_is_made_seen_and_changed_by_who_reaches_it
         key("admin", "project", shop),
     )
     assert 'name="reach"' not in narrow.get("/budgets").html
-    made = wide.do("/budgets", "create", name="cap", limit="7.5", on_exceed="block", reach="organisation")
+    made = wide.do(
+        "/budgets", "create", name="cap", limit="7.5", period="total", on_exceed="block", reach="organisation"
+    )
     assert (made.status, made.location) == (303, "/budgets/cap")
     managed.take(store, managed.envelope([managed.receipt(feature="secret")], [ledger.now_ms()], managed.epoch()), shop)
     for visitor in (wide, reader):
