@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aicostguard import ledger
+from aicostguard.ledger.alerts import readings
 from aicostguard.ledger.alerts.today import check_cost_alert
 from tests.ledger.alerting import Town, receiving
 from tests.ledger.support import ROOT, aicg, envelope, epoch, receipt, served, wait_for
@@ -85,6 +86,24 @@ def test_the_snippet_of_the_docs_takes_what_is_genuine_and_nothing_else(place: P
     assert not found["genuine"](old, body, "s" * 20), "a replay"
     later = {**fresh, "AICG-Timestamp": str(int(fresh["AICG-Timestamp"]) + 1)}
     assert not found["genuine"](later, body, "s" * 20)
+
+
+def test_what_could_not_be_looked_at_or_sent_is_an_exit_code(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> list[readings.Reading]:
+        raise RuntimeError("broken")
+
+    ledger.open_ledger(str(place)).close()
+    with monkeypatch.context() as patch:
+        patch.setitem(readings.READERS, "spend", broken)
+        assert said(capsys, "check")[0] == 1
+    assert said(capsys, "check")[0] == 0
+    with receiving() as receiver:
+        assert said(capsys, "channels", "add", "ops", receiver.url)[0] == 0
+        assert said(capsys, "test", "ops")[0] == 0
+        receiver.answer = lambda number: (410, {})
+        assert said(capsys, "test", "ops")[0] == 1
 
 
 def test_tables_json_and_exit_codes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

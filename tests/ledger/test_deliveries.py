@@ -379,6 +379,12 @@ def test_the_command_shows_what_is_missing_and_says_so_by_its_exit_code(filled: 
     done = aicg("deliveries", "--db", str(filled), "--json", "--where", "host=gone")
     assert done.returncode == 4
     assert json.loads(done.stdout)["totals"]["lost"] == 4
+    store = ledger.open_ledger(str(filled))
+    known = envelope([receipt()], first=0, name=epoch(), host="short", counters={"generated": 2, "dropped": 1})
+    take(store, {**known, "ended": True})
+    store.close()
+    done = aicg("deliveries", "--db", str(filled), "--where", "host=short")
+    assert (done.returncode, "1 receipt lost and known" in done.stdout) == (4, True), "also what is known to be lost"
     assert aicg("deliveries", "--db", str(filled), "--where", "host=whole").returncode == 0
     assert aicg("deliveries", "--db", str(filled), "--where", "model=x").returncode == 2
     assert aicg("deliveries", "--db", str(filled), "--by", "model").returncode == 2

@@ -351,6 +351,14 @@ def test_the_command(filled: SqliteStore, capsys: pytest.CaptureFixture[str], tm
     assert json.loads(capsys.readouterr().out)["receipts"] == 0
 
 
+def test_the_command_says_by_its_exit_code_that_it_has_to_be_done_again(
+    filled: SqliteStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting.places, "rest", lambda *_: False)
+    assert main(["forget", "--user", NAME, "--db", filled.path]) == 1
+    assert "receipts of this user kept coming" in capsys.readouterr().out
+
+
 def test_over_http(filled: SqliteStore, tmp_path: Path) -> None:
     reader = "aicg_" + "r" * 40
     filled.add_key(reader, "reader", ("read",), 1, NOW)

@@ -363,5 +363,10 @@ def test_people_at_the_command_line(tmp_path: Path) -> None:
     assert [(role["role"], role["of"]) for role in listed[0]["roles"]] == [("admin", None), ("read", "default/default")]
     assert "disabled" in aicg("people", "disable", ADA, *at).stdout
     assert "disabled" in aicg("people", "list", *at).stdout
+    assert aicg("people", "disable", ADA, "--undo", *at).stdout == f"{ADA} is enabled\n"
+    assert aicg("people", "role", ADA, "none", *at).returncode == 0
+    (listed,) = json.loads(aicg("people", "list", "--json", *at).stdout)
+    assert listed["disabled_at"] is None
+    assert [(role["role"], role["of"]) for role in listed["roles"]] == [("admin", None)]
     unknown = aicg("people", "disable", "x@example.com", *at)
     assert unknown.returncode == 1 and "aicg people list" in unknown.stderr

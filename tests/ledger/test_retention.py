@@ -401,6 +401,7 @@ def test_the_commands(filled: SqliteStore, capsys: pytest.CaptureFixture[str]) -
     assert [item["rows"] for item in due] == [20, 20, 22]
     ran = aicg("retention", "run", "--progress", *at)
     assert ran.returncode == 0 and "62 receipts of 3 days, 3 files" in ran.stdout
+    assert [f"{item['day']}: " in ran.stdout for item in due] == [True] * 3
     listed = json.loads(aicg("archive", "list", "--json", *at).stdout)["archives"]
     assert [item["state"] for item in listed] == ["archived"] * 3
     assert "3 files\nall are as they were written" in aicg("archive", "verify", *at).stdout
@@ -411,6 +412,8 @@ def test_the_commands(filled: SqliteStore, capsys: pytest.CaptureFixture[str]) -
     assert aicg("archive", "restore", *at).returncode == 2
     back = aicg("archive", "restore", listed[0]["day"], "--for", "5", *at)
     assert "20 receipts of 1 archives are back" in back.stdout
+    (until,) = [item.until_ms for item in archives(filled) if item.state == "restored"]
+    assert 4 * DAY_MS < until - NOW < 6 * DAY_MS
     assert "62 receipts" not in aicg("archive", "restore", "--all", "--progress", *at).stdout
     assert len(rows(filled)) == 66
     assert "there is no rule" in aicg("retention", "clear", *at).stdout
