@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aicostguard.ledger import (
     apidoc,
+    apipage,
     body,
     deliveries,
     drain,
@@ -150,7 +151,8 @@ def create_app(
     keeping.add(app, door)
     queryroutes.add(app, store, drain, now_ms)
     dashboard.add(app, store, desk, watch, door, provider, drain, now_ms)
-    apidoc.mount(app)
+    apidoc.complete(app)
+    apipage.mount(app)
     return app
 
 
