@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence, Union
 
 from aicostguard import context, receipt
-from aicostguard.capture import caller, once, permit
+from aicostguard.capture import caller, forks, once, permit
 from aicostguard.capture.billed import receipt_of
 from aicostguard.capture.frameworks import agents
 from aicostguard.capture.patch import Hook
@@ -64,6 +64,8 @@ class Call:
     #: the meter of a response that is read in passing. A list, because taking the meter out of it is one atomic step:
     #: the first of terminal event, close and garbage collection wins, on whatever thread it happens.
     _meter: List[Union[Meter, Start]] = []
+    #: `forks.count` when that meter was made
+    _born = 0
 
     def __init__(
         self,
@@ -143,6 +145,7 @@ class Call:
             if state.estimates is not None:
                 self.kept = state.estimates.keep(self.endpoint.format)
             skip = once.lines_billed(self.endpoint) if self.endpoint.format in RESULTS else 0
+            self._born = forks.count
             make = partial(Meter, self.endpoint, status, content_type, self._request, header, skip)
             if self.known is None or self.kept is not None or self.hold is not None:
                 self._meter = [make()]
@@ -185,6 +188,8 @@ class Call:
             meter = self._meter.pop()
         except IndexError:
             return
+        if not complete and self._born != forks.count:
+            return  # a copy of the parent's, let go of: the parent ends it
         try:
             now = perf_counter()
             if type(meter) is Start and meter.told is not None and self.known is not None:

@@ -16,6 +16,7 @@ from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 
 from aicostguard import context
+from aicostguard.capture import forks
 from aicostguard.capture.gate import Gate, Refused
 from aicostguard.capture.state import state
 from aicostguard.health import health
@@ -55,10 +56,11 @@ _DEPTH = 6
 class Hold:
     """What one call holds. The first of its answers counts; one that is dropped without any answers for itself.
 
-    `free` is true while it is certain that nothing of what it stands for was billed.
+    `free` is true while it is certain that nothing of what it stands for was billed. A forked child's copy says nothing
+    when it is dropped.
     """
 
-    __slots__ = ("gate", "free", "watch", "_ticket")
+    __slots__ = ("gate", "free", "watch", "_ticket", "_born")
 
     def __init__(self, gate: Gate, ticket: Any) -> None:
         self.gate = gate
@@ -67,6 +69,7 @@ class Hold:
         self.watch = bool(getattr(ticket, "watch", False))
         # Taking the ticket out is the one step that makes it one answer, on whatever thread.
         self._ticket: List[Any] = [ticket]
+        self._born = forks.count
 
     def settle(self, receipts: Sequence[Receipt]) -> None:
         """What the call has used is on these receipts."""
@@ -100,7 +103,7 @@ class Hold:
 
     def __del__(self) -> None:
         try:
-            if getattr(self, "_ticket", None):
+            if getattr(self, "_ticket", None) and self._born == forks.count:
                 self._answer("release" if self.free else "lost")
         except Exception as error:
             health.fault("permit.del", error)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
-from aicostguard.capture import permit
+from aicostguard.capture import forks, permit
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook
 from aicostguard.health import health
@@ -26,7 +26,7 @@ MOST_TURNS = 512
 class Session:
     """A recognised session. `waiting` are calls whose receipts have to be awaited (inline mode inside a loop)."""
 
-    __slots__ = ("hook", "waiting", "_live", "_opened", "_asked", "_turns", "_over")
+    __slots__ = ("hook", "waiting", "_live", "_opened", "_asked", "_turns", "_born", "_over")
 
     def __init__(self, opened: Call, reader: Live) -> None:
         self.hook = opened.hook
@@ -36,6 +36,7 @@ class Session:
         self._opened = opened
         self._asked: Dict[str, Deque[Call]] = {}
         self._turns: Dict[str, Call] = {}
+        self._born = forks.count
         self._over = False  # the last one: see `__del__`
 
     def sent(self, message: Any) -> Optional[Call]:
@@ -80,6 +81,8 @@ class Session:
         if self._over:
             return
         self._over = True
+        if self._born != forks.count:
+            return  # a copy of the parent's: the parent ends it
         try:
             for step in self._live.left():
                 self._take(step)
