@@ -56,8 +56,11 @@ class Health:
     @property
     def counters(self) -> Dict[str, int]:
         """The counters of the envelope as they are now; a copy."""
-        taken = sum(sys.maxsize - length_hint(numbers) for numbers in tuple(self._numbers))
-        return {**self._counters, "generated": taken}
+        return {**self._counters, "generated": sum(map(_taken, tuple(self._numbers)))}
+
+    def counters_of(self, numbers: Iterator[int]) -> Dict[str, int]:
+        """The same, with the receipts that were made under these numbers alone: what one ledger can have of them."""
+        return {**self._counters, "generated": _taken(numbers)}
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter of the envelope. Not to `generated`, which `numbers` counts."""
@@ -108,6 +111,10 @@ class Health:
     def reset(self) -> None:
         """Start at zero: in a forked child, whose parent reports its own counts, and in tests."""
         self.__init__()  # type: ignore[misc]
+
+
+def _taken(numbers: Iterator[int]) -> int:
+    return sys.maxsize - length_hint(numbers)
 
 
 health = Health()

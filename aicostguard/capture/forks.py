@@ -1,7 +1,7 @@
 """What was begun before this process was forked is its parent's, which goes on with it.
 
-Owns the number that tells the two apart. If it is wrong, a stream that is open at a fork is billed by the child, too, or
-what it holds of a budget is booked while it runs.
+Owns the number that tells the two apart. If it is wrong, a stream that is open at a fork is billed twice, or what it
+holds of a budget is booked while it runs.
 """
 
 from __future__ import annotations

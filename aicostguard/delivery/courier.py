@@ -9,7 +9,7 @@ for ever.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from aicostguard import health as our_health
 from aicostguard.config import Settings
@@ -38,10 +38,12 @@ TAKEN, KEPT, BACK = "taken", "kept", "back"
 class Courier:
     """One process's deliveries to one ledger. Building it opens nothing and imports nothing heavy."""
 
-    def __init__(self, settings: Settings, queue: Queue, epoch: str) -> None:
+    def __init__(self, settings: Settings, queue: Queue, epoch: str, numbers: Iterator[int]) -> None:
+        """`numbers` are those that its receipts are given."""
         self.settings = settings
         self.queue = queue
         self.epoch = epoch
+        self._numbers = numbers
         self.link = Link()
         #: monotonic seconds; set when the process ends
         self.deadline: Optional[float] = None
@@ -49,7 +51,7 @@ class Courier:
         self.leaving = False
         #: True while we shut down: what cannot be delivered now cannot wait in memory
         self.closing = False
-        self.keeper = Keeper(settings, self.head)
+        self.keeper = Keeper(settings, self.head, self.counters)
         self.answers = Answers(settings, epoch, self.link, self.keeper, self.keep, self._over)
         #: True once no further receipt is expected: the last batch says so
         self.ending = False
@@ -91,6 +93,10 @@ class Courier:
             self._head = envelope.head(self.settings, self.epoch)
         return self._head
 
+    def counters(self) -> Dict[str, int]:
+        """The counters of our envelopes: of the receipts of this process, those that are ours."""
+        return health.counters_of(self._numbers)
+
     # One batch.
 
     def put(self, entries: Sequence[Entry]) -> None:
@@ -119,7 +125,7 @@ class Courier:
     def batch(self, entries: Sequence[Entry]) -> Batch:
         """A batch of these entries."""
         last = self.ending and not len(self.queue)
-        return envelope.build(self.head(), entries, ended=last)
+        return envelope.build(self.head(), entries, self.counters(), ended=last)
 
     def carry(self, batch: Batch, force: bool = False, seconds: Optional[float] = None) -> str:
         """Deliver a batch, or keep it. `force` skips our own backoff, never a pause the ledger asked for.
@@ -250,7 +256,7 @@ class Courier:
                 keeper.finish(segment)
                 return True
             if batch.epoch == self.epoch:
-                batch.head.update(self.head(), counters=health.counters)
+                batch.head.update(self.head(), counters=self.counters())
             elif segment.last and segment.ended and keeper.spool.last_of(segment):
                 batch.head["ended"] = True  # the word that its process could not send
             if self.carry(batch, force) != TAKEN:
@@ -316,13 +322,13 @@ class Courier:
         Only where it costs one small exchange: the ledger answers, and has receipts of ours. What comes of it changes
         nothing.
         """
-        said = self._said_farewell or self.answers.ended_at == health.counters["generated"]
+        said = self._said_farewell or self.answers.ended_at == self.counters()["generated"]
         if said or self.link.state != "up" or not health.counters["sent"] or len(self.queue) or self._inflight:
             return
         self._said_farewell = True
-        answer = self._post(envelope.build(self.head(), (), ended=True), FAREWELL_SECONDS)
+        answer = self._post(envelope.build(self.head(), (), self.counters(), ended=True), FAREWELL_SECONDS)
         if answer.kind == reply.TAKEN:
-            self.answers.ended_at = health.counters["generated"]
+            self.answers.ended_at = self.counters()["generated"]
 
     def going_on(self) -> None:
         """After a shutdown that was not the end of the program: there may be more."""

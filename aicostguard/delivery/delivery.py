@@ -68,7 +68,7 @@ class Delivery:
         self._seq = health.numbers()
         self._epoch = new_epoch()
         self._queue = Queue()
-        self._courier = Courier(self.settings, self._queue, self._epoch)
+        self._courier = Courier(self.settings, self._queue, self._epoch, self._seq)
         self._courier.prepare()
         self._keeper = self._courier.keeper
         self._status = Status(self._courier)

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from aicostguard.config import Settings
 from aicostguard.delivery.epoch import PATTERN
 from aicostguard.delivery.queue import Entry
-from aicostguard.health import COUNTERS, health
+from aicostguard.health import COUNTERS
 from aicostguard.receipt import FIELDS, SCHEMA, Receipt, clean_label, core, encode
 
 #: bodies above this many bytes are compressed
@@ -94,12 +94,14 @@ def encoded(receipt: Receipt, core_only: bool) -> bytes:
     return encode(core(receipt) if core_only else receipt)
 
 
-def build(fixed: Mapping[str, Any], entries: Sequence[Entry], ended: bool = False) -> Batch:
+def build(
+    fixed: Mapping[str, Any], entries: Sequence[Entry], counters: Mapping[str, int], ended: bool = False
+) -> Batch:
     """A batch of queue entries, with the counters as they are now.
 
     `ended`: this process makes no further receipt, so `generated` is how many there are.
     """
-    head = dict(fixed, counters=health.counters)
+    head = dict(fixed, counters=counters)
     if ended:
         head["ended"] = True
     return Batch(

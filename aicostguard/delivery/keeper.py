@@ -32,13 +32,16 @@ FULL_PAUSE = 2.0
 class Keeper:
     """One process's use of its spool. Building it opens nothing."""
 
-    def __init__(self, settings: Settings, head: Callable[[], Dict[str, Any]]) -> None:
+    def __init__(
+        self, settings: Settings, head: Callable[[], Dict[str, Any]], counters: Callable[[], Dict[str, int]]
+    ) -> None:
         self.settings = settings
         #: every receipt is written before its call returns; inline it is on the wire by then
         self.durable = settings.spool == "durable" and not settings.inline
         #: the last thing we heard from the disk was an error
         self.broken = False
         self._head = head
+        self._counters = counters
         self._spool: Any = None
         self._box: Dict[str, Any] = {}
         #: batches that ended while `secure_all` ran
@@ -186,7 +189,7 @@ class Keeper:
     def _settle(self, batch: Batch) -> None:
         if self._spool is not None:
             try:
-                self._spool.settle(batch, health.counters)
+                self._spool.settle(batch, self._counters())
             except OSError as error:  # then they are sent once more some day, which the ledger notices
                 self.fault("spool.settle", error)
 
@@ -250,7 +253,7 @@ class Keeper:
     def close(self, ended: bool = False) -> None:
         """Let go of the files; what is left is on disk. `ended`: with the word that there will be no more."""
         if self._spool is not None:
-            self._spool.close(health.counters if ended else None)
+            self._spool.close(self._counters() if ended else None)
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's files."""

@@ -71,7 +71,7 @@ def describe(courier: Courier) -> Dict[str, Any]:
         "last": courier.answers.last,
         "capture": captured(),
     }
-    state.update(health.snapshot())
+    state.update(health.snapshot(), counters=courier.counters())
     return state
 
 

@@ -140,7 +140,7 @@ def test_queue_wakes_an_idle_worker_once_per_batch() -> None:
 
 def _batch(settings: Callable[..., Settings], **more: Any) -> envelope.Batch:
     fixed = envelope.head(settings("http://127.0.0.1:1", **more), new_epoch())
-    return envelope.build(fixed, [(n, 1000 + n, encode(receipt("m%d" % n))) for n in range(3)])
+    return envelope.build(fixed, [(n, 1000 + n, encode(receipt("m%d" % n))) for n in range(3)], health.counters)
 
 
 def test_envelope_has_the_closed_list_of_keys(settings: Callable[..., Settings]) -> None:

@@ -236,7 +236,7 @@ def test_a_segment_goes_with_the_last_receipt_that_is_not_in_the_ledger(
     epoch = new_epoch()
     one = made(epoch)
     rows: Any = [(n, 5, envelope.encode(receipt("m%d" % n))) for n in range(3)]
-    batch = envelope.build(envelope.head(load({}), epoch), rows)
+    batch = envelope.build(envelope.head(load({}), epoch), rows, health.counters)
     for row in rows:
         assert one.write(row)
     first = one._box["current"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import os
 import runpy
@@ -425,3 +426,40 @@ def test_the_sources_dashboard_answers_from_the_file_and_says_what_has_no_price(
         assert told["unpriced"] == 1
         assert {row["model"]: row["cost"] for row in told["models"]}["claude-unheard-of"] is None
         assert told["total_usd"] == round(feature["cost"], 2)
+
+
+BOTH = (
+    """
+import os, sys
+import anthropic
+import aicostguard.auto
+from aicostguard import TrackedClient
+
+client = anthropic.Anthropic(api_key="k", base_url=sys.argv[1])
+asked = {"model": "%s", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+with TrackedClient("own.db", client=client) as tracked:
+    for _ in range(3):
+        tracked.create(**asked)
+    for _ in range(2):
+        client.messages.create(**asked)
+client.close()
+"""
+    % MODEL
+)
+
+
+@pytest.mark.ids("E8")
+def test_beside_a_ledger_neither_file_misses_what_the_other_has(sim: Simulator, tmp_path: Path) -> None:
+    """Each is told how many receipts are its own: of five, three are in both."""
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "AICG_URL": f"sqlite:///{tmp_path}/main.db",
+        "AICG_STATE_DIR": str(tmp_path / "state"),
+        "AICG_HOSTS": sim.hosts_setting(),
+    }
+    subprocess.run([sys.executable, "-c", BOTH, sim.urls["anthropic"]], env=environ, cwd=tmp_path, check=True)
+    for name, number in (("main.db", 5), ("own.db", 3)):
+        ledger.open_ledger(str(tmp_path / name)).close()
+        with contextlib.closing(sqlite3.connect(tmp_path / name)) as db:
+            assert db.execute("SELECT received, generated, ended FROM epochs").fetchall() == [(number,) * 3], name
