@@ -73,11 +73,17 @@ def parser() -> Any:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Print the report; gives the exit status (see `HELP`)."""
-    import json
+    from aicostguard.cli import output
 
     options = parser().parse_args(argv)
+    return output.told(lambda: _print(options.json))
+
+
+def _print(as_json: bool) -> int:
+    import json
+
     report = gather(config.load(os.environ), time.time())
-    if options.json:
+    if as_json:
         print(json.dumps(report, indent=2, ensure_ascii=True))
     else:
         print(printable("\n".join(render(report)), getattr(sys.stdout, "encoding", None)))

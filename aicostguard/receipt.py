@@ -62,6 +62,11 @@ def _text(pattern: re.Pattern[str], kind: str) -> Field:
     return Field(fits, "text matching %s" % pattern.pattern.replace("\\Z", ""), kind)
 
 
+def is_tag(name: str) -> bool:
+    """Whether this may be the name of a tag."""
+    return _TAG_KEY.match(name) is not None
+
+
 def _tags_fit(value: Any) -> bool:
     return (
         type(value) is dict

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import List, Optional, Sequence
 
+from aicostguard.cli import output
+
 #: verb → one line of help; what needs the extra `server`
 VERBS = {
     "serve": "run the ledger: receive, price and store receipts",
@@ -56,6 +58,10 @@ _NEEDS = ("click", "rich", "fastapi", "uvicorn", "fastapi_offline", "argon2", "j
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run `aicg`; `argv` without the program's name. Returns the exit code."""
     arguments: List[str] = list(sys.argv[1:] if argv is None else argv)
+    return output.told(lambda: _run(arguments))
+
+
+def _run(arguments: List[str]) -> int:
     verb = next((item for item in arguments if not item.startswith("-")), "")
     if arguments[:1] and arguments[0] in CORE:
         return core(arguments[0], arguments[1:])

@@ -17,7 +17,6 @@ from aicostguard import ledger
 from aicostguard.cli import VERBS, ask, options, table
 from aicostguard.ledger import agents as tree
 from aicostguard.ledger import query, sheet
-from aicostguard.ledger.model import DIMENSIONS
 
 #: lines of the table, unless more are asked for
 LINES = 100
@@ -64,7 +63,7 @@ def agents(
     every way to it leads through.
     """
     parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
-    options.filtered(parameters, where, DIMENSIONS, excludes=True)
+    options.filtered(parameters, where, excludes=True)
     options.one_place(path, url)
     answer = _answer(parameters, ask.where(path, url, key))
     if form == "json":

@@ -7,14 +7,13 @@ load none of them. The work is done by `ledger`; what a table looks like, by `ta
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
 from typing import Sequence
 
 import click
 
-from aicostguard.cli import CORE, VERBS, completion, core
+from aicostguard.cli import CORE, VERBS, completion, core, output
 
 #: verb → module of its command; the command has the verb's name, but for `_NAMED`
 _MODULES = {
@@ -53,15 +52,14 @@ def run(arguments: Sequence[str]) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
+    except SystemExit as error:  # as click ends for a pipe that was closed, and for nothing else here
+        raise output.Closed from error
     except click.Abort:
         sys.stderr.write("aicg: stopped\n")
         return 1
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:  # `aicg costs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         return _said(error, arguments)
 

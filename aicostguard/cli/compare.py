@@ -16,7 +16,6 @@ from rich.text import Text
 from aicostguard import ledger
 from aicostguard.cli import VERBS, ask, options, table
 from aicostguard.ledger import comparing, query, sheet
-from aicostguard.ledger.model import DIMENSIONS
 
 
 def _answer(parameters: ask.Parameters, at: ask.Place) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def _run(
 ) -> int:
     path, url, key = place
     parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
-    options.filtered(parameters, where, DIMENSIONS, excludes=True)
+    options.filtered(parameters, where, excludes=True)
     options.one_place(path, url)
     answer = _answer(parameters, ask.where(path, url, key))
     if form == "json":

@@ -12,7 +12,7 @@ import click
 
 from aicostguard.cli import VERBS, ask, options, table
 from aicostguard.ledger import query
-from aicostguard.ledger.model import DIMENSIONS, TIMES
+from aicostguard.ledger.model import ASKED, TIMES
 
 
 @click.command(short_help=VERBS["costs"])
@@ -70,7 +70,7 @@ def costs(
     for name in ("latency", "exact"):
         given[name] = "1" if given[name] else None
     parameters = {name: [str(value)] for name, value in given.items() if value not in (None, "")}
-    options.filtered(parameters, where, DIMENSIONS, excludes=True)
+    options.filtered(parameters, where, excludes=True)
     options.one_place(path, url)
     answer = ask.costs(parameters, path, url, key)
     if chart:
@@ -80,4 +80,4 @@ def costs(
     return 0
 
 
-costs.epilog = f"--by takes {', '.join((*TIMES, *DIMENSIONS))}."
+costs.epilog = f"--by takes {', '.join((*TIMES, *ASKED))}."

@@ -16,7 +16,7 @@ import click
 from aicostguard.cli import VERBS, ask, completion, options, shown
 from aicostguard.ledger import deliveries as books
 from aicostguard.ledger.errors import Busy
-from aicostguard.ledger.model import DIMENSIONS, OF_ENVELOPE
+from aicostguard.ledger.model import ASKED, OF_ENVELOPE
 
 #: the exit code of `deliveries` when receipts are lost
 LOST = 4
@@ -93,7 +93,7 @@ def tail(
     In the order in which the ledger stored them: one that had to wait in a spool shows when it arrives.
     """
     parameters: dict[str, list[str]] = {"tz": [tz]} if tz else {}
-    options.filtered(parameters, where, DIMENSIONS)
+    options.filtered(parameters, where)
     options.one_place(path, url)
     try:
         with ask.following(ask.where(path, url, key)) as asker:
@@ -103,7 +103,7 @@ def tail(
     return 0
 
 
-tail.epilog = f"--where takes {', '.join(DIMENSIONS)}."
+tail.epilog = f"--where takes {', '.join(ASKED)}."
 
 
 def _follow(asker: ask.Asker, parameters: ask.Parameters, last: int, form: Any) -> None:

@@ -12,7 +12,7 @@ import click
 
 from aicostguard.cli import completion
 from aicostguard.ledger import query
-from aicostguard.ledger.model import DIMENSIONS, OF_ENVELOPE, TIMES
+from aicostguard.ledger.model import ASKED, DIMENSIONS, OF_ENVELOPE, TIMES, known
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,13 +95,13 @@ def one_place(path: str | None, url: str | None) -> None:
 
 
 def filtered(
-    parameters: dict[str, list[str]], where: Sequence[str], names: Iterable[str], *, excludes: bool = False
+    parameters: dict[str, list[str]], where: Sequence[str], names: Iterable[str] = ASKED, *, excludes: bool = False
 ) -> None:
     """Add the filters of `--where NAME=VALUE`, and NAME!=VALUE if it `excludes`, to the parameters of a question."""
     for item in where:
         name, equals, value = item.partition("=")
-        if not equals or (name.removesuffix("!") if excludes else name) not in names:
-            known = ", ".join(names)
+        meant = name.removesuffix("!") if excludes else name
+        if not equals or not (meant in names or (names is ASKED and known(meant))):
             form = "NAME=VALUE or NAME!=VALUE" if excludes else "NAME=VALUE"
-            raise click.BadParameter(f"{item!r}: use {form} with one of {known}", param_hint="--where")
+            raise click.BadParameter(f"{item!r}: use {form} with one of {', '.join(names)}", param_hint="--where")
         parameters.setdefault(name, []).append(value)

@@ -72,7 +72,7 @@ def top(
     if unknown or len(names) > MOST:
         raise click.BadParameter(f"{group_by!r}: up to {MOST} of {', '.join(DIMENSIONS)}", param_hint="--by")
     parameters: dict[str, list[str]] = {"tz": [tz]} if tz else {}
-    options.filtered(parameters, where, DIMENSIONS, excludes=True)
+    options.filtered(parameters, where, excludes=True)
     options.one_place(path, url)
     at = budgets.Ledger((path, url, key))
     try:

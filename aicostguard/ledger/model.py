@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, NamedTuple, Sequence
 
+from aicostguard.receipt import is_tag
 from aicostguard.usage import Usage
 
 HOUR_MS = 3_600_000
@@ -43,6 +44,10 @@ DIMENSIONS: Mapping[str, Dimension] = {
     "session": Dimension(False, False, "label `session`"),
     "request": Dimension(False, False, "label `request`"),
 }
+#: what stands before a tag's name where it is asked for like a dimension. Tags are in no sums: receipts are read.
+TAGS = "tags."
+#: what can be asked for, as a person is told
+ASKED = (*DIMENSIONS, TAGS + "NAME")
 #: dimensions that come from the envelope, not from the receipt
 OF_ENVELOPE = ("service", "environment", "release", "host")
 #: every receipt has one, and there are few: what totals are read from
@@ -95,6 +100,11 @@ FLAGGED = {
     "estimated": "estimated_calls",
     "partial": "partial_calls",
 }
+
+
+def known(name: str) -> bool:
+    """Whether receipts can be grouped and filtered by this: a dimension, or `tags.NAME`."""
+    return name in DIMENSIONS or (name.startswith(TAGS) and is_tag(name.removeprefix(TAGS)))
 
 
 class Row(NamedTuple):

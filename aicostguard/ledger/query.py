@@ -11,7 +11,19 @@ from typing import Any, Mapping, Sequence
 from aicostguard.ledger import period
 from aicostguard.ledger.amounts import amounts, changed, less, usd
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, MEASURES, OTHER, TIMES, Costs, Place, Query
+from aicostguard.ledger.model import (
+    ASKED,
+    DAY_MS,
+    DIMENSIONS,
+    MEASURES,
+    OTHER,
+    TAGS,
+    TIMES,
+    Costs,
+    Place,
+    Query,
+    known,
+)
 from aicostguard.ledger.store import Store
 
 __all__ = ["amounts", "arrivals", "parse", "receipts", "run", "usd"]
@@ -28,7 +40,7 @@ NOT = "!"
 PARAMETERS: Mapping[str, str] = {
     "since": f"Start of the period, included: {period.SAYS}. 7d means today and the six days before it.",
     "until": "End of the period, excluded; same forms. Default: everything up to now.",
-    "group_by": f"Up to {MAX_GROUPS} of {', '.join((*TIMES, *DIMENSIONS))}, separated by commas.",
+    "group_by": f"Up to {MAX_GROUPS} of {', '.join((*TIMES, *ASKED))}, separated by commas.",
     "tz": "IANA name of the zone in which time is cut, e.g. Europe/Berlin. Default UTC.",
     "limit": f"Rows at most, 1 to {MAX_LIMIT}; what is cut off is summed up in `other`.",
     "order": "cost, calls, tokens, change (with compare), a measure or one of group_by; with - in front the largest "
@@ -62,7 +74,10 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Query:
     # Nothing lies in the future, and a period that ends with a day needs no raw receipts.
     until = period.start(_one(parameters, "until", "tomorrow"), now_ms, tz, "until")
     if since > until:
-        raise Refused(422, "must not be later than until", "since")
+        ends = f"the end, {period.iso(until, tz)}"
+        raise Refused(
+            422, f"{period.iso(since, tz)} is later than {ends}: give an earlier one, or a later until", "since"
+        )
     group_by = _groups(parameters)
     times = [name for name in group_by if name in TIMES]
     before = _before(parameters, (since, until), now_ms, times)
@@ -87,8 +102,8 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Query:
 
 def _known(parameters: Parameters, own: Mapping[str, str]) -> None:
     for name in parameters:
-        if name not in own and name.removesuffix(NOT) not in DIMENSIONS:
-            allowed = ", ".join((*own, *DIMENSIONS))
+        if name not in own and not known(name.removesuffix(NOT)):
+            allowed = ", ".join((*own, *ASKED))
             raise Refused(422, f"is not a parameter; known are {allowed}", _safe(name))
 
 
@@ -131,9 +146,9 @@ def _one(parameters: Parameters, name: str, default: str) -> str:
 def _groups(parameters: Parameters) -> tuple[str, ...]:
     names = [name.strip() for text in parameters.get("group_by", ()) for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in DIMENSIONS and name not in TIMES:
-            known = ", ".join((*TIMES, *DIMENSIONS))
-            raise Refused(422, f"{name[:64]!a} cannot be grouped by; use {known}", "group_by")
+        if not known(name) and name not in TIMES:
+            choices = ", ".join((*TIMES, *ASKED))
+            raise Refused(422, f"{name[:64]!a} cannot be grouped by; use {choices}", "group_by")
     if len(names) > MAX_GROUPS or len(set(names)) < len(names):
         raise Refused(422, f"takes up to {MAX_GROUPS} different names", "group_by")
     return tuple(names)
@@ -147,8 +162,8 @@ def _order(text: str, group_by: tuple[str, ...], compares: bool) -> tuple[str, b
         return name, text.startswith("-")
     if name in _ORDERS:
         return _ORDERS[name], text.startswith("-")
-    known = ", ".join((*_ORDERS, *group_by))
-    raise Refused(422, f"{name[:64]!a} cannot be ordered by; use {known}", "order")
+    choices = ", ".join((*_ORDERS, *group_by))
+    raise Refused(422, f"{name[:64]!a} cannot be ordered by; use {choices}", "order")
 
 
 def run(store: Store, query: Query) -> dict[str, Any]:
@@ -193,7 +208,9 @@ def _told(query: Query, found: Costs, place: int, sums: Mapping[str, int]) -> di
     if found.before:
         out.update(changed(sums, found.before[place]))
     if found.latency:
-        out.update((name, None if ms is None else round(ms, 1)) for name, ms in found.latency[place].items())
+        # Between whole milliseconds a percentile has two decimals at most: exact ones lose nothing here.
+        digits = 1 if query.latency == "approximate" else 2
+        out.update((name, None if ms is None else round(ms, digits)) for name, ms in found.latency[place].items())
         out["approximate"] = query.latency == "approximate"
     return out
 
@@ -275,7 +292,12 @@ def _filters(parameters: Parameters, mark: str = "") -> dict[str, tuple[str, ...
     for name in DIMENSIONS:
         if OTHER in parameters.get(name + mark, ()):
             raise Refused(422, f"{OTHER} is no value: it is all those that a day's sums had no room for", name + mark)
-    return {name: tuple(dict.fromkeys(parameters[name + mark])) for name in DIMENSIONS if parameters.get(name + mark)}
+    tags = [name.removesuffix(NOT) for name in parameters if name.startswith(TAGS)]
+    return {
+        name: tuple(dict.fromkeys(parameters[name + mark]))
+        for name in (*DIMENSIONS, *tags)
+        if parameters.get(name + mark)
+    }
 
 
 def _safe(name: str) -> str:

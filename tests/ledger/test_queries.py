@@ -32,16 +32,18 @@ _RECEIPTS = st.fixed_dictionaries(
         "ttft_ms": st.integers(0, 10**6),
         **dict.fromkeys(("feature", "team", "user", "session", "agent", "parent_agent"), _FEW),
         **dict.fromkeys(("estimated", "usage_missing"), st.just(True)),
+        "tags": st.dictionaries(st.sampled_from(["tier", "a.b-c"]), _FEW),
     },
 )
+_TAGS = ("tags.tier", "tags.a.b-c")
 #: around the days on which clocks change in Europe and in America: (receipt, when)
 _YEAR = int(datetime.fromisoformat("2026-03-01T00:00:00+00:00").timestamp() * 1000)
 _SENT = st.lists(st.tuples(_RECEIPTS, st.integers(0, 45 * DAY_MS)), min_size=1, max_size=20)
 _ZONES = st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin"])
 _PAIRED = st.sampled_from([*PAIRS, *[pair[::-1] for pair in PAIRS]]).map(list)
-_GROUPS = st.one_of(st.lists(st.sampled_from([*DIMENSIONS, *TIMES]), max_size=3, unique=True), _PAIRED)
+_GROUPS = st.one_of(st.lists(st.sampled_from([*DIMENSIONS, *TIMES, *_TAGS]), max_size=3, unique=True), _PAIRED)
 _FILTERS = st.dictionaries(
-    st.sampled_from(["model", "feature", "team", "user", "agent", "parent_agent"]),
+    st.sampled_from(["model", "feature", "team", "user", "agent", "parent_agent", *_TAGS]),
     st.lists(st.sampled_from(["a", "b", "gpt-4o", ""]), min_size=1, max_size=2, unique=True).map(tuple),
     max_size=1,
 )
@@ -99,13 +101,18 @@ def value(row: Mapping[str, Any], name: str, tz: Any) -> str | None:
     if name in TIMES:
         first = {"day": day, "week": day - timedelta(days=day.weekday()), "month": day.replace(day=1)}[name]
         return first.isoformat()[: 7 if name == "month" else None]
-    found = row.get(name)
-    return None if found is None else str(found)
+    return said(row, name) or None
+
+
+def said(row: Mapping[str, Any], name: str) -> str:
+    """What a receipt says under a name; "" for nothing."""
+    found = row.get("tags", {}).get(name.removeprefix("tags.")) if name.startswith("tags.") else row.get(name)
+    return "" if found is None else str(found)
 
 
 def passes(row: Mapping[str, Any], filters: Mapping[str, Sequence[str]], excluded: Mapping[str, Sequence[str]]) -> bool:
-    return all(row.get(name, "") in wanted for name, wanted in filters.items()) and not any(
-        row.get(name, "") in unwanted for name, unwanted in excluded.items()
+    return all(said(row, name) in wanted for name, wanted in filters.items()) and not any(
+        said(row, name) in unwanted for name, unwanted in excluded.items()
     )
 
 
@@ -183,7 +190,7 @@ def _percentile(values: list[int], share: int) -> float:
     """As numpy has it by default."""
     if len(values) == 1:
         return float(values[0])
-    return round(statistics.quantiles(values, n=100, method="inclusive")[share - 1], 1)
+    return round(statistics.quantiles(values, n=100, method="inclusive")[share - 1], 2)
 
 
 @settings(max_examples=25, deadline=None)

@@ -102,6 +102,36 @@ def test_every_known_view_has_its_shape(filled: SqliteStore) -> None:
     assert (spent["exceeded"], spent["unpriced_calls"]) == (True, 1)
 
 
+@pytest.mark.ids("E07")
+def test_a_percentile_is_rounded_once(store: SqliteStore) -> None:
+    take(store, envelope([receipt(latency_ms=ms) for ms in [100] * 10 + [101, 102]]))
+    assert costs(store, exact="1")["totals"]["latency_p95_ms"] == 101.45
+    assert view(store, "latency_percentiles", model="gpt-4o")["p95"] == 101  # by way of 101.5 it was 102
+
+
+@pytest.mark.ids("E14")
+def test_tags_are_asked_for_like_dimensions(filled: SqliteStore, server: Server) -> None:
+    sent = [{"tier": "gold", "a.b-c": "x"}, {"tier": "free"}, {"other": "gold"}]
+    take(filled, envelope([receipt(tags=tags) for tags in sent], name=epoch()))
+    grouped = "/v1/costs?since=2d&group_by=tags.tier&order=tags.tier"
+    body = server.get(grouped).body
+    assert [(row["tags.tier"], row["calls"]) for row in body["rows"]] == [(None, 5), ("free", 1), ("gold", 1)]
+    assert [row["tags.tier"] for row in rows_of(server.get(grouped + "&format=csv").raw.decode())] == [
+        "",
+        "free",
+        "gold",
+    ]
+    for one in ("tags.tier=gold", "tags.a.b-c=x"):
+        assert server.get("/v1/costs?since=2d&" + one).body["totals"]["calls"] == 1
+    assert server.get("/v1/costs?since=2d&tags.tier!=gold&tags.a.b-c=").body["totals"]["calls"] == 6
+    assert [row["tags"]["tier"] for row in server.get("/v1/receipts?tags.tier=free").body["receipts"]] == ["free"]
+    for wrong in ("group_by=tags.", "tags.=1", "tags.a%22b=1", "tags=1", "group_by=tags.%27"):
+        assert server.get(f"/v1/costs?{wrong}").status == 422, wrong
+    told = aicg("costs", "--db", filled.path, "--by", "tags.tier", "--where", "tags.tier!=free", "--csv").stdout
+    assert [row["tags.tier"] for row in rows_of(told)] == ["", "gold"]
+    assert "tags.NAME" in aicg("costs", "--db", filled.path, "--where", "tags.=1").stderr
+
+
 @pytest.mark.parametrize(
     "name,parameters,status,field",
     [

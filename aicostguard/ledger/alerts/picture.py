@@ -19,7 +19,7 @@ from aicostguard.ledger.alerts.outbox import Notice
 from aicostguard.ledger.apart import Cuts
 from aicostguard.ledger.budgets import rule as of_budget
 from aicostguard.ledger.errors import LedgerError
-from aicostguard.ledger.model import DAY_MS, DIMENSIONS, HOUR_MS, TIMES
+from aicostguard.ledger.model import DAY_MS, HOUR_MS, TIMES, known
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.web.charts import bars, draw, spend
 from aicostguard.ledger.web.charts.chart import Chart
@@ -166,7 +166,7 @@ def _filters(view: Mapping[str, Any]) -> Parameters:
     return {
         name: value
         for name, value in view.items()
-        if name.removesuffix(query.NOT) in DIMENSIONS and (isinstance(value, str) or value)
+        if known(name.removesuffix(query.NOT)) and (isinstance(value, str) or value)
     }
 
 

@@ -19,6 +19,7 @@ from aicostguard.ledger.model import (
     PAIRS,
     SMALLEST,
     SPARSE,
+    TAGS,
     TIMED,
     TIMES,
     UNITS,
@@ -64,6 +65,8 @@ def cover(since: int, until: int, *, hours: bool, days: bool) -> list[Segment]:
 def rolled_up(query: Query) -> str | None:
     """The dimension, or the pair, whose sums answer the query; None when only raw receipts can."""
     asked = {name for name in query.group_by if name not in TIMES} | {*query.filters, *query.excluded}
+    if any(name.startswith(TAGS) for name in asked):
+        return None
     if len(asked) < 2:
         return asked.pop() if asked else SMALLEST
     return next((",".join(pair) for pair in PAIRS if asked == set(pair)), None)
@@ -71,8 +74,15 @@ def rolled_up(query: Query) -> str | None:
 
 def kept_of(dimension: str) -> tuple[bool, bool]:
     """Whether there are hourly and daily sums."""
+    if dimension.startswith(TAGS):
+        return False, False
     known = DIMENSIONS.get(dimension)
     return (known.hourly, known.daily) if known else (dimension in SPARSE, True)
+
+
+def column(name: str) -> str:
+    """SQL of what a receipt says under a name; null where it says nothing. No tag's name holds a quote."""
+    return f"json_extract(tags, '$.\"{name.removeprefix(TAGS)}\"')" if name.startswith(TAGS) else f'"{name}"'
 
 
 def local(query: Query, column: str) -> str:
@@ -160,7 +170,7 @@ def select(
     columns = parts_of(None if raw else dimension) if columns is None else columns
     groups = []
     for place, group in enumerate(query.group_by):
-        sql = _time(query, group, at) if group in TIMES else columns.get(group, f"COALESCE(\"{group}\", '')")
+        sql = _time(query, group, at) if group in TIMES else columns.get(group, f"COALESCE({column(group)}, '')")
         groups.append(f"{sql} AS g{place}")
     where = ["project_id = ?"]
     values: list[Any] = [query.project_id]
@@ -192,10 +202,10 @@ def passing(
     values: list[Any] = []
     for wanted_not, named in (("", filters), ("NOT ", excluded)):
         for name, wanted in named.items():
-            column = columns.get(name, f"COALESCE(\"{name}\", '')")
+            said = columns.get(name, f"COALESCE({column(name)}, '')")
             if not wanted_not and "" not in wanted and name not in columns:
-                column = f'"{name}"'  # plain, so that an index can be used
-            parts.append(f" AND {column} {wanted_not}IN ({', '.join('?' * len(wanted))})")
+                said = column(name)  # plain, so that an index can be used
+            parts.append(f" AND {said} {wanted_not}IN ({', '.join('?' * len(wanted))})")
             values += wanted
     return "".join(parts), values
 

@@ -22,7 +22,7 @@ from aicostguard.ledger.access import chosen
 from aicostguard.ledger.access.door import authorise
 from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.errors import LedgerError, Refused
-from aicostguard.ledger.model import DIMENSIONS
+from aicostguard.ledger.model import ASKED, known
 from aicostguard.ledger.query import NOT
 from aicostguard.ledger.web import policy, view, words
 from aicostguard.ledger.web.state import State
@@ -123,10 +123,10 @@ def filtered(state: State, wanted: str) -> State:
     name, equals, value = wanted.partition("=")
     excluded = name.endswith(NOT)
     name = name.removesuffix(NOT).strip()
-    if not equals or name not in DIMENSIONS:
+    if not equals or not known(name):
         raise Refused(
             422,
-            f"{wanted[:64]!a} is no filter; write model=gpt-4o or team!=search, with {', '.join(DIMENSIONS)}",
+            f"{wanted[:64]!a} is no filter; write model=gpt-4o or team!=search, with {', '.join(ASKED)}",
             WHERE,
         )
     return state.having(**{WHERE: None}).filtered(name, value.strip(), excluded=excluded)

@@ -11,7 +11,7 @@ from typing import Iterable, Mapping, NamedTuple, Sequence
 from urllib.parse import urlencode
 
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import DIMENSIONS, TIMES
+from aicostguard.ledger.model import TIMES, known
 from aicostguard.ledger.query import NOT, PARAMETERS
 
 Values = tuple[str, ...]
@@ -37,15 +37,15 @@ class State(NamedTuple):
         found: dict[str, Values] = {}
         mine: dict[str, Values] = {}
         for name, value in pairs:
-            known = name in PARAMETERS or name.removesuffix(NOT) in DIMENSIONS
-            if not known and name not in own:
+            of_query = name in PARAMETERS or known(name.removesuffix(NOT))
+            if not of_query and name not in own:
                 raise Refused(
                     422, "is not a parameter of this page; filters are named like model=… or model!=…", _shown(name)
                 )
-            place = found if known else mine
+            place = found if of_query else mine
             if name == "group_by":  # several mean one list
                 found[name] = (",".join((*found.get(name, ()), value)),)
-            elif value or name.removesuffix(NOT) in DIMENSIONS:
+            elif value or known(name.removesuffix(NOT)):
                 place[name] = tuple(dict.fromkeys((*place.get(name, ()), value)))
         return cls(found, mine)
 
@@ -72,21 +72,21 @@ class State(NamedTuple):
         return [
             Filter(name.removesuffix(NOT), value, name.endswith(NOT))
             for name, values in self.given.items()
-            if name.removesuffix(NOT) in DIMENSIONS
+            if known(name.removesuffix(NOT))
             for value in values
         ]
 
     @property
     def only_wanted(self) -> State:
         """The filters that name what is wanted, and nothing else."""
-        return State({name: values for name, values in self.given.items() if name in DIMENSIONS})
+        return State({name: values for name, values in self.given.items() if known(name)})
 
     def having(self, **changes: str | Sequence[str] | None) -> State:
         """The state with other parameters: None takes one away. `not_model` stands for `model!`."""
         given, own = dict(self.given), dict(self.own)
         for word, value in changes.items():
             name = word.removeprefix("not_") + NOT if word.startswith("not_") else word
-            place = given if name in PARAMETERS or name.removesuffix(NOT) in DIMENSIONS else own
+            place = given if name in PARAMETERS or known(name.removesuffix(NOT)) else own
             if value is None:
                 place.pop(name, None)
             else:
@@ -108,7 +108,7 @@ class State(NamedTuple):
 
     def cleared(self) -> State:
         """The state without any filter."""
-        kept = {name: values for name, values in self.given.items() if name.removesuffix(NOT) not in DIMENSIONS}
+        kept = {name: values for name, values in self.given.items() if not known(name.removesuffix(NOT))}
         return State(kept, self.own)
 
     def pairs(self) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import DIMENSIONS, TIMES
+from aicostguard.ledger.model import DIMENSIONS, TAGS, TIMES
 from aicostguard.ledger.query import MAX_GROUPS
 from aicostguard.ledger.sqlite import saved
 from aicostguard.ledger.web.charts import kinds
@@ -80,7 +80,7 @@ def show(view: View) -> Response:
         kinds=[("", "As it fits"), *((name, kinds.KINDS[name].says) for name in kinds.fitting(answer))],
         chosen="" if refused else chosen,
         groups=[*group_by, *[""] * (MAX_GROUPS - len(group_by))],
-        choices=[("", "–"), *((name, name) for name in (*TIMES, *DIMENSIONS))],
+        choices=[("", "–"), *((name, name) for name in dict.fromkeys((*TIMES, *DIMENSIONS, *_tags(view, group_by))))],
         orders=_orders(group_by, compare is not None),
         order=view.state.one("order", "" if timed else "-cost"),
         limits=sorted({*LIMITS, limit}, key=int),
@@ -94,6 +94,11 @@ def show(view: View) -> Response:
         asked={"group_by": groups, "limit": limit, "compare": compare},
         saved=[(one.name, _address(view, one)) for one in _mine(view)],
     )
+
+
+def _tags(view: View, group_by: list[str]) -> list[str]:
+    """The tags that the address speaks of: which there are, only receipts know."""
+    return [name for name in (*group_by, *(one.name for one in view.state.filters)) if name.startswith(TAGS)]
 
 
 def _orders(group_by: list[str], comparing: bool) -> list[tuple[str, str]]:
