@@ -16,6 +16,7 @@ from aicostguard.ledger.access.limits import Limits
 from aicostguard.ledger.access.principal import ROLES
 from aicostguard.ledger.access.uses import Uses
 from aicostguard.ledger.errors import LedgerError, Limited
+from aicostguard.ledger.model import DAY_MS
 from aicostguard.ledger.sqlite import SqliteStore, copying
 from tests.ledger.support import KEY, NOW, Reply, Server, aicg, envelope, epoch, receipt, wait_for
 
@@ -402,6 +403,13 @@ def test_projects_and_keys_at_the_command_line(tmp_path: Path) -> None:
     assert (listed[0]["key"], listed[0]["roles"], listed[0]["state"]) == (key[:9], ["read"], "in force")
     new = aicg("keys", "rotate", key[:9], "--project", "store", "--grace", "1d", *at).stdout.strip()
     assert new.startswith("aicg_") and new != key
+    (old,) = [
+        row
+        for row in json.loads(aicg("keys", "list", "--project", "store", "--json", *at).stdout)
+        if row["key"] == key[:9]
+    ]
+    left_ms = old["expires_ms"] - ledger.now_ms()
+    assert DAY_MS - 600_000 < left_ms <= DAY_MS, "it goes on for the day that it was given"
     assert aicg("keys", "set", new[:9], "--project", "store", "--per-minute", "60", *at).returncode == 0
     wrong = aicg("keys", "set", new[:9], "--project", "store", "--per-minute", "lots", *at)
     assert wrong.returncode == 2 and "--per-minute" in wrong.stderr

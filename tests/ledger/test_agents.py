@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aicostguard import ledger
+from aicostguard.cli.agents import shown
 from aicostguard.ledger import agents, repricing
 from aicostguard.ledger.agents import SUMMED, Line, tree
 from aicostguard.ledger.model import DAY_MS, HOUR_MS, JOINT, OTHER, Query
@@ -291,6 +292,13 @@ def test_agents_of_receipts_that_are_gone_are_not_called_nobodys(store: SqliteSt
 
 
 # Asking.
+
+
+def test_the_table_says_how_many_lines_it_leaves_out(store: SqliteStore) -> None:
+    send(store, [(None, "a"), ("a", "b"), (None, "c")])
+    answer = agents.ask(store, {"since": ["all"]}, store.default_project(), NOW)
+    assert "(2 cheaper lines more: --limit)" in shown(answer, 1)
+    assert "cheaper" not in shown(answer, 3)
 
 
 @pytest.mark.ids("A32")
