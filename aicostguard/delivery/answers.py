@@ -57,6 +57,8 @@ class Answers:
     def obey(self, batch: Batch, answer: Reply) -> Optional[str]:
         """Do what the answer demands; where the batch is kept, None when it is done with."""
         self.heard(answer)
+        # Neither the address nor what the ledger wrote: either may quote what is nobody's business.
+        our_health.debug("receipts sent: %d, answered: %s (HTTP %s)", len(batch.seq), answer.kind, answer.status)
         return _RULES[answer.kind](self, batch, answer)
 
     def _taken(self, batch: Batch, answer: Reply) -> None:

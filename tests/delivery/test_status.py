@@ -156,6 +156,7 @@ def test_key_and_url_never_reach_spool_log_status_or_body(tmp_path: Path) -> Non
     assert kinds == {"spool", "status"} and any("quarantine" in str(file) for file in files)
     everything = bodies + done.stdout + done.stderr + "".join(file.read_text() + str(file) for file in files)
     assert "ledger.denied" in everything and "is odd" in everything
+    assert "aicostguard: receipts sent: " in done.stderr, "AICG_DEBUG says what goes out, also when all is well"
     for secret in (canary, canary[5:], path, poison):
         assert secret not in everything
 
