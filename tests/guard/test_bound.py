@@ -198,3 +198,15 @@ def test_no_recorded_call_used_more_than_its_bound() -> None:
 
 
 NOW = 1_795_000_000_000
+
+
+@pytest.mark.ids("ACC:Z2")
+@pytest.mark.parametrize("more", [{"echo": True}, {"prediction": {"type": "content", "content": "abc"}}])
+def test_input_that_may_be_billed_as_output_once_more(more: Dict[str, Any]) -> None:
+    """An echo comes back as output, and what was predicted and not taken is billed as such."""
+    body = json.dumps({"model": "gpt-4o", "messages": [], "prompt": "abc", "max_tokens": 7, **more}).encode()
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        endpoint = recognise("POST", "api.openai.com", 443, path)
+        assert isinstance(endpoint, Endpoint)
+        found = bound.read(endpoint, body)
+        assert found.unknown is None and found.output_tokens == 7 + len(body)

@@ -110,3 +110,12 @@ def test_a_zone_that_nobody_knows_is_refused_with_the_remedy(name) -> None:
 def test_what_has_no_calendar_never_ends() -> None:
     for name in ("call", "session", "minute", "total"):
         assert period.span(name, period.UTC, 12345) == ("", 0, None)
+
+
+@pytest.mark.ids("D5")
+def test_a_midnight_in_the_middle_of_what_is_skipped() -> None:
+    """Toronto put its clocks from 23:30 to 00:30: the next day begins there, not at its midnight that never was."""
+    noon = int(datetime(1919, 3, 31, 12, tzinfo=timezone.utc).timestamp() * 1000)
+    day = period.span("day", ZoneInfo("America/Toronto"), noon)
+    assert datetime.fromtimestamp(day.since / 1000, timezone.utc) == datetime(1919, 3, 31, 4, 30, tzinfo=timezone.utc)
+    assert period.span("day", ZoneInfo("America/Toronto"), day.since - 1).until == day.since
