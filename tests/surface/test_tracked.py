@@ -347,7 +347,7 @@ def test_the_alert_counts_what_still_lies_in_the_inbox(place: Path) -> None:
     [
         (lambda db: cost_by_feature(db, days=0), "days: 0 must be a whole number from 1 to 400"),
         (lambda db: latency_percentiles(db, "m", hours=True), "hours: True must be"),
-        (lambda db: daily_cost_by_model(db, "the ides"), "since: "),
+        (lambda db: daily_cost_by_model(db, "the ides"), "date: 'the ides' is not"),
         (lambda db: daily_cost_by_model(7), "db: must be a connection, a path or None, not int"),
     ],
 )
