@@ -11,10 +11,10 @@ import atexit
 import os
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence
 
 from aicostguard import config
+from aicostguard.clock import clock
 from aicostguard.health import health
 from aicostguard.receipt import Receipt
 
@@ -225,9 +225,9 @@ def uninstrument() -> None:
 def flush(timeout: Optional[float] = None) -> bool:
     """Wait until every receipt made so far is delivered. False when that could not be done in `timeout` seconds."""
     scores = sys.modules.get("aicostguard.delivery.scored")  # loaded with the first score
-    began = time.monotonic()
+    began = clock.monotonic()
     told = scores is None or bool(scores.flush(FLUSH_SECONDS if timeout is None else timeout))
-    left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+    left = None if timeout is None else max(0.0, timeout - (clock.monotonic() - began))
     return (_delivery is None or _delivery.flush(_after_estimates(left))) and told
 
 

@@ -72,7 +72,7 @@ FAULTS: Tuple[Fault, ...] = (
     Fault("A12", "calls are remembered", _CALL + "Call.__init__", "globals().setdefault('_calls', []).append(self)",
           _CAPTURE + "test_left.py::test_abandoned_streams_leave_nothing[httpx]"),
     Fault("A13", "what a hook raises ends the import", "aicostguard/capture/hooks.py:_hook",
-          "if name in _waiting:\n    import_module(_waiting[name].installer).install(module, Hook(name))",
+          "if name in _rows:\n    import_module(_rows[name].installer).install(module, Hook(name))",
           _CAPTURE + "test_hooks.py::test_a_hook_that_raises_leaves_the_import_whole_and_is_reported"),
     Fault("A14", "the sender is whatever thread is there", "aicostguard/delivery/threads.py:start_thread",
           "import threading\n"
@@ -169,7 +169,7 @@ FAULTS: Tuple[Fault, ...] = (
     Fault("E1", "a forked child takes its parent's queue for its own", _DELIVERY + "living.py:forked", "return",
           _SENT + "test_fork.py::test_a_child_sends_its_own_and_nothing_of_its_parent"),
     Fault("E2", "a fork without hooks is not noticed", _DELIVERY + "delivery.py:Delivery._stamp",
-          "return next(self._seq), int(time.time() * 1000), encoded(receipt, self._core)",
+          "return next(self._seq), int(clock.time() * 1000), encoded(receipt, self._core)",
           _SENT + "test_fork.py::test_a_fork_in_c_that_runs_no_hook_is_noticed"),
     Fault("E3", "who is made while the program ends waits for a thread", _DELIVERY + "delivery.py:Delivery._send_here",
           "self._courier.put(entries)\nreturn",

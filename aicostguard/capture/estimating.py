@@ -16,12 +16,13 @@ from __future__ import annotations
 import _thread
 import collections
 import os
-import time
 from typing import Callable, Deque, List, NamedTuple, Optional
 
 from aicostguard import health as our_health
 from aicostguard.capture.state import state
+from aicostguard.clock import clock
 from aicostguard.delivery import hosts
+from aicostguard.delivery.threads import sleep
 from aicostguard.health import health
 from aicostguard.metering import estimate, text
 from aicostguard.receipt import MAX_TOKENS, Receipt
@@ -104,10 +105,10 @@ class Estimates:
 
     def flush(self, seconds: float) -> float:
         """Wait until every receipt put so far has been handed to the sender; how many seconds are left of these."""
-        limit = time.monotonic() + seconds
-        while (self._jobs or self._running.locked()) and time.monotonic() < limit:
-            time.sleep(0.005)
-        return max(0.0, limit - time.monotonic())
+        limit = clock.monotonic() + seconds
+        while (self._jobs or self._running.locked()) and clock.monotonic() < limit:
+            sleep(0.005)
+        return max(0.0, limit - clock.monotonic())
 
     def close(self) -> None:
         """The end of the program: what is not estimated in time goes as it is."""

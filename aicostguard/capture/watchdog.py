@@ -12,13 +12,13 @@ from __future__ import annotations
 import _thread
 import os
 import sys
-import time
 from collections import OrderedDict
 from typing import Any, Callable, Dict, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from aicostguard import health as our_health
 from aicostguard.capture.state import state
+from aicostguard.clock import clock
 from aicostguard.health import health
 
 #: seconds between a look-up and the request for which it was made
@@ -67,7 +67,7 @@ class Watchdog:
     def check(self, grace: float = 0.0) -> None:
         """Count what was looked up `grace` seconds ago or before, and not met since. Never raises."""
         try:
-            now = time.monotonic()
+            now = clock.monotonic()
             late = [host for host, at in list(self._waiting.items()) if now - at >= grace]
             for host in late:
                 self._waiting.pop(host, None)
@@ -89,7 +89,7 @@ class Watchdog:
             return
         if not _is_ai(host, port):
             return
-        self._waiting[host] = time.monotonic()
+        self._waiting[host] = clock.monotonic()
         self._start()
 
     def _start(self) -> None:
@@ -105,9 +105,11 @@ class Watchdog:
                 self._running.release()
 
     def _wait(self, running: Any) -> None:
+        from aicostguard.delivery.threads import sleep
+
         try:
             while self._waiting:
-                time.sleep(min(GRACE, 1.0))
+                sleep(min(GRACE, 1.0))
                 self.check(GRACE)
         finally:
             running.release()

@@ -7,10 +7,10 @@ the user. If a rule is wrong, receipts are lost or sent for ever.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Callable, Dict, Optional
 
 from aicostguard import health as our_health
+from aicostguard.clock import clock
 from aicostguard.config import Settings
 from aicostguard.delivery import hosts, reply
 from aicostguard.delivery.envelope import Batch
@@ -48,7 +48,7 @@ class Answers:
     def heard(self, answer: Reply) -> None:
         """Remember the answer, for whoever asks how things stand."""
         self.last = {
-            "at_ms": int(time.time() * 1000),
+            "at_ms": int(clock.time() * 1000),
             "status": answer.status,
             "kind": answer.kind,
             "detail": answer.detail,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import http.client
 import io
-import time
 from typing import Any, Optional, Tuple
 
+from aicostguard.clock import clock
 from aicostguard.delivery import reply as replies
 from aicostguard.delivery import request as requests
 from aicostguard.delivery.reply import Reply
@@ -40,7 +40,7 @@ class Awaited:
         head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
         work = asyncio.ensure_future(self._exchange(head + body))
         try:
-            await asyncio.wait({work}, timeout=max(0.0, deadline - time.monotonic()))
+            await asyncio.wait({work}, timeout=max(0.0, deadline - clock.monotonic()))
         except BaseException:
             _cancel(work)  # the caller's cancellation goes on, our connection does not
             raise

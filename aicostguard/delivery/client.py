@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import time
 from collections import deque
 from typing import Deque, List, Optional
 
+from aicostguard.clock import clock
 from aicostguard.delivery import reply as replies
 from aicostguard.delivery import request as requests
 from aicostguard.delivery import trust
@@ -54,7 +54,7 @@ class Client:
         # A kept connection that the server closed meanwhile says nothing about the ledger: once more on a new one.
         # Twice does no harm, the ledger knows a receipt by its identity.
         answer = self._attempt(connection, head, body, deadline)
-        if answer.kind == replies.LOST and answer.status is None and time.monotonic() < deadline:
+        if answer.kind == replies.LOST and answer.status is None and clock.monotonic() < deadline:
             return self._attempt(None, head, body, deadline)
         return answer
 

@@ -8,10 +8,10 @@ for ever.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from aicostguard import health as our_health
+from aicostguard.clock import clock
 from aicostguard.config import Settings
 from aicostguard.delivery import envelope, reply
 from aicostguard.delivery.answers import Answers
@@ -190,12 +190,12 @@ class Courier:
 
     def stamped(self, batch: Batch) -> bytes:
         """The envelope of this attempt."""
-        return batch.render(int(time.time() * 1000))
+        return batch.render(int(clock.time() * 1000))
 
     def time_limit(self, seconds: Optional[float] = None) -> float:
         """Monotonic seconds by which an exchange that starts now has to end."""
         usual = INLINE_SECONDS if self.settings.inline else EXCHANGE_SECONDS
-        limit = time.monotonic() + (usual if seconds is None else min(seconds, usual))
+        limit = clock.monotonic() + (usual if seconds is None else min(seconds, usual))
         return limit if self.deadline is None else min(limit, self.deadline)
 
     def settle(self, batch: Batch, answer: Reply, work: List[Batch], result: str) -> str:
@@ -289,7 +289,7 @@ class Courier:
                 return
             force = False
         while not self.leaving and not self.keeper.clear():
-            late = self.deadline is not None and time.monotonic() >= self.deadline
+            late = self.deadline is not None and clock.monotonic() >= self.deadline
             if late or not self.resend_one(force):
                 return
             force = False
@@ -299,15 +299,15 @@ class Courier:
                     return
         if self.leaving and self.link.state == "up":
             # What earlier runs left behind: a program of short runs would otherwise never send it.
-            limit = time.monotonic() + LEFTOVERS_SECONDS
-            while time.monotonic() < limit and self.resend_one():
+            limit = clock.monotonic() + LEFTOVERS_SECONDS
+            while clock.monotonic() < limit and self.resend_one():
                 pass
 
     def deliver_within(self, seconds: float, force: bool) -> bool:
         """The same, for so long at most; True when nothing waits any more."""
         before = self.deadline
         if before is None:
-            self.deadline = time.monotonic() + seconds
+            self.deadline = clock.monotonic() + seconds
         try:
             self.deliver_all(force)
         finally:

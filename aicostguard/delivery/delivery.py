@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+from os import getpid
 from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Set
 
 from aicostguard import context
 from aicostguard import health as our_health
+from aicostguard.clock import clock
 from aicostguard.config import Settings
 from aicostguard.delivery import hosts, living
 from aicostguard.delivery.courier import BACK, INLINE_SECONDS, Courier
@@ -76,14 +77,14 @@ class Delivery:
         self._spilling = False
         self._followed = False
         self._dropped = 0
-        self._pid = os.getpid()
+        self._pid = getpid()
         #: invocations that keep receipts of ours until their handlers return
         self.holding: Set[Held] = set()
 
     @property
     def epoch(self) -> str:
         """The name of this process on its receipts."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             living.forked()
         return self._epoch
 
@@ -152,9 +153,9 @@ class Delivery:
 
     def _stamp(self, receipt: Receipt) -> Optional[Entry]:
         """The receipt as it is sent, with its identity and its time; None when it cannot be encoded."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             living.forked()
-        seq, at = next(self._seq), int(time.time() * 1000)
+        seq, at = next(self._seq), int(clock.time() * 1000)
         if type(receipt) is Made and not self._core:
             return seq, at, receipt.text.encode()
         try:
@@ -264,7 +265,7 @@ class Delivery:
         self._follow()
         if self._exiting:
             # After the exit hook nobody comes back for what stays in memory.
-            courier.deadline = time.monotonic() + EXIT_SECONDS
+            courier.deadline = clock.monotonic() + EXIT_SECONDS
         inline.send(courier, entries)
         if self._exiting:
             courier.evacuate()
@@ -290,7 +291,7 @@ class Delivery:
         dropped since the last flush.
         """
         try:
-            if self._pid != os.getpid():
+            if self._pid != getpid():
                 living.forked()
             return self._finish(Request(), FLUSH_SECONDS if timeout is None else timeout)
         except Exception as error:
@@ -303,7 +304,7 @@ class Delivery:
         A receipt submitted afterwards starts the thread again.
         """
         try:
-            if self._pid != os.getpid():
+            if self._pid != getpid():
                 living.forked()
             return self._shut(FLUSH_SECONDS if timeout is None else timeout, force=True)
         except Exception as error:
@@ -312,7 +313,7 @@ class Delivery:
 
     def stats(self) -> Dict[str, Any]:
         """Counters, faults, warnings, queue, spool, link, last answer: what the status file holds, as of now."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             living.forked()
         return describe(self._courier)
 
@@ -336,22 +337,22 @@ class Delivery:
         worker = self._start()
         if worker is None or worker.ident == get_ident():
             return False  # the latter: a finaliser on our own thread, which cannot wait for itself
-        limit = time.monotonic() + seconds
+        limit = clock.monotonic() + seconds
         self._queue.signal(request)
-        while not request.done.wait(max(0.0, min(LOOK, limit - time.monotonic()))):
+        while not request.done.wait(max(0.0, min(LOOK, limit - clock.monotonic()))):
             if not worker.alive:
                 # Killed: its successor reads the same queue, where the request may be or may have been.
                 worker = self._start()
                 if worker is None:
                     return False
                 self._queue.signal(request)
-            elif time.monotonic() >= limit:
+            elif clock.monotonic() >= limit:
                 return False
         return True
 
     def _shut(self, seconds: float, force: bool) -> bool:
         courier = self._courier
-        courier.deadline = time.monotonic() + seconds * 0.9  # leaves time to write down what was not taken
+        courier.deadline = clock.monotonic() + seconds * 0.9  # leaves time to write down what was not taken
         courier.ending = True
         wait = EXIT_WHEN_DOWN if not force and courier.link.state == "down" else seconds
         used = self._worker is not None
@@ -370,7 +371,7 @@ class Delivery:
 
     def _leave(self) -> None:
         """The end of the program, bounded: what the ledger cannot take at once goes to the spool."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             return  # a child that has submitted nothing: the queue is its parent's
         if self._exiting and self._courier.clear():
             return  # asked twice
@@ -390,6 +391,6 @@ class Delivery:
 
     def disown(self) -> None:
         """In a forked child: the parent delivers its own."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             self._courier.abandon()
             self._fresh()

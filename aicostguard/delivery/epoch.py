@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import time
+
+from aicostguard.clock import clock
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
@@ -17,5 +18,5 @@ PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
 
 def new_epoch() -> str:
     """26 characters; later ones compare greater, to the millisecond."""
-    value = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (int(clock.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
     return "".join(ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from os import getpid
 from typing import Optional
 
 from aicostguard.delivery import seats
@@ -60,7 +61,7 @@ def replace(path: str, data: bytes) -> None:
 
 
 def _replace(path: str, data: bytes) -> None:
-    temporary = "%s.%d.tmp" % (path, os.getpid())
+    temporary = "%s.%d.tmp" % (path, getpid())
     try:
         os.unlink(temporary)  # left by an earlier process with our id
     except FileNotFoundError:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import time
 from typing import List, NamedTuple, Optional, Tuple
 
+from aicostguard.clock import clock
 from aicostguard.config import Settings
 from aicostguard.health import health
 
@@ -83,7 +83,7 @@ def lock(fd: int) -> bool:
             return False
         except OSError as error:  # a file system without locks
             health.note("spool_without_locks:%s" % type(error).__name__)
-    return time.time() - os.fstat(fd).st_mtime > ABANDONED
+    return clock.time() - os.fstat(fd).st_mtime > ABANDONED
 
 
 def same(fd: int, path: str) -> bool:
@@ -97,7 +97,7 @@ def same(fd: int, path: str) -> bool:
 def sweep(path: str) -> None:
     """Remove what a process was making when it was killed: nothing but a head."""
     try:
-        if time.time() - os.stat(path).st_mtime > STILLBORN:
+        if clock.time() - os.stat(path).st_mtime > STILLBORN:
             os.unlink(path)
     except FileNotFoundError:
         return  # it was being made, and is made

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from aicostguard.clock import clock
 from aicostguard.delivery import trust
 from aicostguard.delivery.request import target
 from aicostguard.delivery.sockets import Connection
@@ -44,7 +44,7 @@ def ask(url: str, key: str, epochs: Sequence[str]) -> Told:
     if any("\r" in line or "\n" in line for line in lines):
         return Told(None, "the key cannot be sent in a header")
     try:
-        deadline = time.monotonic() + SECONDS
+        deadline = clock.monotonic() + SECONDS
         connection = Connection(address, trust.context() if address.tls else None, deadline)
         try:
             answer = connection.exchange(("\r\n".join(lines) + "\r\n\r\n").encode("utf-8"), b"", deadline)

@@ -9,8 +9,8 @@ receipts of a platform that freezes between calls are late by an invocation.
 from __future__ import annotations
 
 import functools
-import os
 from collections import deque
+from os import getpid
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Sequence, TypeVar, overload
 
@@ -38,11 +38,11 @@ class Held:
         self.open = True
         self._entries: Deque[Entry] = deque()
         self._delivery: Optional[Delivery] = None
-        self._pid = os.getpid()
+        self._pid = getpid()
 
     def take(self, delivery: Delivery, entry: Entry) -> Sequence[Entry]:
         """Keep a receipt. Gives those that the caller has to deliver now: none in the usual case."""
-        if not self.open or self._pid != os.getpid() or self._delivery not in (None, delivery):
+        if not self.open or self._pid != getpid() or self._delivery not in (None, delivery):
             return (entry,)  # work that outlives its invocation, or a child of it
         self._delivery = delivery
         delivery.holding.add(self)
@@ -61,7 +61,7 @@ class Held:
         """Everything that is here, taken out: each entry goes to one caller."""
         out = []
         try:
-            while self._pid == os.getpid():
+            while self._pid == getpid():
                 out.append(self._entries.popleft())
         except IndexError:
             pass  # empty: not a fault

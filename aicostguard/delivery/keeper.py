@@ -8,17 +8,16 @@ again, never raises for one. If it is wrong, the host is slowed down, or a recei
 from __future__ import annotations
 
 import errno
-import time
 from collections import deque
-from time import monotonic
 from typing import Any, Callable, Deque, Dict, Optional, Sequence
 
 from aicostguard import health as our_health
+from aicostguard.clock import clock
 from aicostguard.config import Settings
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.queue import Entry
 from aicostguard.delivery.says import warn
-from aicostguard.delivery.threads import imports
+from aicostguard.delivery.threads import imports, sleep
 from aicostguard.health import health
 
 #: seconds for which a spool that failed, or that was slow, is left alone: at first, and at most when it goes on
@@ -86,13 +85,13 @@ class Keeper:
 
     def secure(self, entry: Entry) -> None:
         """Write a receipt down. Never raises for a disk."""
-        began = monotonic()
+        began = clock.monotonic()
         if began < self._rests_until or began < self._slow_until:
             return
         try:
             if not (self._spool or self.spool).write(entry):
                 health.note("spool_full")
-            took = monotonic() - began
+            took = clock.monotonic() - began
             if took > SLOW:
                 self._slow(began, took)
             elif self.broken:
@@ -129,15 +128,15 @@ class Keeper:
         if self._waited < PATIENCE:
             return
         self._waited = 0.0
-        before = time.monotonic()
-        time.sleep(0)
-        if time.monotonic() - before > SLOW / 2:
+        before = clock.monotonic()
+        sleep(0)
+        if clock.monotonic() - before > SLOW / 2:
             return  # so long takes here whatever lets other threads run: it is not the disk
-        self._slow_until = time.monotonic() + self._next_pause()
+        self._slow_until = clock.monotonic() + self._next_pause()
         warn("spool.slow")
 
     def _next_pause(self) -> float:
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._troubled > 2 * LONGEST_PAUSE:
             self._pause = PAUSE
         self._troubled = now
@@ -158,7 +157,7 @@ class Keeper:
             if error is not None:
                 self.fault("spool.append", error)
             elif left.seq:
-                self._full_until = time.monotonic() + FULL_PAUSE
+                self._full_until = clock.monotonic() + FULL_PAUSE
                 warn("spool.full")
             else:
                 self.broken = False
@@ -167,7 +166,7 @@ class Keeper:
 
     def memory_only(self) -> bool:
         """True when there is no spool to write to: none wanted, or the disk will not, for now."""
-        return self.settings.spool == "off" or time.monotonic() < max(self._rests_until, self._full_until)
+        return self.settings.spool == "off" or clock.monotonic() < max(self._rests_until, self._full_until)
 
     def last_chance(self) -> None:
         """The end: what is not kept now is lost, so that a disk which is being left alone is asked once more."""
@@ -175,7 +174,7 @@ class Keeper:
 
     def backlog(self) -> bool:
         """True when the spool may hold something to send."""
-        if self.settings.spool == "off" or time.monotonic() < self._rests_until:
+        if self.settings.spool == "off" or clock.monotonic() < self._rests_until:
             return False
         return bool(self.spool.waiting())
 
@@ -214,7 +213,7 @@ class Keeper:
 
     def tend(self) -> None:
         """What has to be done now and then; the sender calls it in each of its turns."""
-        if self._spool is not None and time.monotonic() >= self._rests_until:
+        if self._spool is not None and clock.monotonic() >= self._rests_until:
             try:
                 self._spool.tend()
             except OSError as error:
@@ -226,14 +225,14 @@ class Keeper:
             our_health.fault(where, error)
             return
         self.broken = True
-        self._rests_until = time.monotonic() + self._next_pause()
+        self._rests_until = clock.monotonic() + self._next_pause()
         warn("spool.broken", type(error).__name__)
         our_health.fault(where, error)
 
     @property
     def slow(self) -> bool:
         """True while the disk is so slow that only the sender's own thread writes."""
-        return time.monotonic() < self._slow_until
+        return clock.monotonic() < self._slow_until
 
     def measure(self) -> Any:
         """What lies in the folder: `Usage`."""

@@ -7,9 +7,9 @@ the spool's lock. If it is wrong, what a killed process had written is never sen
 from __future__ import annotations
 
 import os
-import time
 from typing import Iterator, List, Optional, Set
 
+from aicostguard.clock import clock
 from aicostguard.delivery import folder
 from aicostguard.delivery.folder import CLAIMED, NEW, OPEN
 from aicostguard.delivery.segment import Segment, take_over
@@ -45,7 +45,7 @@ class Leftovers:
         self.looked = 0.0
 
     def _due(self) -> bool:
-        return self._found or not self.looked or time.monotonic() - self.looked >= LOOK_EVERY
+        return self._found or not self.looked or clock.monotonic() - self.looked >= LOOK_EVERY
 
     def _look(self) -> Optional[Segment]:
         if self._due():
@@ -56,7 +56,7 @@ class Leftovers:
                         return claimed
                 elif name.endswith(NEW):
                     folder.sweep(os.path.join(self._folder, name))
-            self.looked, self._found = time.monotonic(), False
+            self.looked, self._found = clock.monotonic(), False
         return None
 
     def _take_over(self, name: str) -> Optional[Segment]:

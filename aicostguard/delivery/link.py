@@ -6,8 +6,9 @@ often we hammer a ledger that is down; if it says no for ever, nothing is delive
 
 from __future__ import annotations
 
-import time
 from typing import Optional
+
+from aicostguard.clock import clock
 
 #: seconds: first pause after a failure, the longest, and the pause after a refused key
 FIRST, LONGEST, DENIED_PAUSE = 0.5, 60.0, 60.0
@@ -25,7 +26,7 @@ class Link:
 
     def is_open(self) -> bool:
         """True when an attempt may be made now."""
-        return time.monotonic() >= self.opens_at
+        return clock.monotonic() >= self.opens_at
 
     def may_force(self) -> bool:
         """True when a flush may try ahead of time: our own backoff may be skipped, the ledger's word not."""
@@ -33,7 +34,7 @@ class Link:
 
     def seconds(self) -> float:
         """Until the next attempt may be made."""
-        return max(0.0, self.opens_at - time.monotonic())
+        return max(0.0, self.opens_at - clock.monotonic())
 
     def up(self) -> None:
         """The ledger answered."""
@@ -56,4 +57,4 @@ class Link:
         self._close(state, DENIED_PAUSE)
 
     def _close(self, state: str, seconds: float) -> None:
-        self.state, self.opens_at = state, time.monotonic() + seconds
+        self.state, self.opens_at = state, clock.monotonic() + seconds

@@ -8,9 +8,9 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
-import time
 from typing import NamedTuple, Optional
 
+from aicostguard.clock import clock
 from aicostguard.delivery import trust
 from aicostguard.delivery.request import target
 from aicostguard.delivery.sockets import Connection
@@ -30,7 +30,7 @@ class Probe(NamedTuple):
 
 def probe_http(url: str) -> Probe:
     """Ask the ledger at a base URL."""
-    started = time.monotonic()
+    started = clock.monotonic()
     address = target(url)
     head = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: aicg-diagnose\r\nConnection: close\r\n" % (
         address.line,
@@ -49,7 +49,7 @@ def probe_http(url: str) -> Probe:
         return Probe(False, "not reachable: its certificate is not trusted here; SSL_CERT_FILE names another bundle")
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Probe(False, "not reachable: %s" % _kind(error))
-    ms = int((time.monotonic() - started) * 1000)
+    ms = int((clock.monotonic() - started) * 1000)
     if status == 404:
         return Probe(False, "reachable, %d ms, but there is no ledger at this address (HTTP 404)" % ms, ms, status)
     if 300 <= status < 400:
@@ -69,7 +69,7 @@ def probe_file(path: str) -> Probe:
         if os.path.isdir(folder) and os.access(folder, os.W_OK):
             return Probe(True, "will be created by the first receipt")
         return Probe(False, "cannot be created: its folder is missing or not writable")
-    started = time.monotonic()
+    started = clock.monotonic()
     try:
         connection = sqlite3.connect("file:%s?mode=ro" % quote(os.path.abspath(path)), uri=True, timeout=1.0)
         try:
@@ -80,7 +80,7 @@ def probe_file(path: str) -> Probe:
         return Probe(False, "cannot be read as a ledger: %s" % type(error).__name__)
     if not (os.access(path, os.W_OK) and os.access(folder, os.W_OK)):
         return Probe(False, "not writable")
-    ms = int((time.monotonic() - started) * 1000)
+    ms = int((clock.monotonic() - started) * 1000)
     return Probe(True, "writable, %d ms" % ms, ms)
 
 

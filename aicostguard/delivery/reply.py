@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from aicostguard.clock import clock
+
 #: the ledger has the batch: never send it again, whatever the rest of the answer looks like
 TAKEN = "taken"
 #: too large: send it in halves
@@ -89,11 +91,10 @@ def _seconds(value: Optional[str], now: Optional[float]) -> Optional[float]:
     try:
         seconds = float(value)
     except ValueError:
-        import time
         from email.utils import parsedate_to_datetime
 
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - (time.time() if now is None else now)
+            seconds = parsedate_to_datetime(value).timestamp() - (clock.time() if now is None else now)
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
     # `not >=` also takes out NaN

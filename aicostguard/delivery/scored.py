@@ -10,13 +10,14 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import time
 from collections import deque
+from os import getpid
 from typing import Any, Deque, Dict, List, Optional
 
 from aicostguard import config, context
+from aicostguard.clock import clock
 from aicostguard.delivery import reply as replies
-from aicostguard.delivery.threads import RLock, start_thread
+from aicostguard.delivery.threads import RLock, sleep, start_thread
 from aicostguard.health import health
 from aicostguard.receipt import FIELDS
 
@@ -58,7 +59,7 @@ def quality(
         if wrong:
             health.warn("quality.wrong", "quality(%s): the score is not sent" % wrong)
             return False
-        score["at"] = int(time.time() * 1000)
+        score["at"] = int(clock.time() * 1000)
         where = config.load(os.environ)
         return where.active and _sender(where).take(score)
     except Exception as error:
@@ -68,7 +69,7 @@ def quality(
 
 def flush(seconds: float) -> bool:
     """Wait until what was given so far is with the ledger. False when it was not in that time."""
-    return _made is None or _made.pid != os.getpid() or _made.flush(seconds)
+    return _made is None or _made.pid != getpid() or _made.flush(seconds)
 
 
 def _wrong(score: Dict[str, Any]) -> str:
@@ -93,7 +94,7 @@ class Sender:
 
     def __init__(self, where: config.Settings) -> None:
         self.where = where
-        self.pid = os.getpid()
+        self.pid = getpid()
         self._waiting: Deque[Dict[str, Any]] = deque()
         self._lock = RLock()  # one exchange at a time
         self._running = self._ended = False
@@ -118,19 +119,19 @@ class Sender:
 
     def flush(self, seconds: float) -> bool:
         """Send what waits, on this thread."""
-        until = time.monotonic() + seconds
+        until = clock.monotonic() + seconds
         while self._waiting:
             if not self.send(until):
-                left = until - time.monotonic()
+                left = until - clock.monotonic()
                 if left <= 0 or self.where.inline:
                     return False
-                time.sleep(min(left, 0.05))
+                sleep(min(left, 0.05))
         return True
 
     def send(self, until: float) -> bool:
         """One exchange; False when the ledger has not taken it and another try makes sense."""
         # Somebody else's exchange may hang for longer than this caller can wait.
-        if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+        if not self._lock.acquire(timeout=max(0.0, until - clock.monotonic())):
             return False
         try:
             batch: List[Dict[str, Any]] = [self._waiting[place] for place in range(min(AT_ONCE, len(self._waiting)))]
@@ -166,15 +167,15 @@ class Sender:
     def _run(self) -> None:
         """Send until nothing waits; then the thread ends, and the next score starts another."""
         context.inside.set(True)  # what we send is nobody's call
-        time.sleep(GATHER)
+        sleep(GATHER)
         while not self._ended:
             try:
-                sent = self.send(time.monotonic() + SECONDS)
+                sent = self.send(clock.monotonic() + SECONDS)
             except Exception as error:
                 health.fault("quality.send", error)
                 sent = False
             if not sent:
-                time.sleep(PAUSE)
+                sleep(PAUSE)
             elif not self._waiting:
                 self._running = False
                 if not self._waiting:  # else somebody came between, and took this thread for one that goes on
@@ -184,7 +185,7 @@ class Sender:
     def end(self) -> None:
         """At the end of the program: a last try, and what is left is counted."""
         self._ended = True
-        if self.pid == os.getpid() and not self.flush(AT_EXIT):
+        if self.pid == getpid() and not self.flush(AT_EXIT):
             health.note("scores_dropped", len(self._waiting))
         self.close()
 
@@ -200,8 +201,8 @@ _made: Optional[Sender] = None
 def _sender(where: config.Settings) -> Sender:
     """The one of this process and these settings. A forked child has none of its parent's scores, and no thread yet."""
     global _made
-    if _made is None or _made.pid != os.getpid() or _made.where != where:
-        if _made is not None and _made.pid == os.getpid():
+    if _made is None or _made.pid != getpid() or _made.where != where:
+        if _made is not None and _made.pid == getpid():
             _made.end()
         _made = Sender(where)
         atexit.register(_made.end)

@@ -8,8 +8,8 @@ connection that lives across a fork corrupts the file (https://www.sqlite.org/ho
 from __future__ import annotations
 
 import os
-import time
 
+from aicostguard.clock import clock
 from aicostguard.delivery import reply as replies
 from aicostguard.delivery.reply import Reply
 
@@ -29,7 +29,7 @@ class Sink:
         """Store one envelope; `deadline` in monotonic seconds."""
         import sqlite3
 
-        busy = max(0.05, min(BUSY_SECONDS, deadline - time.monotonic()))
+        busy = max(0.05, min(BUSY_SECONDS, deadline - clock.monotonic()))
         try:
             if not os.path.exists(self._path):
                 _create(self._path)
@@ -39,7 +39,7 @@ class Sink:
                 with connection:
                     connection.execute(DDL)
                     connection.execute(
-                        "INSERT INTO inbox (received_ms, envelope) VALUES (?, ?)", (int(time.time() * 1000), body)
+                        "INSERT INTO inbox (received_ms, envelope) VALUES (?, ?)", (int(clock.time() * 1000), body)
                     )
             finally:
                 connection.close()

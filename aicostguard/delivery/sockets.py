@@ -11,9 +11,9 @@ import http.client
 import io
 import socket
 import ssl
-import time
 from typing import Any, List, Optional
 
+from aicostguard.clock import clock
 from aicostguard.delivery import request as requests
 from aicostguard.delivery.seats import Identity, Taken, identity, raised
 from aicostguard.delivery.threads import Flag, start_thread
@@ -63,7 +63,7 @@ class Connection:
     def __init__(
         self, address: requests.Target, context: Optional[ssl.SSLContext], deadline: float, hurry: bool = False
     ) -> None:
-        self.deadline = min(deadline, time.monotonic() + requests.CONNECT_SECONDS)
+        self.deadline = min(deadline, clock.monotonic() + requests.CONNECT_SECONDS)
         self._socket: socket.socket
         self._identity: Optional[Identity] = None
         proxy = address.proxy
@@ -81,7 +81,7 @@ class Connection:
 
     def timed(self) -> socket.socket:
         """The socket, its timeout set to what is left; raises `Taken` when it is no longer ours."""
-        left = self.deadline - time.monotonic()
+        left = self.deadline - clock.monotonic()
         if left <= 0:
             raise Late()
         if self._identity is None or identity(self._socket.fileno()) != self._identity:
@@ -108,7 +108,7 @@ class Connection:
             start_thread(look)
         except RuntimeError:  # or no thread can be had
             look()
-        if not flag.wait(max(0.0, self.deadline - time.monotonic())) or not found:
+        if not flag.wait(max(0.0, self.deadline - clock.monotonic())) or not found:
             raise Late()
         if isinstance(found[0], Exception):
             raise found[0]

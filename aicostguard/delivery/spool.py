@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Sequence, Set, Tuple
 
+from aicostguard.clock import clock
 from aicostguard.delivery import files, folder
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.folder import OPEN, QUARANTINE, ROOT
@@ -57,7 +57,7 @@ class Spool:
         self._held: Set[str] = set()
         self._room = min(cap, max(SEGMENT, cap // 8))
         self._measured = 0.0
-        self._touched = time.monotonic()
+        self._touched = clock.monotonic()
         #: what earlier processes left here
         self.left = Leftovers(self.folder, self._epoch, self._serial, self._held)
         # An RLock: a signal handler may end the process, and thus flush, while this thread is in here.
@@ -239,7 +239,7 @@ class Spool:
         with self._lock:
             self._drain_late()
             self._roll()
-            now = time.monotonic()
+            now = clock.monotonic()
             if now - self._measured >= MEASURE_EVERY and _CURRENT in self._box:
                 self._measure()
             if now - self._touched >= folder.ABANDONED / 6:
@@ -269,7 +269,7 @@ class Spool:
 
     def _measure(self) -> None:
         """How long the current segment may become, by what all processes have in the folder."""
-        self._measured = time.monotonic()
+        self._measured = clock.monotonic()
         total = folder.measure(self.folder).bytes
         self._room = max(0, self.cap - total)
         current = self._box[_CURRENT]

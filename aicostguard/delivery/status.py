@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
+from os import getpid
 from typing import Any, Callable, Dict, List, Optional
 
 from aicostguard import health as our_health
+from aicostguard.clock import clock
 from aicostguard.delivery import files
 from aicostguard.delivery.courier import Courier
 from aicostguard.delivery.says import warn
@@ -53,7 +54,7 @@ def describe(courier: Courier) -> Dict[str, Any]:
     keeper = courier.keeper
     there = keeper.measure()
     state: Dict[str, Any] = {
-        "pid": os.getpid(),
+        "pid": getpid(),
         "epoch": courier.epoch,
         "mode": "inline" if courier.settings.inline else "background",
         "queue": len(courier.queue),
@@ -80,7 +81,7 @@ class Status:
 
     def __init__(self, courier: Courier) -> None:
         self._courier = courier
-        self._started = int(time.time() * 1000)
+        self._started = int(clock.time() * 1000)
         self._next = 0.0
         self._before: Optional[Dict[str, Any]] = None
         self._broken = False
@@ -88,7 +89,7 @@ class Status:
 
     def tick(self) -> None:
         """Write when something has changed and the last write is old enough."""
-        if time.monotonic() >= self._next and not self._broken:
+        if clock.monotonic() >= self._next and not self._broken:
             state = describe(self._courier)
             if state != self._before:
                 self._write(state, ended=False)
@@ -99,7 +100,7 @@ class Status:
             self._write(describe(self._courier), ended=True)
 
     def _write(self, state: Dict[str, Any], ended: bool) -> None:
-        self._next = time.monotonic() + EVERY
+        self._next = clock.monotonic() + EVERY
         self._before = state
         more = {
             "schema": 1,
@@ -108,13 +109,13 @@ class Status:
             "service": self._courier.settings.service,
             "destination": self._destination(),
             "started_ms": self._started,
-            "written_ms": int(time.time() * 1000),
+            "written_ms": int(clock.time() * 1000),
             "ended": ended,
         }
         try:
             folder = files.private_folder(self._courier.settings.state_dir, FOLDER)
             files.replace(
-                os.path.join(folder, "%d.json" % os.getpid()),
+                os.path.join(folder, "%d.json" % getpid()),
                 json.dumps(dict(state, **more), ensure_ascii=False).encode("utf-8", "replace"),
             )
             if not self._swept:
@@ -144,7 +145,7 @@ def sweep(folder: str) -> None:
                 continue  # another process sweeps too
     dead.sort(reverse=True)
     for place, (modified, path) in enumerate(dead):
-        if place >= KEEP_FILES or time.time() - modified > KEEP_SECONDS:
+        if place >= KEEP_FILES or clock.time() - modified > KEEP_SECONDS:
             try:
                 os.unlink(path)
             except FileNotFoundError:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import queue as _queues
-import time
 from _thread import RLock, allocate_lock, get_ident, start_new_thread
 from collections import deque
 from queue import Empty
+from time import sleep
 from types import BuiltinFunctionType
 from typing import Any, Callable, Deque, Optional
 
+from aicostguard.clock import clock
 from aicostguard.delivery import hosts
 
 __all__ = [
-    "GREEN", "Empty", "Flag", "RLock", "SimpleQueue", "get_ident", "imports", "start_thread", "subinterpreter",
+    "GREEN", "Empty", "Flag", "RLock", "SimpleQueue", "get_ident", "imports", "sleep", "start_thread",
+    "subinterpreter",
 ]  # fmt: skip
 
 #: a "thread" is a greenlet of gevent's or eventlet's
@@ -70,9 +72,9 @@ class Polled:
 
     def get(self, timeout: Optional[float] = None) -> Any:
         """The next item, waited for up to `timeout` seconds; raises `Empty` after that."""
-        limit = None if timeout is None else time.monotonic() + timeout
+        limit = None if timeout is None else clock.monotonic() + timeout
         while not self._items:
-            left = self.TICK if limit is None else min(self.TICK, limit - time.monotonic())
+            left = self.TICK if limit is None else min(self.TICK, limit - clock.monotonic())
             if left <= 0:
                 break
             Flag().wait(left)  # a sleep that is green whether or not `time.sleep` was patched

@@ -7,10 +7,10 @@ holds a lock that a caller could need. If it dies, the next receipt or flush sta
 from __future__ import annotations
 
 import threading
-import time
 from typing import Optional
 
 from aicostguard import health as our_health
+from aicostguard.clock import clock
 from aicostguard.context import inside
 from aicostguard.delivery.courier import Courier
 from aicostguard.delivery.queue import BATCH
@@ -99,7 +99,7 @@ class Worker:
                 idle, self._wrote = IDLE if self._wrote else EVERY, True
                 return min(self._until_resend(), idle)
         queue.idle = False
-        now = time.monotonic()
+        now = clock.monotonic()
         if self._due is None:
             self._due = now + self._linger
         if len(queue) >= BATCH and not self.courier.keeper.memory_only():
@@ -113,11 +113,11 @@ class Worker:
         link = self.courier.link
         if link.state == "new" or not self.courier.keeper.backlog():
             return IDLE
-        return max(link.seconds(), self._rest_until - time.monotonic(), 0.0)
+        return max(link.seconds(), self._rest_until - clock.monotonic(), 0.0)
 
     def _turn(self) -> None:
         """One piece of work: a batch that is due, and a piece of the spool."""
-        now = time.monotonic()
+        now = clock.monotonic()
         courier = self.courier
         ready = len(courier.queue) >= BATCH or (self._due is not None and now >= self._due)
         if ready and len(courier.queue) and (courier.link.is_open() or not courier.keeper.memory_only()):
@@ -127,10 +127,10 @@ class Worker:
             if batch is not None:
                 courier.carry(batch)
                 self._linger = LINGER
-        if courier.link.state != "new" and time.monotonic() >= self._rest_until:
-            before = time.thread_time()
+        if courier.link.state != "new" and clock.monotonic() >= self._rest_until:
+            before = clock.thread_time()
             if courier.resend_one():
-                self._rest_until = time.monotonic() + time.thread_time() - before
+                self._rest_until = clock.monotonic() + clock.thread_time() - before
 
     def _serve(self, request: Request) -> None:
         """Deliver everything that was submitted before the request."""

@@ -7,7 +7,7 @@ nobody is there to take its answer. Outside asyncio (trio) the step is taken dir
 
 from __future__ import annotations
 
-import os
+from os import getpid
 from typing import Any, Callable, List, Optional, Tuple
 
 from aicostguard.guard.store import Busy
@@ -20,7 +20,7 @@ _pool: Tuple[int, Any] = (0, None)
 def threads() -> Any:
     """The pool of this process."""
     global _pool
-    pid = os.getpid()
+    pid = getpid()
     if _pool[0] != pid:  # a forked child has none of its parent's threads
         from concurrent.futures import ThreadPoolExecutor
 

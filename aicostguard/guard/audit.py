@@ -18,6 +18,7 @@ import json
 import os
 import threading
 import time
+from os import getpid
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from aicostguard import health
@@ -71,7 +72,7 @@ class Trail:
         strange = [name for name in values if name not in KEYS]
         if strange:
             raise ValueError("an audit entry has no %s" % strange[0])
-        if self._pid not in (0, os.getpid()):
+        if self._pid not in (0, getpid()):
             self._lock = threading.Lock()  # a thread of the parent's may have held it when this process was forked
         try:
             with self._lock:
@@ -113,7 +114,7 @@ class Trail:
             return False
 
     def _open(self) -> int:
-        if self._file is None or self._pid != os.getpid():  # a lock taken through the parent's descriptor is shared
+        if self._file is None or self._pid != getpid():  # a lock taken through the parent's descriptor is shared
             return self._again()
         if seats.identity(self._file) != self._known:  # the host program has closed it
             health.note("descriptor_closed")
@@ -125,7 +126,7 @@ class Trail:
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
         self._file = _opened(self.path)
         self._known = seats.identity(self._file)
-        self._pid, self._end = os.getpid(), -1
+        self._pid, self._end = getpid(), -1
         return self._file
 
     def _catch_up(self, size: int) -> None:
@@ -337,8 +338,8 @@ class AuditedGuard(Guard):
 
     def _add(self, event: str, **values: Any) -> None:
         """An entry; the first one of a process comes after one that names the rules in force."""
-        if self._named != os.getpid():
-            self._named = os.getpid()
+        if self._named != getpid():
+            self._named = getpid()
             self._trail.add("rules", rules=rules_of(self.policy))
         self._trail.add(event, **values)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from os import getpid
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
 
 from aicostguard import health
@@ -113,7 +114,7 @@ class Guard:
 
     def _id(self, now: int) -> str:
         """Time-ordered, and nobody else's: a child that was forked has a prefix of its own."""
-        pid = os.getpid()
+        pid = getpid()
         if pid != self._pid:
             self._prefix = os.urandom(6).hex()
             self._numbers = itertools.count()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from os import getpid
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from aicostguard import health
@@ -79,7 +80,7 @@ class Enforced:
     def leave(self) -> None:
         """The end of the program: what was borrowed and is not used is given back, where the ledger answers."""
         try:
-            if not self._closed and self._pid == os.getpid() and self.store.answers():
+            if not self._closed and self._pid == getpid() and self.store.answers():
                 self._closed = True
                 self.store.give_back(_now(), LEAVE)
         except Exception as error:
@@ -87,7 +88,7 @@ class Enforced:
 
     def tend(self) -> None:
         """See that the thread runs: it is not there in a forked child. Where none can run, look here and now."""
-        pid = os.getpid()
+        pid = getpid()
         if self._pid == pid and (not self._settings.inline or time.monotonic() < self._next):
             return
         forked, self._pid = self._pid not in (0, pid), pid
@@ -106,7 +107,7 @@ class Enforced:
 
         inside.set(True)  # our own traffic
         pid = self._pid
-        while not self._closed and pid == os.getpid():
+        while not self._closed and pid == getpid():
             self.turn()
             wake = Flag()
             wake.wait(EVERY)

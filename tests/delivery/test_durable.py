@@ -244,7 +244,7 @@ def test_an_interpreter_that_is_slow_to_come_back_is_not_a_slow_disk(
     monkeypatch.setattr(keeper, "PATIENCE", 0.05)
     real, sleep = segment.Segment.write, time.sleep
     monkeypatch.setattr(segment.Segment, "write", lambda self, data: sleep(0.02) or real(self, data))
-    monkeypatch.setattr(keeper.time, "sleep", lambda seconds: sleep(0.02))  # as with many busy threads
+    monkeypatch.setattr(keeper, "sleep", lambda seconds: sleep(0.02))  # as with many busy threads
     with FakeLedger() as ledger:
         delivery = deliver(ledger.url)
         for n in range(12):

@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
+from aicostguard.clock import clock
 from aicostguard.config import Settings
 from aicostguard.delivery import Delivery, envelope, link, queue, reply
 from aicostguard.delivery.epoch import PATTERN, new_epoch
@@ -26,9 +27,9 @@ def test_epochs_are_26_characters_unique_and_sort_by_time(monkeypatch: pytest.Mo
     assert len(many) == 1000
     assert all(PATTERN.match(epoch) and len(epoch) == 26 for epoch in many)
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 0.002)
+    monkeypatch.setattr(clock, "time", lambda: now + 0.002)
     assert new_epoch() > max(many) or now < time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    monkeypatch.setattr(clock, "time", lambda: now + 3600)
     assert new_epoch() > max(many)
 
 

@@ -385,14 +385,12 @@ def test_a_full_queue_changes_no_result_and_counts_what_it_drops(
 def test_clocks_that_go_backwards_change_no_result(
     reference: Reference, wired: Wire, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     from aicostguard.capture import call
+    from aicostguard.clock import clock
 
     ticks = iter(range(10**9, 0, -1000))
     monkeypatch.setattr(call, "perf_counter", lambda: float(next(ticks)))
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: float(next(ticks)) if from_us() else real())
+    monkeypatch.setattr(clock, "time", lambda: float(next(ticks)))
     with FakeLedger() as ledger:
         wired(ledger.url, MODE="inline")
         for name, ask in CALLS.items():

@@ -11,9 +11,9 @@ many processes may together spend at most so many times that.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from os import getpid
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from urllib.parse import parse_qsl
 
@@ -84,7 +84,7 @@ class LentStore:
 
     def _fresh(self) -> None:
         """Empty hands: a forked child has borrowed nothing, and its parent's receipts are not its own."""
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._inner = MemoryStore()
         self._slices: Dict[str, Slice] = {}
         self._asking = threading.Lock()
@@ -197,7 +197,7 @@ class LentStore:
 
     def _split(self, keys: Sequence[str]) -> Tuple[List[int], List[int]]:
         """The places of counters of the ledger's, and of the others."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             self._fresh()
             if self._in_child is not None:
                 self._in_child()
@@ -356,7 +356,7 @@ class LentStore:
 
         False when the ledger does not answer. Not for a thread that a call waits on.
         """
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             return False  # the child has its own thread, or none
         with self._asking:
             asked: List[Dict[str, Any]] = []
@@ -381,7 +381,7 @@ class LentStore:
 
     def give_back(self, now: int, seconds: float) -> None:
         """The end of this process: what it has and does not use is free for others. What is under way stays held."""
-        if self._pid != os.getpid() or not self._slices:
+        if self._pid != getpid() or not self._slices:
             return
         with self._asking:
             asked = []

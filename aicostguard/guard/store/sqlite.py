@@ -17,6 +17,7 @@ import random
 import sqlite3
 import threading
 import time
+from os import getpid
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from aicostguard import health
@@ -66,7 +67,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._busy = False
         self._open: Optional[File] = None
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._sweep = 0
 
     # -- steps
@@ -240,7 +241,7 @@ class SqliteStore:
     # -- the file
 
     def _step(self, work: Callable[[File], T], wait: bool) -> T:
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             self._forked()
         end = time.monotonic() + self._patience
         if not self._lock.acquire(timeout=self._patience if wait else 0):
@@ -314,7 +315,7 @@ class SqliteStore:
         self._fresh()
 
     def close(self) -> None:
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             self._forked()
         with self._lock:
             if not self._busy:
