@@ -350,7 +350,8 @@ def labels(
 
 def _text(name: str, value: object) -> str:
     if isinstance(value, str):
-        return value
+        # Of a subclass the text itself: an enumeration's member would write its own name, on some versions.
+        return value if type(value) is str else str.__str__(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        return int.__repr__(value)
     raise TypeError("%s must be text, not %s" % (name, type(value).__name__))

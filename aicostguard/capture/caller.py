@@ -17,6 +17,7 @@ from types import CodeType, FrameType
 from typing import Any, Dict, Optional, Set, Tuple
 
 from aicostguard import context
+from aicostguard.capture import installed
 
 MAX_FRAMES = 200
 MAX_FILES = 4096
@@ -54,9 +55,10 @@ def _judge(path: str, module: str, skip: Tuple[str, ...]) -> int:
         return _LOOP
     if _TRIO in path:
         return _STOP
-    if path.startswith((_US, "<frozen ")) or any(part in path for part in _INSTALLED):
+    if path.startswith((_US, "<frozen ")):
         return _PARCEL if path == _PARCELS else _SKIP
-    if path.startswith(_STDLIB):
+    in_packages = any(part in path for part in _INSTALLED)
+    if (path.startswith(_STDLIB) and not in_packages) or installed.library(path, module, in_packages):
         return _SKIP
     if skip and any(fnmatchcase(module, pattern) for pattern in skip):
         return _SKIP
@@ -69,7 +71,7 @@ def _kind(path: str, space: Dict[str, Any], rule: Rule) -> int:
     if kind is None:
         if len(_files) >= MAX_FILES:
             forget()
-        kind = _files[path] = _judge(path, space.get("__name__", ""), rule.skip)
+        kind = _files[path] = _judge(path, str(space.get("__name__", "")), rule.skip)
         if kind == _SKIP:
             _skipped.add(path)
     return kind
@@ -103,6 +105,12 @@ def infer(rule: Rule, depth: int = 1, loop: bool = True) -> Optional[str]:
                 return parcel.origin if parcel.firm else context.origin.get() or parcel.origin
         frame = frame.f_back
     return context.origin.get() or context.place.get()
+
+
+def library(module: str) -> None:
+    """A library has been hooked: its code is nobody's feature, wherever it stands."""
+    installed.hooked(module, sys.modules.get)
+    forget()
 
 
 def own_coroutine(work: Any, rule: Rule) -> bool:
@@ -160,6 +168,6 @@ def _qualified(frame: FrameType, name: str) -> str:
 
 
 def forget() -> None:
-    """Drop what is known about files: the rule has changed."""
+    """Drop what is known about files: the rule has changed, or what counts as a library."""
     _files.clear()
     _skipped.clear()

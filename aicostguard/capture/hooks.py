@@ -2,7 +2,8 @@
 
 Owns the table of hooks and the finder that waits on `sys.meta_path`. A library that is there already is hooked at
 once; another when its import has finished. The finder changes nothing about the import itself: the module's loader,
-spec and exceptions are what they were, and a fault of ours never breaks it.
+spec and exceptions are what they were, and a fault of ours never breaks it. One that is imported anew (reloaded, or
+taken out of `sys.modules` as test suites and plug-in hosts do) has new classes, and is hooked again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from aicostguard.capture import patch
+from aicostguard.capture import caller, patch
 from aicostguard.capture.patch import Hook
 from aicostguard.capture.state import state
 from aicostguard.health import health
@@ -151,6 +152,7 @@ HANDOVERS: Tuple[Surrounding, ...] = (
     Surrounding("threading", "handover.threads"),
     Surrounding("concurrent.futures.thread", "handover.pools"),
     Surrounding("multiprocessing.pool", "handover.thread_pools"),
+    Surrounding("multiprocessing.process", "handover.processes"),
     Surrounding("asyncio.base_events", "handover.tasks"),
     Surrounding("uvloop", "handover.uvloop"),
     Surrounding("anyio._backends._asyncio", "handover.anyio"),
@@ -190,7 +192,8 @@ FRAMEWORKS: Tuple[Surrounding, ...] = (
     ),
 )
 
-_waiting: Dict[str, Union[Instrument, Surrounding]] = {}
+#: what is hooked whenever a module of this name is imported
+_rows: Dict[str, Union[Instrument, Surrounding]] = {}
 _hooks: Dict[str, Hook] = {}
 _finder: Optional[_Finder] = None
 _ready: Optional[Callable[[], None]] = None
@@ -214,9 +217,9 @@ def install(ready: Optional[Callable[[], None]] = None) -> None:
 def _await(rows: Iterable[Union[Instrument, Surrounding]]) -> None:
     """Hook what is imported already, and wait for the rest."""
     added = {row.module: row for row in rows}
-    _waiting.update(added)
+    _rows.update(added)
     for name in added:
-        module = sys.modules.get(name)
+        module = None if name in _hooks else sys.modules.get(name)
         if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
             _hook(module, name)
 
@@ -228,7 +231,7 @@ def uninstall() -> None:
         if _finder in sys.meta_path:
             sys.meta_path.remove(_finder)
         _finder = None
-    _waiting.clear()
+    _rows.clear()
     patch.restore()
     _hooks.clear()
     state.readers.clear()
@@ -240,23 +243,24 @@ def states() -> Dict[str, str]:
 
 
 def _hook(module: ModuleType, name: str) -> None:
-    row = _waiting.get(name)
+    row = _rows.get(name)
     # Another library may stand under this name (`httpx2.alias_httpx`): its own row hooks it. What surrounds calls may
     # call its modules what it likes (CrewAI does).
     if isinstance(row, Instrument) and getattr(module, "__name__", name) != name:
         return
-    if row is None or _waiting.pop(name, None) is None:
+    if row is None:
         return
     if isinstance(row, Surrounding):
         _hook_surrounding(row, module)
         return
-    hook = _hooks[name] = Hook(row.label)
+    hook = _hook_of(name, row.label)
     try:
         if _ready is not None and row.ready:
             _ready()
         _check_version(row)
         installer: Any = import_module(row.installer)
         installer.install(module, hook)
+        caller.library(row.module)
     except Exception as error:
         hook.on = False
         hook.state = "failed: %s" % type(error).__name__
@@ -266,12 +270,20 @@ def _hook(module: ModuleType, name: str) -> None:
             "counted. Run aicg-diagnose." % row.label,
         )
         health.fault("hooks.%s" % row.label, error)
-    if row.ready and not any(r.module in _waiting or r.module in _hooks for r in HANDOVERS):
+    if row.ready and HANDOVERS[0].module not in _rows:
         _await(HANDOVERS + (FRAMEWORKS if state.automatic else ()))
 
 
+def _hook_of(name: str, label: str) -> Hook:
+    """The hook of a module: where it is imported anew, the same one, which knows of its faults until now."""
+    hook = _hooks.get(name)
+    if hook is None or hook.state.startswith("failed"):
+        hook = _hooks[name] = Hook(label)
+    return hook
+
+
 def _hook_surrounding(row: Surrounding, module: ModuleType) -> None:
-    hook = _hooks[row.module] = Hook(row.module)
+    hook = _hook_of(row.module, row.module)
     try:
         installer: Any = import_module(_CAPTURE + row.installer)
         installer.install(module, hook)
@@ -328,7 +340,7 @@ class _Finder:
         self._busy: Dict[str, None] = {}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name not in _waiting or name in self._busy:
+        if name not in _rows or name in self._busy:
             return None
         self._busy[name] = None
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import enum
 import functools
 import gc
 import threading
@@ -34,6 +35,19 @@ def test_inner_scopes_add_and_override() -> None:
             }
         assert seen() == {"user": "u1", "team": "blue", "tags": {"tier": "gold"}}
     assert seen() == {}
+
+
+def test_members_of_enumerations_are_what_they_hold() -> None:
+    class Team(str, enum.Enum):
+        SEARCH = "search"
+
+    class Number(enum.IntEnum):
+        ONE = 1
+
+    with context.feature(Team.SEARCH), context.labels(user=Number.ONE, tags={"team": Team.SEARCH}):  # type: ignore[arg-type]
+        found = seen()
+    assert found == {"feature": "search", "user": "1", "tags": {"team": "search"}}
+    assert {type(text) for text in (found["feature"], found["user"], found["tags"]["team"])} == {str}
 
 
 def test_an_agent_inside_an_agent_has_a_parent() -> None:

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextvars
 import functools
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -503,6 +504,44 @@ def test_work_for_other_processes_is_left_alone(agent: Agent) -> None:
     how = multiprocessing.get_context("spawn")
     with aicostguard.labels(user="u-1"), concurrent.futures.ProcessPoolExecutor(1, mp_context=how) as pool:
         assert pool.submit(abs, -3).result() == 3
+
+
+POOLS_OF_PROCESSES = """
+import concurrent.futures, multiprocessing
+import aicostguard.auto, httpx, aicostguard
+from aicostguard import context
+
+def seen(*_):
+    return dict(context.current()), context.place.get(), context.origin.get()
+
+def shows():
+    print(seen(), flush=True)
+
+how = multiprocessing.get_context("fork")
+context.place.set("/first")
+with aicostguard.labels(user="first"):
+    one, other = concurrent.futures.ProcessPoolExecutor(1, mp_context=how), how.Pool(1)
+    print(one.submit(seen).result(), other.apply(seen), flush=True)
+    own = how.Process(target=shows)
+    own.start()
+    own.join()
+with aicostguard.labels(user="second"):
+    print(one.submit(seen).result(), other.apply(seen), flush=True)
+one.shutdown()
+other.close()
+other.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_workers_of_a_pool_of_processes_have_nobodys_labels(tmp_path: Path) -> None:
+    """They are forked by whoever comes first, and serve all who come later."""
+    environ = dict(os.environ, AICG_URL="sqlite:///%s/ledger.db" % tmp_path, AICG_STATE_DIR=str(tmp_path / "state"))
+    command = [sys.executable, "-W", "ignore", "-c", POOLS_OF_PROCESSES]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    nothing = "({}, None, None) ({}, None, None)"
+    assert done.stdout.splitlines() == [nothing, "({'user': 'first'}, '/first', None)", nothing], done.stderr
 
 
 @pytest.mark.ids("A19")

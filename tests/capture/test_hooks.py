@@ -125,6 +125,29 @@ def test_the_module_keeps_its_loader_and_spec(tmp_path: Path) -> None:
     assert out.splitlines() == ["SourceFileLoader True False", "True", "True"]
 
 
+@pytest.mark.ids("G28", "A13")
+def test_a_library_that_is_imported_anew_is_hooked_anew(tmp_path: Path) -> None:
+    """As test suites, plug-in hosts and `eventlet.import_patched` do: its new classes are other ones."""
+    pytest.importorskip("requests")
+    out = python(
+        """
+        import sys, aicostguard, aicostguard.auto, requests
+        old = requests.Session
+        def ours(): return [hasattr(kind.send, "__aicostguard__") for kind in (old, requests.Session)]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "requests"]: del sys.modules[name]
+        import requests
+        print(requests.Session is old, ours())
+        import importlib
+        importlib.reload(requests.sessions); importlib.reload(requests)
+        print(ours(), aicostguard.stats()["hooks"]["requests"], aicostguard.stats()["faults"])
+        aicostguard.uninstrument()
+        print(ours())
+        """,
+        tmp_path,
+    )
+    assert out.splitlines() == ["False [True, True]", "[True, True] patched {}", "[False, False]"]
+
+
 def test_uninstrument_puts_the_originals_back(tmp_path: Path) -> None:
     out = python(
         """

@@ -93,6 +93,10 @@ ELSEWHERE = {
         r":install\b|/hooks\.py:|:_(check|owner|streams)\Z|patch\.py:(restore|Hook\.__init__)|_Probe|_Tapper\.__init__"
         r"|:hook_loop\Z|/httpx2_ws\.py:_a?(send|receive)\Z"
     ),
+    "runs when a library is hooked, or in a folder that no call here comes through: tests/capture/test_installed.py": (
+        re.compile(r"/installed\.py:|caller\.py:library\Z")
+    ),
+    "runs in a child that was forked": re.compile(r"/processes\.py:|/forks\.py:"),
     "made before any call": re.compile(r":(Rule|State)\.__init__|caller\.py:(forget|_qualified)"),
     "has tests of its own, where faults are planted, too": re.compile(
         r"asking\.py:|/(gate|estimating|watchdog)\.py:|:_shown_whole\Z"

@@ -260,6 +260,28 @@ def test_a_send_put_onto_the_client_object_is_said_once(environ: Dict[str, str])
 
 
 @pytest.mark.ids("G20")
+@pytest.mark.parametrize("passes_on", [False, True])
+def test_a_class_with_a_send_of_its_own_is_said_where_nothing_is_seen(passes_on: bool, environ: Dict[str, str]) -> None:
+    pytest.importorskip("openai")
+    before = """
+    import openai, os
+    class Own(type(openai.OpenAI(base_url=os.environ["SIM"], api_key="x")._client)):
+        def send(self, request, **kwargs):
+            if %r:
+                return super().send(request, **kwargs)
+            response = self._send_single_request(request)
+            response.read()
+            return response
+    client = openai.OpenAI(base_url=os.environ["SIM"], api_key="x", max_retries=0, http_client=Own())
+    """
+    done = program(GOOD, environ, before=before % passes_on)
+    texts = done.texts("has its own 'send'")
+    assert len(texts) == (0 if passes_on else 1) == len(done.logged)
+    assert passes_on or "not counted" in texts[0]
+    assert (done.stats["counters"]["generated"] > 0) is passes_on
+
+
+@pytest.mark.ids("G20")
 def test_a_wrapper_on_the_class_is_seen_through(environ: Dict[str, str]) -> None:
     pytest.importorskip("httpx")
     before = """

@@ -92,11 +92,23 @@ def _unseen(hook: Hook, look: Look, client: Any) -> None:
 
 
 def replaced_send(name: str, transport: Any) -> None:
-    """Warn when `send` was put onto a transport object itself: what it does is hidden from our hook on the class."""
-    if "send" in getattr(transport, "__dict__", ()):
+    """Warn when a transport has a `send` of its own, put onto the object or written in its class.
+
+    What it does is hidden from our hook on the library's class, unless it calls that.
+    """
+    kind = type(transport)
+    onto = "send" in getattr(transport, "__dict__", ())
+    written = _hooked(kind) is None and any(map(_hooked, kind.__mro__))
+    if onto or written:
         health.warn(
             "wrapper-before-import:" + name,
-            "aicostguard: the HTTP client inside %s has its own 'send' (put on the object, not on its class): "
-            "calls that do not pass through %s.send are not counted. Wrap the class, or pass a transport instead."
-            % (name, type(transport).__name__),
+            "aicostguard: the HTTP client inside %s has its own 'send' (%s): calls that do not pass through the "
+            "library's own %s.send are not counted. Have it call that one, or pass a transport instead."
+            % (name, "put on the object, not on its class" if onto else "written in its class", kind.__name__),
         )
+
+
+def _hooked(kind: type) -> Any:
+    """The `send` of a class when it is ours."""
+    send = getattr(kind, "send", None)
+    return send if hasattr(send, "__aicostguard__") else None

@@ -16,9 +16,8 @@ def install(module: ModuleType, hook: Hook) -> None:
     """Hook one SDK's base client. Raises when its classes are not where they were."""
 
     def look(client: Any) -> None:
-        transport = getattr(client, "_client", None)  # a subclass that skips `__init__` may have none
-        if "send" in getattr(transport, "__dict__", ()):
-            logical.replaced_send(hook.name, transport)
+        # A subclass that skips `__init__` may have no transport.
+        logical.replaced_send(hook.name, getattr(client, "_client", None))
 
     replace(hook, module.SyncAPIClient, "request", lambda original: logical.sync(original, hook, look))
     replace(hook, module.AsyncAPIClient, "request", lambda original: logical.coroutine(original, hook, look))

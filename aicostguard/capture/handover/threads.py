@@ -16,7 +16,7 @@ from aicostguard.capture.patch import Hook, replace
 
 _MARK = "_aicostguard"
 _STDLIB = os.path.dirname(os.__file__) + os.sep
-_POOLS = (os.path.join(_STDLIB, "concurrent", ""), os.path.join(_STDLIB, "multiprocessing", ""))
+POOLS = (os.path.join(_STDLIB, "concurrent", ""), os.path.join(_STDLIB, "multiprocessing", ""))
 
 
 def install(module: ModuleType, hook: Hook) -> None:
@@ -45,7 +45,7 @@ def _pack(thread: Any, hook: Hook, plain: Callable[..., Any]) -> None:
         if work is plain:
             work = getattr(thread, "_target", None)
         code = getattr(work, "__code__", None)
-        if work is not None and (code is None or not code.co_filename.startswith(_POOLS)):
+        if work is not None and (code is None or not code.co_filename.startswith(POOLS)):
             parcel = pack(work, firm=False)
             if parcel is not None:
                 thread.__dict__[_MARK] = parcel
