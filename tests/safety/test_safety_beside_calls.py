@@ -105,7 +105,7 @@ ELSEWHERE = {
         r"niquests|urllib3_future|frameworks/(celery|openai_agents|langgraph|crewai|google_adk|pydantic_ai|django)\.py:"
     ),
     "runs while a budget is in force: tests/guard/test_gate.py plants faults there": re.compile(
-        r"/(permit|exits|cutting)\.py:|aiohttp\.py:(CutDeque|_cut)|claude_agent\.py:_connect|call\.py:Call\.body"
+        r"/(permit|exits|cutting)\.py:|aiohttp\.py:(CutDeque|_cut)|_before_sending\Z|claude_agent\.py:_connect|call\.py:Call\.body"
     ),
     "runs when a fault of ours is counted": re.compile(r"[.:]_?(lost|failed)\Z"),
     "gives a request's body, where the answer names no model": re.compile(r"/(curl_cffi|niquests)\.py:_body\Z"),
