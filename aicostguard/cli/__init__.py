@@ -20,6 +20,7 @@ VERBS = {
     "models": "which models are in use, and what they cost",
     "compare": "models beside each other: cost, latency, quality, and savings against another",
     "agents": "who called whom: a tree of agents, each with what it cost itself, handed on, and both",
+    "focus": "what calls cost as a FOCUS file, for tools that read bills",
     "deliveries": "is everything here? what came of each host beside what it made",
     "tail": "receipts as they come in",
     "top": "what costs money right now, by feature, model and agent; budgets",

@@ -23,6 +23,7 @@ _MODULES = {
     "models": "compare",
     "compare": "compare",
     "agents": "agents",
+    "focus": "focus",
     "deliveries": "follow",
     "tail": "follow",
     "top": "top",

@@ -131,6 +131,7 @@ _KNOWN_BY = {
     "arrivals": "cursor",
     "compare": "models",
     "agents": "agents",
+    "focus": "focus",
 }
 
 

@@ -41,26 +41,30 @@ def asks(command: F) -> F:
 
 def of_period(command: F) -> F:
     """`--since`, `--until`, `--tz` and `--where`: which calls are meant."""
-    for option in (
-        click.option(
-            "--where",
-            multiple=True,
-            metavar="NAME=VALUE",
-            shell_complete=OF_LABELS,
-            help="Only these; NAME!=VALUE all but these.",
-        ),
-        click.option("--tz", help="Zone of the period, e.g. Europe/Berlin. Default: UTC."),
-        click.option("--until", help="End of the period, excluded."),
-        click.option(
-            "--since",
-            shell_complete=SPANS,
-            default=query.DEFAULT_SINCE,
-            show_default=True,
-            help="24h, 7d, month, all, or a date.",
-        ),
-    ):
-        command = option(command)
-    return command
+    return _since(_until(_zone(_where(command))))
+
+
+def of_utc(command: F) -> F:
+    """The same, of what knows no zone but UTC."""
+    return _since(_until(_where(command)))
+
+
+_where = click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=OF_LABELS,
+    help="Only these; NAME!=VALUE all but these.",
+)
+_zone = click.option("--tz", help="Zone of the period, e.g. Europe/Berlin. Default: UTC.")
+_until = click.option("--until", help="End of the period, excluded.")
+_since = click.option(
+    "--since",
+    shell_complete=SPANS,
+    default=query.DEFAULT_SINCE,
+    show_default=True,
+    help="24h, 7d, month, all, or a date.",
+)
 
 
 def operator() -> str:

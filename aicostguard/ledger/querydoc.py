@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from aicostguard.ledger import agents, apidoc, query, views
+from aicostguard.ledger import agents, apidoc, focus, query, views
 from aicostguard.ledger.amounts import AVERAGES, SHARES
 from aicostguard.ledger.keeping.doc import ARCHIVED, FULL
 from aicostguard.ledger.model import DIMENSIONS, TIMES
@@ -122,6 +122,25 @@ GET_AGENTS = _entry(
         }
     ),
     [*apidoc._parameters(*agents.PARAMETERS, own=agents.PARAMETERS), *EXCLUDED],
+)
+GET_FOCUS = _entry(
+    "What calls cost, as FOCUS has it",
+    "Rows of the FinOps Open Cost and Usage Specification 1.2: a UTC day, provider, model, operation, tier and region, "
+    "and a set of the labels in `tags`. Costs are US dollars, exact; calls without a price have none, and "
+    "`x_UnpricedCalls` counts them. Read from receipts: of a period of which some are archived it is refused.",
+    apidoc._object(
+        {
+            "focus": {"const": focus.VERSION},
+            "since": {"type": "string"},
+            "until": {"type": "string"},
+            "rows": {
+                "type": "array",
+                "items": apidoc._object({name: {"type": ["string", "integer", "null"]} for name in focus.COLUMNS}),
+            },
+            "unpriced_calls": {"type": "integer"},
+        }
+    ),
+    [*apidoc._parameters(*focus.PARAMETERS, own=focus.PARAMETERS), *EXCLUDED],
 )
 GET_RECEIPTS = _entry(
     "The receipts behind a figure",

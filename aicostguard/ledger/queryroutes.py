@@ -1,5 +1,5 @@
-"""Questions about cost over HTTP: `/v1/costs`, `/v1/receipts`, `/v1/views/…`, `/v1/agents`, `/v1/compare`, `/costs/…`;
-`/v1/scores`.
+"""Questions about cost over HTTP: `/v1/costs`, `/v1/receipts`, `/v1/views/…`, `/v1/agents`, `/v1/focus`, `/v1/compare`,
+`/costs/…`; `/v1/scores`.
 
 Owns these routes and the choice between JSON and CSV. Thin: what is asked and answered is `query`'s and `views`'.
 """
@@ -7,13 +7,13 @@ Owns these routes and the choice between JSON and CSV. Thin: what is asked and a
 from __future__ import annotations
 
 import json
-from typing import Any, Callable
+from typing import Any, Callable, Mapping, NamedTuple
 
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from aicostguard.ledger import agents, comparedoc, comparing, query, querydoc, scores, sheet, views
+from aicostguard.ledger import agents, comparedoc, comparing, focus, query, querydoc, scores, sheet, views
 from aicostguard.ledger import body as bodies
 from aicostguard.ledger.access.door import authorise
 from aicostguard.ledger.access.principal import Principal
@@ -92,30 +92,43 @@ def listed(answer: Any) -> str:
     return sheet.rows(answer or [])
 
 
+class Question(NamedTuple):
+    """What is asked by `GET /v1/NAME`: its description, who answers it, and the answer as CSV."""
+
+    doc: dict[str, Any]
+    ask: Callable[[SqliteStore, Parameters, int, int], Any]
+    as_csv: Callable[[Any], str]
+
+
+def _costs(store: SqliteStore, parameters: Parameters, project_id: int, now_ms: int) -> Any:
+    return query.run(store, query.parse(parameters, project_id, now_ms))
+
+
+_QUESTIONS: Mapping[str, Question] = {
+    "costs": Question(querydoc.GET_COSTS, _costs, sheet.costs),
+    "receipts": Question(querydoc.GET_RECEIPTS, query.receipts, listed),
+    "agents": Question(querydoc.GET_AGENTS, agents.ask, lambda answer: sheet.rows(agents.flat(answer), agents.COLUMNS)),
+    "focus": Question(querydoc.GET_FOCUS, focus.export, lambda answer: sheet.rows(answer["rows"], focus.COLUMNS)),
+    "compare": Question(comparedoc.GET_COMPARE, comparing.compare, lambda answer: sheet.rows(comparing.flat(answer))),
+}
+
+
+def _route(face: Face, name: str, question: Question) -> Callable[[Request], Response]:
+    def route(request: Request) -> Response:
+        def job(key: Principal, parameters: Parameters) -> Any:
+            return question.ask(face.store, parameters, key.project_id, face.now_ms())
+
+        return face.answered(request, name, job, question.as_csv)
+
+    return route
+
+
 def add(app: FastAPI, store: SqliteStore, drain: Callable[[Store], int], now_ms: Callable[[], int]) -> Face:
     """Add the routes."""
     face = Face(store, drain, now_ms)
 
-    @app.get("/v1/costs", **querydoc.GET_COSTS)
-    def get_costs(request: Request) -> Response:
-        def job(key: Principal, parameters: Parameters) -> Any:
-            return query.run(store, query.parse(parameters, key.project_id, now_ms()))
-
-        return face.answered(request, "costs", job, sheet.costs)
-
-    @app.get("/v1/receipts", **querydoc.GET_RECEIPTS)
-    def get_receipts(request: Request) -> Response:
-        def job(key: Principal, parameters: Parameters) -> Any:
-            return query.receipts(store, parameters, key.project_id, now_ms())
-
-        return face.answered(request, "receipts", job, listed)
-
-    @app.get("/v1/agents", **querydoc.GET_AGENTS)
-    def get_agents(request: Request) -> Response:
-        def job(key: Principal, parameters: Parameters) -> Any:
-            return agents.ask(store, parameters, key.project_id, now_ms())
-
-        return face.answered(request, "agents", job, lambda answer: sheet.rows(agents.flat(answer), agents.COLUMNS))
+    for name, question in _QUESTIONS.items():
+        app.get(f"/v1/{name}", **question.doc)(_route(face, name, question))
 
     @app.get("/v1/views/{name}", **querydoc.GET_VIEW)
     def get_view(name: str, request: Request) -> Response:
@@ -142,13 +155,6 @@ def add(app: FastAPI, store: SqliteStore, drain: Callable[[Store], int], now_ms:
         found = scores.parse(body, now_ms())
         await run_in_threadpool(store.change, lambda connection: scored.put(connection, key.project_id, found))
         return Json({"stored": len(found)})
-
-    @app.get("/v1/compare", **comparedoc.GET_COMPARE)
-    def get_compare(request: Request) -> Response:
-        def job(key: Principal, parameters: Parameters) -> Any:
-            return comparing.compare(store, parameters, key.project_id, now_ms())
-
-        return face.answered(request, "compare", job, lambda answer: sheet.rows(comparing.flat(answer)))
 
     return face
 

@@ -34,6 +34,7 @@ LINES: dict[str, set[str]] = {
     "models": set(),
     "compare": set(),
     "agents": set(),
+    "focus": set(),
     "deliveries": set(),
     "tail -n -1": set(),  # refused, or it would follow
     "top --once": set(),

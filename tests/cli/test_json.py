@@ -28,6 +28,7 @@ LINES = (
     "models",
     "compare --baseline gpt-4o-mini",
     "agents --since 30d",
+    "focus --since 7d",
     "deliveries --by process",
     "tail -n 3",
     "budgets add marketing --usd 0.10 --match team=search --period month",
