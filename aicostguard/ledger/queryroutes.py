@@ -120,6 +120,7 @@ def _route(face: Face, name: str, question: Question) -> Callable[[Request], Res
 
         return face.answered(request, name, job, question.as_csv)
 
+    route.__name__ = "get_" + name  # which the OpenAPI document calls it by
     return route
 
 

@@ -120,7 +120,7 @@ def test_a_row_is_what_the_specification_wants(filled: SqliteStore) -> None:
         "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z",
     )  # fmt: skip
     batch = next(row for row in rows if row["x_ServiceTier"])
-    assert (batch["PricingCategory"], batch["RegionId"], batch["RegionName"]) == ("Other", "eu-west-1", "eu-west-1")
+    assert (batch["PricingCategory"], batch["RegionId"], batch["x_ServiceTier"]) == ("Other", "eu-west-1", "batch")
     assert batch["Tags"] == '{"feature":"ask","team":"sales"}' and batch["SkuId"] == "openai/gpt-4o"
     assert (batch["BillingAccountId"], batch["SubAccountId"]) == ("default", "default/default")
     asked = next(row for row in rows if row["x_Calls"] == 2)
