@@ -105,7 +105,10 @@ class Session:
             self.end()
 
     def _begin(self, unasked: bool) -> Call:
-        opened = self._opened
+        opened, model = self._opened, self._live.model
+        if model is not None and opened.endpoint.url_model != model:
+            # A turn names no model: a budget of money has to know the session's.
+            opened.endpoint = opened.endpoint._replace(url_model=model)
         call = Call(opened.hook, opened.endpoint, None, _no_body, opened.asynchronous)
         if unasked:
             call.labels, call.feature = opened.labels, opened.feature

@@ -127,6 +127,7 @@ class Responses(Typed):
         self.open = Open()
 
     def asked(self, event: Mapping[str, Any]) -> Optional[str]:
+        self.model = text(event.get("model")) or text(mapping(event.get("response")).get("model")) or self.model
         return text(event.get("stream_id")) or ""
 
     def created(self, event: Mapping[str, Any]) -> Tuple[Step, ...]:
