@@ -10,7 +10,7 @@ is part of a cycle. The same tap serves requests and botocore, whose bodies are 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Tuple
 from urllib.parse import urlsplit
 
 from aicostguard import context
@@ -32,7 +32,9 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         outer = context.inside.get()
         if outer or not hook.on:
             if outer:
-                _again(outer, hook, args, kwargs)
+                tried = _again(outer, hook, args, kwargs)
+                if tried is not None and outer.hold is not None:
+                    permit.again(outer, *tried)  # raises when the budget has no room for another try
             return original(self, method, url, *args, **kwargs)
         call = _begin(hook, self, method, url, args, kwargs)
         if call is None:
@@ -53,25 +55,23 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     return urlopen
 
 
-def _again(outer: Any, hook: Hook, args: Any, kwargs: Any) -> None:
-    """`urlopen` calls itself for another try and for a redirect: only the last of them is what was waited for.
+def _again(outer: Any, hook: Hook, args: Any, kwargs: Any) -> Optional[Tuple[Optional[BaseException]]]:
+    """What the try before ended in, when `urlopen` calls itself for another or for a redirect; else None.
 
-    Raises when the budget has no room for it.
+    Only the last of them is what was waited for.
     """
     try:
         if not isinstance(outer, Call):
-            return
+            return None
         # The third: after `body` and `headers`.
         history = getattr(args[2] if len(args) > 2 else kwargs.get("retries"), "history", None)
         if not history and outer.hook is not hook:
-            return  # the first try of what `requests` sends
+            return None  # the first try of what `requests` sends
         outer.again()
-        before = history[-1].error if history else None
+        return (history[-1].error if history else None,)
     except Exception as error:
         hook.failed("again", error)
-        return
-    if outer.hold is not None:
-        permit.again(outer, before)  # outside: where nobody stands above, a refusal is an `Exception`
+        return None
 
 
 def _begin(hook: Hook, pool: Any, method: str, url: str, args: Any, kwargs: Any) -> Optional[Call]:
