@@ -147,10 +147,10 @@ def test_a_budget_by_user_counts_each_user_and_keeps_its_receipts(store: SqliteS
     found = store.look(lambda connection: {name: spent(connection, "default", user=name) for name in "abcd"})
     assert found == {"a": 660, "b": 330, "c": 660, "d": 330}
     assert store.look(lambda connection: spent(connection, "c")) == 660
-    (kept, _) = store.look(lambda connection: book.of_project(connection, project))
+    (kept, _) = store.look(lambda connection: book.over(connection, project))
     day = NOW - NOW % DAY_MS
     assert [
-        store.look(lambda connection, at=at: counted.needs(connection, kept, at)) for at in (day, day - DAY_MS)
+        store.look(lambda connection, at=at: counted.needs(connection, kept, project, at)) for at in (day, day - DAY_MS)
     ] == [True, False]
 
 
