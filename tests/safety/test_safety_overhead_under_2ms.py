@@ -12,6 +12,7 @@ import asyncio
 import gc
 import io
 import json
+from statistics import median
 from time import perf_counter, thread_time
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -170,7 +171,10 @@ def timed(ask: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> float:
 
 
 def added(ask: Callable[[], Any], calls: int) -> float:
-    """p99 with us minus p99 without us, in seconds; both in turn, with and without the hooks working."""
+    """p99 with us minus p99 without us, in seconds; both in turn, with and without the hooks working.
+
+    Or, if that is more, the same of the medians: on a busy machine a p99 without us may hide what each call waits for.
+    """
     loop = asyncio.new_event_loop()
     off: List[float] = []
     on: List[float] = []
@@ -187,7 +191,7 @@ def added(ask: Callable[[], Any], calls: int) -> float:
         for hook in hooks._hooks.values():
             hook.on = True
         loop.close()
-    return p99(on) - p99(off)
+    return max(p99(on) - p99(off), median(on) - median(off))
 
 
 def best_of(ask: Callable[[], Any]) -> float:
