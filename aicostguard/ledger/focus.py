@@ -117,7 +117,7 @@ def export(store: SqliteStore, parameters: query.Parameters, project_id: int, no
     """What `GET /v1/focus` says: `{focus, since, until, rows, unpriced_calls}`; a row has all of `COLUMNS`.
 
     Amounts are US dollars as exact decimals, times are UTC. Raises `Refused` (422), also for a period of which receipts
-    are archived, and for more than `MOST` rows.
+    are no longer here, and for more than `MOST` rows.
     """
     for name in query.PARAMETERS:
         if name in parameters and name not in PARAMETERS:
@@ -125,16 +125,17 @@ def export(store: SqliteStore, parameters: query.Parameters, project_id: int, no
     labels = _labels(parameters.get("tags", ()))
     asked = query.parse({k: v for k, v in parameters.items() if k != "tags"}, project_id, now_ms)
     asked = asked._replace(group_by=(*_GROUPS, *labels))
-    lacking = query.archived(store, asked, raw=True)
+    # One more than may be, to know whether there are.
+    found, gone = store.look(lambda connection: billed(connection, asked, _MEASURES, MOST + 1))
+    lacking = query.lacking(gone)
     if lacking is not None:
         raise Refused(
             422,
-            f"{lacking['receipts']} receipts of {lacking['first_day']} to {lacking['last_day']} are archived, and this "
-            "is read from receipts: bring them back (aicg archive restore), or begin later",
+            f"{lacking['receipts']} receipts of {lacking['first_day']} to {lacking['last_day']} are archived or "
+            "deleted, and this is read from receipts: bring back what is archived (aicg archive restore), or begin "
+            "later",
             "since",
         )
-    # One more than may be, to know whether there are.
-    found = store.look(lambda connection: billed(connection, asked, _MEASURES, MOST + 1))
     if len(found) > MOST:
         raise Refused(422, f"makes more than {MOST} rows: take fewer labels, or a shorter period", "tags")
     place = store.look(lambda connection: places.project(connection, project_id))

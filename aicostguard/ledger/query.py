@@ -217,7 +217,11 @@ def _told(query: Query, found: Costs, place: int, sums: Mapping[str, int]) -> di
 
 def archived(store: Store, query: Query, *, raw: bool = False) -> dict[str, Any] | None:
     """What an answer lacks because only single receipts would tell it, and they are archived; None for nothing."""
-    days = store.missing(query, raw=raw)
+    return lacking(store.missing(query, raw=raw))
+
+
+def lacking(days: Sequence[tuple[int, int]]) -> dict[str, Any] | None:
+    """Days of which receipts are no longer here, and how many of each, as an answer tells it; None for none."""
     if not days:
         return None
     return {

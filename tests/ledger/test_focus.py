@@ -18,13 +18,15 @@ from aicostguard.ledger import focus, query
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.keeping import retention
-from aicostguard.ledger.keeping.retention import ARCHIVE, Rule
+from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, Rule
 from aicostguard.ledger.model import DAY_MS
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import NOW, aicg, costs, envelope, receipt, serving, take
 
-#: noon of a last day of December, so that the next month is of the next year; a 1 January; in UTC
-DECEMBER = int(datetime(2025, 12, 31, 12, tzinfo=timezone.utc).timestamp() * 1000)
+#: noon of the last day of a year (UTC) that ended half a month ago or before: the next month is one of the next year
+YEAR = (datetime.fromtimestamp(NOW / 1000, timezone.utc) - timedelta(days=15)).year
+DECEMBER = int(datetime(YEAR - 1, 12, 31, 12, tzinfo=timezone.utc).timestamp() * 1000)
+LAST, FIRST = f"{YEAR - 1}-12-31", f"{YEAR}-01-01"
 ALL: dict[str, list[str]] = {"since": ["all"]}
 #: what the specification (1.2) wants to be there in every row and never empty
 MANDATORY = (
@@ -114,10 +116,10 @@ def test_a_row_is_what_the_specification_wants(filled: SqliteStore) -> None:
         assert row["ChargeClass"] is row["InvoiceId"] is None
     december, january = rows[0], rows[-1]
     assert (december["BillingPeriodStart"], december["BillingPeriodEnd"]) == (
-        "2025-12-01T00:00:00Z", "2026-01-01T00:00:00Z",
+        f"{YEAR - 1}-12-01T00:00:00Z", f"{FIRST}T00:00:00Z",
     )  # fmt: skip
     assert (january["BillingPeriodStart"], january["ChargePeriodEnd"]) == (
-        "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z",
+        f"{FIRST}T00:00:00Z", f"{YEAR}-01-02T00:00:00Z",
     )  # fmt: skip
     batch = next(row for row in rows if row["x_ServiceTier"])
     assert (batch["PricingCategory"], batch["RegionId"], batch["x_ServiceTier"]) == ("Other", "eu-west-1", "batch")
@@ -136,11 +138,11 @@ def test_a_call_without_a_price_is_said_and_no_part_of_a_cost(filled: SqliteStor
 
 
 def test_a_period_within_a_day_is_the_charge_period(filled: SqliteStore) -> None:
-    rows = exported(filled, since="2025-12-31T06:00:00", until="2025-12-31T18:00:00")["rows"]
+    rows = exported(filled, since=f"{LAST}T06:00:00", until=f"{LAST}T18:00:00")["rows"]
     assert {(row["ChargePeriodStart"], row["ChargePeriodEnd"]) for row in rows} == {
-        ("2025-12-31T06:00:00Z", "2025-12-31T18:00:00Z")
+        (f"{LAST}T06:00:00Z", f"{LAST}T18:00:00Z")
     }
-    assert {row["BillingPeriodEnd"] for row in rows} == {"2026-01-01T00:00:00Z"}
+    assert {row["BillingPeriodEnd"] for row in rows} == {f"{FIRST}T00:00:00Z"}
 
 
 def test_tags_are_the_labels_that_are_asked_for(filled: SqliteStore) -> None:
@@ -181,11 +183,12 @@ def test_a_bill_that_would_end_early_is_refused(filled: SqliteStore, monkeypatch
     assert caught.value.field == "tags"
 
 
-def test_of_archived_receipts_there_is_no_bill(filled: SqliteStore) -> None:
+@pytest.mark.parametrize("keep", [ARCHIVE, DELETE])
+def test_of_receipts_that_are_gone_there_is_no_bill(filled: SqliteStore, keep: str) -> None:
     recent = (datetime.fromtimestamp(NOW / 1000, timezone.utc) - timedelta(days=1)).date().isoformat()
-    retention.set_rule(filled, None, Rule(90, ARCHIVE), NOW, Actor("test"))
+    retention.set_rule(filled, None, Rule(10, keep), NOW, Actor("test"))
     retention.run(filled, NOW)
-    with pytest.raises(Refused, match=r"8 receipts of 2025-12-31 to 2026-01-01 are archived.*aicg archive restore"):
+    with pytest.raises(Refused, match=f"8 receipts of {LAST} to {FIRST} are archived or deleted.*archive restore"):
         exported(filled)
     assert exported(filled, since=recent)["rows"] == []
 
