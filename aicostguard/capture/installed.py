@@ -20,9 +20,11 @@ from typing import Callable, Dict, Iterable, NamedTuple, Optional, Set, Tuple
 #: folders that are remembered, and entries of one that are looked at: a program may stand among its data
 MOST, MOST_ENTRIES = 64, 10_000
 _INFO = ".dist-info"
-#: each path in a record, and the first part of it: `openai/_client.py,sha256=…,123`
+#: each path in a record: `openai/_client.py,sha256=…,123`
 _PATH = re.compile(r'^"?([^",\n]+)', re.MULTILINE)
-_TOP = re.compile(r'^"?([^/",\n]+)', re.MULTILINE)
+#: the first part of it, once for all that follow each other with the same one: records have tens of thousands of lines,
+#: and this is read in the middle of a call
+_TOP = re.compile(r'^"?([^/",\n]+)[^\n]*(?:\n"?\1/[^\n]*)*', re.MULTILINE)
 #: what an installer says of a project that it was given as a folder; conda builds all of its packages from folders
 _LOCAL = re.compile(r'"dir_info"\s*:')
 

@@ -29,11 +29,23 @@ def threads() -> Any:
 
 
 def later(step: Callable[..., Any], *args: Any) -> Any:
-    """Take a step on one of the threads; its future. None when no thread can be had any more: then it is taken here."""
+    """Take a step on one of the threads; its future. None when no thread can be had any more: then it is taken here.
+
+    A pool that could not start a thread has the step in its queue, and may take it all the same: it is taken once.
+    """
+    turn = [None]
+
+    def taken() -> Any:
+        try:
+            turn.pop()
+        except IndexError:
+            return None
+        return step(*args)
+
     try:
-        return threads().submit(step, *args)
+        return threads().submit(taken)
     except RuntimeError:
-        step(*args)
+        taken()
         return None
 
 

@@ -69,7 +69,7 @@ class CostPolicyEnforcer(Uncopied):
         pricing: Optional[ModelPricing] = None,
     ) -> None:
         if not isinstance(config, (CostConfig, Policy)):
-            raise TypeError("config must be a CostConfig(...), not %.80r" % (config,))
+            raise TypeError("config must be a CostConfig(...), not %s" % type(config).__name__)
         policy = config.policy() if isinstance(config, CostConfig) else config
         self.config = config
         self.session_id = session_id or "session-" + os.urandom(6).hex()

@@ -42,7 +42,7 @@ class CostExtractor:
         provider: Optional[str] = None,
     ) -> None:
         if not isinstance(tracker, CostTracker):
-            raise TypeError("tracker must be a CostTracker(), not %.80r" % (tracker,))
+            raise TypeError("tracker must be a CostTracker(), not %s" % type(tracker).__name__)
         self.tracker = tracker
         self.agent_id = agent_id
         self.default_model = default_model

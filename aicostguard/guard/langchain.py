@@ -156,7 +156,7 @@ def _make() -> type:
         ) -> None:
             super().__init__()
             if not isinstance(tracker, CostTracker):
-                raise TypeError("tracker must be a CostTracker(), not %.80r" % (tracker,))
+                raise TypeError("tracker must be a CostTracker(), not %s" % type(tracker).__name__)
             self.tracker = tracker
             self.agent_id = agent_id
             self._runs = Runs(tracker, agent_id, parent_id)

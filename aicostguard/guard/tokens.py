@@ -95,7 +95,9 @@ class TokenUsage:
     def needed(usage: object) -> None:
         """Raise TypeError for what is none."""
         if not isinstance(usage, TokenUsage):
-            raise TypeError("usage must be a TokenUsage(model, input_tokens, output_tokens), not %.80r" % (usage,))
+            raise TypeError(
+                "usage must be a TokenUsage(model, input_tokens, output_tokens), not %s" % type(usage).__name__
+            )
 
     def _values(self) -> Tuple[Any, ...]:
         return self.model, self.input_tokens, self.output_tokens, self.cached_tokens, self.provider, dict(self.more)

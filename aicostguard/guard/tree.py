@@ -96,7 +96,8 @@ class CostAttributionTree(Uncopied):
         for one without a name and for a parent that is not there.
         """
         if type(agent_id) is not str or not agent_id:
-            raise ValueError("agent_id must be the name of an agent, not %.80r" % (agent_id,))
+            said = "an empty one" if agent_id == "" else type(agent_id).__name__
+            raise ValueError("agent_id must be the name of an agent, not %s" % said)
         limit = _limit("max_budget", max_budget)
         with self._lock:
             if agent_id in self._nodes:

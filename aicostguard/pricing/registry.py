@@ -204,7 +204,7 @@ class CostCalculator:
 
     def __init__(self, registry: Optional[ModelPricing] = None) -> None:
         if not isinstance(registry, (ModelPricing, type(None))):
-            raise TypeError("registry must be a PricingRegistry(), not %.80r" % (registry,))
+            raise TypeError("registry must be a PricingRegistry(), not %s" % type(registry).__name__)
         self.registry = registry or PricingRegistry()
 
     def __repr__(self) -> str:
@@ -229,8 +229,9 @@ class CostCalculator:
     def _priced(
         self, model: str, input_tokens: int, output_tokens: int, provider: Optional[str], usage: Dict[str, Any]
     ) -> Tuple[int, Price]:
-        if type(model) is not str:  # what came out of somebody's JSON
-            raise NoPricing("No pricing configured for model: %.80s" % (model,), "no-model")
+        if type(model) is not str:  # what came out of somebody's JSON, perhaps all of it
+            named = model if model is None or isinstance(model, (int, float)) else type(model).__name__
+            raise NoPricing("No pricing configured for model: %s" % named, "no-model")
         at_ms = usage.pop("at_ms", None)
         if "cached_tokens" in usage and "cache_read_input_tokens" not in usage:  # as `TokenUsage` calls them
             usage["cache_read_input_tokens"] = usage.pop("cached_tokens")

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 from aicostguard import health
 from aicostguard.guard.store import REST, Answer, Balance, Busy, Counter, Held, Refusal, Store, StoreFailed
 from aicostguard.guard.store.memory import MemoryStore
+from aicostguard.guard.store.slices import Slice
 
 #: seconds that an exchange may take while a call waits for it, and that one may not be tried again after it failed
 SECONDS, PAUSE = 2.0, 5.0
@@ -31,31 +32,6 @@ _ENDLESS = 2**62
 
 #: (holder, what is asked for each counter, seconds) → the ledger's answer; raises when there is none
 Ask = Callable[[str, List[Dict[str, Any]], float], Dict[str, Any]]
-
-
-class Slice:
-    """What was lent of one counter. `base` is what this process had spent of it when the turn began."""
-
-    __slots__ = ("budget", "scope", "turn", "granted", "base", "seen", "spent", "reserved", "limit", "until")
-
-    def __init__(self, budget: str, scope: List[str], limit: int, until: int) -> None:
-        self.budget = budget
-        self.scope = scope
-        self.limit = limit
-        self.until = until
-        self.turn = 0
-        self.granted = 0
-        self.base = 0
-        #: spent when it was last looked at: who spends nothing gives back
-        self.seen = 0
-        #: what the ledger said last stands there for all
-        self.spent = 0
-        self.reserved = 0
-
-    @property
-    def room(self) -> int:
-        """What was left for others when the ledger last answered."""
-        return max(0, self.limit - self.spent - self.reserved)
 
 
 class LentStore:
