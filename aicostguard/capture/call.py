@@ -38,10 +38,6 @@ Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
 
 
-def _never(error: Optional[BaseException]) -> bool:
-    return False
-
-
 class Call:
     """A recognised call. `asynchronous` calls in inline mode collect receipts in `outbox` to be awaited."""
 
@@ -222,7 +218,7 @@ class Call:
         self,
         error: Optional[BaseException] = None,
         sent: Any = None,
-        before: Callable[[Optional[BaseException]], bool] = _never,
+        before: Optional[Callable[[Optional[BaseException]], bool]] = None,
     ) -> None:
         """The request ended in an exception (the one in hand, else `error`) before its response could be seen.
 
@@ -232,7 +228,7 @@ class Call:
         """
         try:
             error = error or sys.exc_info()[1]
-            if before(error):
+            if before is not None and before(error):
                 permit.nothing(self)
                 return
             if self.hold is not None:
@@ -337,12 +333,7 @@ class Unrecognised(Call):
         """Nothing to see."""
         return False
 
-    def interrupted(
-        self,
-        error: Optional[BaseException] = None,
-        sent: Any = None,
-        before: Callable[[Optional[BaseException]], bool] = _never,
-    ) -> None:
+    def interrupted(self, *_: Any, **__: Any) -> None:
         """Nothing."""
 
 

@@ -58,13 +58,14 @@ def test_what_is_no_usage_is_refused_by_name(wrong):
     tree.register_agent("a")
     enforcer = CostPolicyEnforcer(CostConfig())
     for call in (CostTracker().record, enforcer.check_and_record, lambda usage: tree.record("a", usage)):
-        with pytest.raises(TypeError, match="usage must be a TokenUsage"):
+        with pytest.raises(TypeError, match="usage must be a TokenUsage") as caught:
             call(wrong)
+        assert "gpt-4o" not in str(caught.value), "what was given may hold a prompt: it is in no text"
 
 
 @pytest.mark.parametrize("wrong", ["x", {}, CostTracker])
 def test_what_is_no_configuration_and_no_tracker_is_refused_by_name(wrong):
-    with pytest.raises(TypeError, match="config must be a CostConfig"):
+    with pytest.raises(TypeError, match="config must be a CostConfig.*, not (str|dict|type)$"):
         CostPolicyEnforcer(wrong)
     for kind in (OpenAICostExtractor, AnthropicCostExtractor, GoogleCostExtractor):
         with pytest.raises(TypeError, match="tracker must be a CostTracker"):

@@ -664,3 +664,26 @@ def test_at_the_end_of_the_interpreter_a_step_is_taken_at_once(monkeypatch: pyte
     taken: List[int] = []
     assert aside.later(taken.append, 1) is None
     assert taken == [1]
+
+
+@pytest.mark.ids("A8", "D11")
+def test_a_step_that_a_pool_keeps_though_it_can_start_no_thread_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    from aicostguard.guard import aside
+
+    free, taken = threading.Event(), []  # type: threading.Event, List[int]
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(aside, "threads", lambda: pool)
+        busy = pool.submit(free.wait, 30)
+
+        def refused(thread: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        assert aside.later(taken.append, 1) is None
+        monkeypatch.undo()
+        free.set()
+        assert busy.result(30)
+    assert taken == [1], "what the pool had kept was taken by it, too"
