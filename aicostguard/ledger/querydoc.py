@@ -127,7 +127,8 @@ GET_FOCUS = _entry(
     "What calls cost, as FOCUS has it",
     "Rows of the FinOps Open Cost and Usage Specification 1.2: a UTC day, provider, model, operation, tier and region, "
     "and a set of the labels in `tags`. Costs are US dollars, exact; calls without a price have none, and "
-    "`x_UnpricedCalls` counts them. Read from receipts: of a period of which some are archived it is refused.",
+    "`x_UnpricedCalls` counts them. Read from receipts: of a period of which some are archived or deleted it "
+    "is refused.",
     apidoc._object(
         {
             "focus": {"const": focus.VERSION},

@@ -65,7 +65,7 @@ def test_what_is_no_usage_is_refused_by_name(wrong):
 
 @pytest.mark.parametrize("wrong", ["x", {}, CostTracker])
 def test_what_is_no_configuration_and_no_tracker_is_refused_by_name(wrong):
-    with pytest.raises(TypeError, match="config must be a CostConfig.*, not (str|dict|type)$"):
+    with pytest.raises(TypeError, match=r"config must be a CostConfig.*, not (str|dict|type)$"):
         CostPolicyEnforcer(wrong)
     for kind in (OpenAICostExtractor, AnthropicCostExtractor, GoogleCostExtractor):
         with pytest.raises(TypeError, match="tracker must be a CostTracker"):
