@@ -229,8 +229,9 @@ class CostCalculator:
     def _priced(
         self, model: str, input_tokens: int, output_tokens: int, provider: Optional[str], usage: Dict[str, Any]
     ) -> Tuple[int, Price]:
-        if type(model) is not str:  # what came out of somebody's JSON, perhaps all of it
-            named = model if model is None or isinstance(model, (int, float)) else type(model).__name__
+        given: Any = model  # what came out of somebody's JSON, perhaps all of it
+        if type(given) is not str:
+            named = given if given is None or isinstance(given, (int, float)) else type(given).__name__
             raise NoPricing("No pricing configured for model: %s" % named, "no-model")
         at_ms = usage.pop("at_ms", None)
         if "cached_tokens" in usage and "cache_read_input_tokens" not in usage:  # as `TokenUsage` calls them
