@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aicostguard import ledger
-from aicostguard.cli import app
 from aicostguard.ledger.sqlite import SqliteStore
+from tests.ledger.budget_lines import run, told
 from tests.ledger.support import KEY, Server, aicg, envelope, receipt, take
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    """The command in this process; its exit code and all it said."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = app.run(["budgets", *arguments])
-    return code, out.getvalue()
-
-
-def told(*arguments: str) -> Any:
-    code, text = run(*arguments, "--json")
-    assert code == 0, text
-    return json.loads(text)
 
 
 @pytest.fixture

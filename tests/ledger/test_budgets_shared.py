@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import random
 import sqlite3
@@ -15,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aicostguard import ledger
-from aicostguard.cli import app
 from aicostguard.guard import stated
 from aicostguard.ledger import ingest
 from aicostguard.ledger.access import audit, keyring, places
@@ -28,6 +25,7 @@ from aicostguard.ledger.budgets import book, counters, leases, rule, status
 from aicostguard.ledger.budgets.desk import Desk, Exceeded, Granted
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.sqlite import SqliteStore, salvage
+from tests.ledger.budget_lines import run, told
 from tests.ledger.support import NOW, Reply, Server, envelope, epoch, price, receipt
 
 BY = Actor("test")
@@ -415,19 +413,6 @@ def test_salvage_takes_it_along_with_what_stands_in_it(acme: Acme, tmp_path: Pat
         assert store.look(lambda c: counters.balance(c, kept, "[]", acme.now_ms)).spent == acme.balance().spent
     finally:
         store.close()
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = app.run(["budgets", *arguments])
-    return code, out.getvalue()
-
-
-def told(*arguments: str) -> Any:
-    code, text = run(*arguments, "--json")
-    assert code == 0, text
-    return json.loads(text)
 
 
 def test_the_command_line_sets_and_shows_it_on_a_file_and_over_http(server: Server, acme: Acme, keys: Keys) -> None:
