@@ -63,19 +63,29 @@ _WORDS = {
 }
 
 
-def previous(since_ms: int, until_ms: int, now_ms: int, tz: ZoneInfo) -> tuple[int, int]:
+def previous(
+    since_ms: int, until_ms: int, now_ms: int, tz: ZoneInfo, said: str = "", *, ends: bool = True
+) -> tuple[int, int]:
     """The period before `[since_ms, until_ms)`, for comparing: as many days of the zone, or as many months.
 
     A period that begins with a month is compared with the month before. Of one that is not over yet, only as much of
-    the other counts as has passed of this one, up to the end of the hour.
+    the other counts as has passed of this one, up to the end of the hour. How the start is `said` decides where two
+    words mean the same moment: on the first, `today` is a day and `month` a month; `week` is compared with the week
+    before, however much of it has passed. Of hours nobody said where they end (`ends`): they end now.
     """
-    since, until = (datetime.fromtimestamp(ms / 1000, tz) for ms in (since_ms, until_ms))
-    now = datetime.fromtimestamp(min(-(-now_ms // HOUR_MS) * HOUR_MS, until_ms) / 1000, tz)
-    if any(moment.time() != time() for moment in (since, until)):
+    hour_ms = -(-now_ms // HOUR_MS) * HOUR_MS
+    ago = _AGO.match(said)
+    hours = ago is not None and ago.group(2) == "h"
+    if not ends and (hours or not _whole(since_ms, tz)):
+        until_ms = max(since_ms, hour_ms)
+    since, until, now = (
+        datetime.fromtimestamp(ms / 1000, tz) for ms in (since_ms, until_ms, max(since_ms, min(hour_ms, until_ms)))
+    )
+    if hours or not (_whole(since_ms, tz) and _whole(until_ms, tz)):
         length = until_ms - since_ms
         return since_ms - length, _ms(now) - length
     months = (until.year - since.year) * 12 + until.month - since.month
-    if since.day == 1 and (until.day == 1 or months == 0):
+    if ago is None and said not in _OF_DAYS and since.day == 1 and (until.day == 1 or months == 0):
         months = max(1, months)
         first = _months_before(since.date(), months)
         end = now.date() - since.date() + first
@@ -83,8 +93,19 @@ def previous(since_ms: int, until_ms: int, now_ms: int, tz: ZoneInfo) -> tuple[i
         last = since_ms if now >= until and until.day == 1 else _ms(datetime.combine(end, now.time(), tz))
         return begin, min(last, since_ms)
     days = timedelta(days=(until.date() - since.date()).days)
+    if said == "week":
+        days = timedelta(weeks=-(-days // timedelta(weeks=1)))
     end = now.date() - days
     return _midnight(since.date() - days, tz), min(_ms(datetime.combine(end, now.time(), tz)), since_ms)
+
+
+#: words that are days, on the first of a month, too
+_OF_DAYS = ("today", "yesterday", "week")
+
+
+def _whole(at_ms: int, tz: ZoneInfo) -> bool:
+    """Whether a day begins there; where the clock is put forward at midnight, that is one o'clock."""
+    return at_ms == _midnight(datetime.fromtimestamp(at_ms / 1000, tz).date(), tz)
 
 
 def _months_before(day: date, months: int) -> date:

@@ -45,8 +45,8 @@ PARAMETERS: Mapping[str, str] = {
     "limit": f"Rows at most, 1 to {MAX_LIMIT}; what is cut off is summed up in `other`.",
     "order": "cost, calls, tokens, change (with compare), a measure or one of group_by; with - in front the largest "
     "first. Default -cost; with time in group_by, time first.",
-    "compare": "`previous`: each row beside the period before, as long or, for a month, the month before. Of a period "
-    "that is not over, only as much of the other counts as has passed of this one.",
+    "compare": "`previous`: each row beside the period before, as long or, for a month, the month before, for a week "
+    "the week before. Of a period that is not over, only as much of the other counts as has passed of this one.",
     "latency": "`1`: percentiles of latency and time to first token, off by 1 % at most, up to a second behind.",
     "exact": "`1`: percentiles that are off by nothing, read from the receipts themselves.",
 }
@@ -119,7 +119,8 @@ def _before(
         raise Refused(422, f"does not go with {times[0]} in group_by: ask for the period before by since", "compare")
     if asked[0] == 0:
         raise Refused(422, "needs a since that something lies before", "compare")
-    return period.previous(*asked, now_ms, period.zone(_one(parameters, "tz", "UTC")))
+    said, ends = _one(parameters, "since", DEFAULT_SINCE), _one(parameters, "until", "") != ""
+    return period.previous(*asked, now_ms, period.zone(_one(parameters, "tz", "UTC")), said, ends=ends)
 
 
 def _limit(parameters: Parameters) -> int:

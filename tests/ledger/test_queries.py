@@ -335,6 +335,41 @@ def test_the_period_before(since: str, until: str, now: str, zone: str, expected
     assert tuple(period.iso(ms, tz)[:16] for ms in found) == expected
 
 
+@pytest.mark.parametrize(
+    "since,until,now,zone,expected",
+    [
+        # On the first, today is a day and month a month: both begin at the same moment.
+        ("today", "", "2026-12-01T10:20", "UTC", ("2026-11-30T00:00", "2026-11-30T11:00")),
+        ("month", "", "2026-12-01T10:20", "UTC", ("2026-11-01T00:00", "2026-11-01T11:00")),
+        ("2026-12-01", "", "2026-12-01T10:20", "UTC", ("2026-11-01T00:00", "2026-11-01T11:00")),
+        ("yesterday", "today", "2027-01-02T10:20", "UTC", ("2026-12-31T00:00", "2027-01-01T00:00")),
+        ("7d", "", "2026-12-07T10:20", "Asia/Kolkata", ("2026-11-24T00:00", "2026-11-30T10:30")),
+        ("30d", "", "2026-11-30T10:20", "UTC", ("2026-10-02T00:00", "2026-10-31T11:00")),
+        # A Monday beside a Monday, not beside a Sunday.
+        ("week", "", "2026-11-30T10:20", "Europe/Berlin", ("2026-11-23T00:00", "2026-11-23T11:00")),
+        ("week", "", "2026-12-02T10:20", "Europe/Berlin", ("2026-11-23T00:00", "2026-11-25T11:00")),
+        # Hours end now: what lies before them ends where they begin, at midnight, too.
+        ("24h", "", "2026-11-30T10:20", "UTC", ("2026-11-28T09:00", "2026-11-29T10:00")),
+        ("24h", "", "2026-11-30T00:20", "UTC", ("2026-11-27T23:00", "2026-11-29T00:00")),
+        ("24h", "", "2026-03-29T12:00", "Europe/Berlin", ("2026-03-27T11:00", "2026-03-28T11:00")),
+        ("2026-11-30T08:00", "", "2026-11-30T10:20", "UTC", ("2026-11-30T05:00", "2026-11-30T08:00")),
+        ("2026-11-30T08:00", "2026-11-30T20:00", "2026-11-30T10:20", "UTC", ("2026-11-29T20:00", "2026-11-29T23:00")),
+        # This day began at one o'clock.
+        ("today", "", "2026-04-24T10:20", "Africa/Cairo", ("2026-04-23T00:00", "2026-04-23T11:00")),
+        # Nothing has passed of what is to come.
+        ("2026-12-05", "2026-12-08", "2026-11-30T10:20", "UTC", ("2026-12-02T00:00", "2026-12-02T00:00")),
+    ],
+)
+def test_the_period_before_what_a_word_says(
+    since: str, until: str, now: str, zone: str, expected: tuple[str, str]
+) -> None:
+    tz = period.zone(zone)
+    asked = {"since": [since], "until": [until], "tz": [zone], "compare": ["previous"]}
+    before = query.parse(asked, 1, period.start(now, 0, tz, "now")).before
+    assert before is not None
+    assert tuple(period.iso(ms, tz)[:16] for ms in before) == expected
+
+
 def test_one_dimension_and_the_pairs_are_answered_without_the_receipts(store: SqliteStore) -> None:
     """First screen and breakdowns read sums alone, so that they take as long with a thousand times the receipts."""
     rows = [receipt(feature="f%d" % (n % 5), team="t", user="u%d" % n, latency_ms=n) for n in range(200)]
