@@ -266,10 +266,8 @@ def _routes(app: FastAPI, store: Store, gate: Gate, metrics: Metrics, price: ing
 
     @app.get("/v1/sources", **apidoc.GET_SOURCES)
     def get_sources(request: Request) -> Response:
-        _parameterless(request)
-
         def answer(key: Principal) -> dict[str, Any]:
-            return {"sources": [source._asdict() for source in store.sources(key.project_id)]}
+            return deliveries.sources(store, _parameters(request), key.project_id)
 
         return Json(authorised(request, "read", answer))
 

@@ -6,8 +6,8 @@ from typing import Any, Mapping
 
 from fastapi import FastAPI
 
+from aicostguard.ledger.deliveries import OF_SOURCES, STATES, SUMS
 from aicostguard.ledger.deliveries import PARAMETERS as DELIVERIES
-from aicostguard.ledger.deliveries import STATES, SUMS
 from aicostguard.ledger.model import DIMENSIONS, MEASURES
 from aicostguard.ledger.problem import MEDIA_TYPE
 from aicostguard.ledger.query import ARRIVALS, PARAMETERS
@@ -215,14 +215,23 @@ POST_RECEIPTS: dict[str, Any] = {
 }
 GET_SOURCES: dict[str, Any] = {
     "summary": "Who delivered, and what is missing",
-    "description": "Every process that sent envelopes: its own counters beside what arrived. `missing` receipts lie "
-    "between the first and the last that came, and never did.",
+    "description": "Every process that sent envelopes, the one heard last first: its own counters beside what arrived. "
+    "`missing` receipts lie between the first and the last that came, and never did. In pages: ask again with the "
+    "`cursor` of the answer while there is one. A process that is heard meanwhile moves to the front.",
     "tags": ["receipts"],
     "responses": {
-        200: _json("The sources.", _object({"sources": {"type": "array", "items": {"type": "object"}}})),
-        **_errors(401, 403, 503),
+        200: _json(
+            "The sources.",
+            _object(
+                {
+                    "sources": {"type": "array", "items": {"type": "object"}},
+                    "cursor": {"type": ["string", "null"]},
+                }
+            ),
+        ),
+        **_errors(401, 403, 422, 503),
     },
-    "openapi_extra": _KEY_NEEDED,
+    "openapi_extra": {**_KEY_NEEDED, "parameters": _texts(OF_SOURCES)},
 }
 GET_ARRIVALS: dict[str, Any] = {
     "summary": "Receipts as they come in",

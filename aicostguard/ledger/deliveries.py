@@ -8,6 +8,7 @@ is not.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Iterable, Mapping, NamedTuple, Protocol, Sequence
 
 from aicostguard.ledger import period
@@ -39,6 +40,11 @@ PARAMETERS: Mapping[str, str] = {
     "epoch": "Only these processes, by their id; several may be named. A key that may only send receipts may ask this.",
     "limit": f"Rows at most, 1 to {MAX_LIMIT}, those with most lost first. Default {DEFAULT_LIMIT}.",
     **{name: f"Only processes with this {name}." for name in OF_ENVELOPE},
+}
+#: the same for processes one by one
+OF_SOURCES: Mapping[str, str] = {
+    "limit": f"Processes at most, 1 to {MAX_LIMIT}. Default {DEFAULT_LIMIT}.",
+    "cursor": "The `cursor` of the page before this one.",
 }
 #: what is added up over processes
 SUMS: Mapping[str, str] = {
@@ -81,22 +87,13 @@ class Account(NamedTuple):
 
 def parse(parameters: Parameters, project_id: int, now_ms: int) -> Asked:
     """A question from parameters as they stand in a URL. Raises `Refused` (422) naming the parameter."""
-    for name in parameters:
-        if name not in PARAMETERS:
-            raise Refused(422, f"is not a parameter; known are {', '.join(PARAMETERS)}", ascii(name[:64])[1:-1])
-    for name in ("since", "group_by", "limit"):
-        if len(parameters.get(name) or ()) > 1:
-            raise Refused(422, "may be given once", name)
-    first = {name: values[0] for name, values in parameters.items() if values and values[0]}
+    first = _first(parameters, PARAMETERS, ("since", "group_by", "limit"))
     epochs = tuple(dict.fromkeys(parameters.get("epoch", ())))
     if len(epochs) > MAX_EPOCHS:
         raise Refused(422, f"may be given {MAX_EPOCHS} times", "epoch")
     names = tuple(name.strip() for name in first.get("group_by", DEFAULT_BY).split(",") if name.strip())
     if not names or set(names) - set(GROUPS) or len(set(names)) < len(names):
         raise Refused(422, f"takes different names out of {', '.join(GROUPS)}", "group_by")
-    limit = first.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 9 and 1 <= int(limit) <= MAX_LIMIT):
-        raise Refused(422, f"must be an integer from 1 to {MAX_LIMIT}", "limit")
     return Asked(
         project_id=project_id,
         # Who names a process wants it whenever it was heard.
@@ -106,14 +103,63 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Asked:
         group_by=names,
         filters={name: tuple(parameters[name]) for name in OF_ENVELOPE if parameters.get(name)},
         epochs=epochs,
-        limit=int(limit),
+        limit=_limit(first),
     )
+
+
+def _first(parameters: Parameters, known: Mapping[str, str], once: Sequence[str]) -> dict[str, str]:
+    """The first value of each parameter that has one. Raises `Refused` (422) for an unknown one, or one given twice."""
+    for name in parameters:
+        if name not in known:
+            raise Refused(422, f"is not a parameter; known are {', '.join(known)}", ascii(name[:64])[1:-1])
+    for name in once:
+        if len(parameters.get(name) or ()) > 1:
+            raise Refused(422, "may be given once", name)
+    return {name: values[0] for name, values in parameters.items() if values and values[0]}
+
+
+def _limit(first: Mapping[str, str]) -> int:
+    limit = first.get("limit", str(DEFAULT_LIMIT))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 9 and 1 <= int(limit) <= MAX_LIMIT):
+        raise Refused(422, f"must be an integer from 1 to {MAX_LIMIT}", "limit")
+    return int(limit)
+
+
+_CURSOR = re.compile(r"(\d{1,15})\.([\w-]{1,64})\Z", re.ASCII)
+
+
+def sources(store: Books, parameters: Parameters, project_id: int) -> dict[str, Any]:
+    """Processes one by one, the one heard last first: `{sources, cursor}`. Raises `Refused` (422).
+
+    `cursor` asks for the page behind this one; null behind the last. A process that is heard meanwhile moves to the
+    front, and is on no later page.
+    """
+    first = _first(parameters, OF_SOURCES, tuple(OF_SOURCES))
+    limit, cursor = _limit(first), first.get("cursor", "")
+    place = _CURSOR.match(cursor)
+    if cursor and place is None:
+        raise Refused(422, "must be the cursor of an earlier answer", "cursor")
+    after = None if place is None else (int(place[1]), place[2])
+    found = store.sources(project_id, limit=limit, after=after)
+    last = found[-1] if len(found) == limit else None
+    return {
+        "sources": [source._asdict() for source in found],
+        "cursor": None if last is None else f"{last.last_ms}.{last.epoch}",
+    }
 
 
 class Books(Protocol):
     """What is asked of a store."""
 
-    def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]: ...
+    def sources(
+        self,
+        project_id: int,
+        since_ms: int = 0,
+        epochs: Sequence[str] = (),
+        *,
+        limit: int = -1,
+        after: tuple[int, str] | None = None,
+    ) -> list[Source]: ...
     def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]: ...
 
 
@@ -122,8 +168,8 @@ def run(store: Books, asked: Asked, now_ms: int) -> dict[str, Any]:
 
     Times are UTC; `late_max_ms` and `clock_offset_ms` are milliseconds.
     """
-    sources = store.sources(asked.project_id, asked.since_ms, asked.epochs)
-    accounts = [account(source, now_ms) for source in sources if _passes(source, asked.filters)]
+    heard = store.sources(asked.project_id, asked.since_ms, asked.epochs)
+    accounts = [account(source, now_ms) for source in heard if _passes(source, asked.filters)]
     groups: dict[tuple[str, ...], list[Account]] = {}
     for item in accounts:
         groups.setdefault(_key(item.source, asked.group_by), []).append(item)

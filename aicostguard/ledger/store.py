@@ -51,8 +51,19 @@ class Store(Protocol):
     def missing(self, query: Query, *, raw: bool = False) -> list[tuple[int, int]]:
         """`(start of a UTC day in ms, receipts)`: what `costs`, or `receipts` (`raw`), lack because it is archived."""
 
-    def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]:
-        """Every process that was heard at `since_ms` or later, the latest first; only `epochs`, if any are named."""
+    def sources(
+        self,
+        project_id: int,
+        since_ms: int = 0,
+        epochs: Sequence[str] = (),
+        *,
+        limit: int = -1,
+        after: tuple[int, str] | None = None,
+    ) -> list[Source]:
+        """Every process that was heard at `since_ms` or later, the latest first; only `epochs`, if any are named.
+
+        Of these the first `limit`, -1 for all, behind the one that was last heard at `after[0]` and is `after[1]`.
+        """
 
     def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
         """The first `limit` runs `(first, last)` of seqs of a process that never came while later ones did."""

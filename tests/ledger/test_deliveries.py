@@ -334,6 +334,30 @@ def test_many_arrivals_are_told_in_parts(store: SqliteStore, server: Server) -> 
     assert seqs == list(range(1800))
 
 
+def test_processes_are_told_in_pages(store: SqliteStore, server: Server) -> None:
+    names = [epoch() for _ in range(7)]
+    for place, name in enumerate(names):
+        # three of each moment: the id decides between those
+        take(store, envelope([receipt()], name=name), received_ms=NOW + place // 3)
+    newest = sorted(names, key=lambda name: (-(names.index(name) // 3), name))
+    seen: list[str] = []
+    cursor, pages = "", 0
+    while cursor is not None:
+        found = server.get(f"/v1/sources?limit=2&cursor={cursor}").body
+        assert len(found["sources"]) <= 2
+        seen += [source["epoch"] for source in found["sources"]]
+        cursor, pages = found["cursor"], pages + 1
+    assert (seen, pages) == (newest, 4)
+    whole = server.get("/v1/sources").body
+    assert ([source["epoch"] for source in whole["sources"]], whole["cursor"]) == (newest, None)
+    for field, question in (
+        ("limit", "limit=0"), ("limit", "limit=10001"), ("limit", "limit=1&limit=2"), ("cursor", "cursor=1"),
+        ("cursor", "cursor=5.a%20b"), ("x", "x=1"),
+    ):  # fmt: skip
+        refused = server.get(f"/v1/sources?{question}")
+        assert (refused.status, refused.body["field"]) == (422, field), refused.body
+
+
 def test_another_projects_deliveries_and_arrivals_are_not_shown(store: SqliteStore) -> None:
     from aicostguard.ledger import ingest, query
 

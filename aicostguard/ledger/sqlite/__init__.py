@@ -144,8 +144,16 @@ class SqliteStore:
     def missing(self, query: Query, *, raw: bool = False) -> list[tuple[int, int]]:
         return self._read(lambda connection: read.missing(connection, query, raw=raw))
 
-    def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]:
-        return self._read(lambda connection: read.sources(connection, project_id, since_ms, epochs))
+    def sources(
+        self,
+        project_id: int,
+        since_ms: int = 0,
+        epochs: Sequence[str] = (),
+        *,
+        limit: int = -1,
+        after: tuple[int, str] | None = None,
+    ) -> list[Source]:
+        return self._read(lambda connection: read.sources(connection, project_id, since_ms, epochs, limit, after))
 
     def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
         return self._read(lambda connection: read.gaps(connection, project_id, epoch, limit))

@@ -28,8 +28,16 @@ class _Look:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def sources(self, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()) -> list[Source]:
-        return read.sources(self._connection, project_id, since_ms, epochs)
+    def sources(
+        self,
+        project_id: int,
+        since_ms: int = 0,
+        epochs: Sequence[str] = (),
+        *,
+        limit: int = -1,
+        after: tuple[int, str] | None = None,
+    ) -> list[Source]:
+        return read.sources(self._connection, project_id, since_ms, epochs, limit, after)
 
     def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
         return read.gaps(self._connection, project_id, epoch, limit)

@@ -75,14 +75,23 @@ _RENAMED = {"first_received_ms": "first_ms", "last_received_ms": "last_ms"}
 
 
 def sources(
-    connection: sqlite3.Connection, project_id: int, since_ms: int = 0, epochs: Sequence[str] = ()
+    connection: sqlite3.Connection,
+    project_id: int,
+    since_ms: int = 0,
+    epochs: Sequence[str] = (),
+    limit: int = -1,
+    after: tuple[int, str] | None = None,
 ) -> list[Source]:
     where, values = ["project_id = ?", "last_received_ms >= ?"], [project_id, since_ms, *epochs]
     if epochs:
         where.append(f"epoch IN ({', '.join('?' * len(epochs))})")
+    if after is not None:
+        where.append("last_received_ms <= ? AND (last_received_ms < ? OR epoch > ?)")
+        values += [after[0], *after]
     found = connection.execute(
-        f"SELECT {quoted(_SOURCE)} FROM epochs WHERE {' AND '.join(where)} ORDER BY last_received_ms DESC, epoch",
-        values,
+        f"SELECT {quoted(_SOURCE)} FROM epochs WHERE {' AND '.join(where)} "
+        "ORDER BY last_received_ms DESC, epoch LIMIT ?",
+        [*values, limit],
     )
     out = []
     for row in found:
