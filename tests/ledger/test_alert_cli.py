@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 from aicostguard import ledger
+from aicostguard.ledger import ingest
+from aicostguard.ledger.access import places
+from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.alerts import readings
 from aicostguard.ledger.alerts.today import check_cost_alert
-from tests.ledger.alerting import Town, receiving
+from aicostguard.ledger.questions import daily_cost_by_model
+from tests.ledger.alerting import Town, priced, receiving
 from tests.ledger.support import ROOT, aicg, envelope, epoch, receipt, served, wait_for
 
 app = pytest.importorskip("aicostguard.cli.app")
@@ -217,5 +221,17 @@ def test_check_cost_alert_speaks_in_the_sources_words(place: Path) -> None:
         "⚠️ Daily AI spend: $61.20 exceeds $50.0 limit",
         "⚠️ Daily AI spend: $61.20 exceeds $60 limit",
     ]
+    other = ledger.open_ledger(str(place))
+    try:
+        at_ms = ledger.now_ms()
+        second = other.change(lambda c: places.add_project(c, 1, "other", Actor("test"), at_ms)).id
+        body = envelope([receipt(input_tokens=100_000, output_tokens=0)], at=[at_ms], sent_at=at_ms)
+        assert ingest.accept(other, second, body, at_ms, price=priced)["accepted"] == 1
+    finally:
+        other.close()
+    lines.clear()
+    assert check_cost_alert(str(place), send=lines.append) == 61.2, "the first project's day, as everywhere"
+    assert sum(row["total_cost"] for row in daily_cost_by_model(str(place))) == 61.2
+    assert lines == ["⚠️ Daily AI spend: $61.20 exceeds $50.0 limit"]
     with pytest.raises(ValueError, match="daily_limit: 'much' is no amount"):
         check_cost_alert(str(place), "much")

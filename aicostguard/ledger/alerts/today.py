@@ -25,8 +25,10 @@ def check_cost_alert(
 ) -> float:
     """What the UTC day has cost so far, in USD; `send` gets a line when that is more than `daily_limit`.
 
-    `db` is a connection to a ledger's file, its path, or None for the default one. Calls without a price are in no
-    sum. Raises ValueError for a limit that is no amount, `sqlite3.OperationalError` where there is no ledger.
+    `db` is a connection to a ledger's file, its path, or None for the default one. Of a file with several projects it
+    is the first that counts, as in every question to a file: the sum is that of `daily_cost_by_model`. Calls without a
+    price are in no sum. Raises ValueError for a limit that is no amount, `sqlite3.OperationalError` where there is no
+    ledger.
     """
     limit = rules.decimal(daily_limit, 10**9)
     if limit is None:
@@ -49,6 +51,8 @@ def check_cost_alert(
 def _spent(connection: sqlite3.Connection) -> int:
     at_ms = now_ms()
     found = connection.execute(
-        "SELECT SUM(cost_nanousd) FROM daily WHERE dimension = ? AND start_ms = ?", (SMALLEST, at_ms - at_ms % DAY_MS)
+        "SELECT SUM(cost_nanousd) FROM daily WHERE project_id = (SELECT MIN(id) FROM projects) AND dimension = ? "
+        "AND start_ms = ?",
+        (SMALLEST, at_ms - at_ms % DAY_MS),
     ).fetchone()[0]
     return int(found or 0)
