@@ -75,10 +75,12 @@ def _missing(call: Call, reading: Reading) -> None:
         site = receipt.clean_label(call.feature, state.salt)[0] or "this program"
         # Other formats have nothing to ask with.
         hint = _ASK_FOR_IT % (" (which could not ask here)" if state.ask else "") if _could_ask(call) else ""
+        # Whether the estimate succeeds is known later, on another thread.
+        known = "an estimate at best" if call.may_be_estimated else "not known"
         health.warn(
             "stream-without-usage:%s:%s" % (call.endpoint.provider, site),
-            "aicostguard: a stream from %s in %s carried no usage, so its cost is not known.%s"
-            % (call.endpoint.provider, site, hint),
+            "aicostguard: a stream from %s in %s carried no usage, so its cost is %s.%s"
+            % (call.endpoint.provider, site, known, hint),
         )
 
 

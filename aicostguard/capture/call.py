@@ -299,10 +299,15 @@ class Call:
             permit.settle(self, readings, receipts)
         return receipts
 
+    @property
+    def may_be_estimated(self) -> bool:
+        """True while an estimate can be made of what the provider has not told, and delivered as one."""
+        return self.kept is not None and state.deliver is not None and not state.inline and not state.core
+
     def _estimated(self, reading: Reading, made: receipt.Receipt, of: int) -> bool:
         """True when the receipt comes later, with an estimate of what the provider has not told."""
         estimates, kept = state.estimates, self.kept
-        if estimates is None or kept is None or of > 1 or state.inline or state.core or not state.deliver:
+        if estimates is None or kept is None or of > 1 or not self.may_be_estimated:
             return False
         return estimates.wanted(reading, self.endpoint.format) and estimates.put(made, kept, self._request)
 
