@@ -198,6 +198,24 @@ def test_a_call_that_the_provider_refuses_holds_nothing_of_a_budget(gateway: Gat
     assert [scope["reserved_usd"] for scope in budget["scopes"]] in ([], ["0"]), budget
 
 
+@pytest.mark.ids("A09", "A16")
+def test_a_call_that_the_provider_does_not_answer_stays_held(gateway: Gateway, providers: Simulator) -> None:
+    """It may be billed: nobody may spend its room until its lease ends."""
+    gateway.ask("POST", "/budgets/", {"name": "default", "limit": 50.0})
+    held = 0.0
+    for model in ("gpt-4", "claude-3-haiku"):
+        providers.reset()
+        providers.set_default(cut_after=-1)
+        try:
+            status, answer = gateway.ask("POST", "/infer", {"model": model, "prompt": "hi"})
+        finally:
+            providers.reset()
+        assert (status, answer) == (504, {"detail": f"The provider of {model} does not answer"})
+        (budget,) = gateway.ask("GET", "/budgets/")[1]["budgets"]
+        assert float(budget["reserved_usd"]) > held, budget
+        held = float(budget["reserved_usd"])
+
+
 @pytest.mark.ids("A09", "A11", "A15", "A16", "ACC:A22", "ACC:A23")
 def test_a_used_up_budget_keeps_the_call_from_the_provider_and_is_told(gateway: Gateway, providers: Simulator) -> None:
     assert gateway.ask("GET", "/alerts/") == (200, {"alerts": [], "cursor": None})

@@ -237,8 +237,11 @@ def test_a_cancelled_call_keeps_nothing(agent: Agent, clients: Clients, simulato
     async def run() -> None:
         create = clients["openai async"].chat.completions.create
         task = asyncio.ensure_future(create(model=GPT, messages=HI, max_tokens=50))
-        while standing(0.0).reserved == 0:
+        # Not as soon as it is held, which is before it is sent: cancelled while it connects, on CPython 3.9 the
+        # transport is left open, and the collector complains of it in a later test.
+        while not simulator.exchanges:
             await asyncio.sleep(0.01)
+        assert standing(0.0).reserved > 0
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
