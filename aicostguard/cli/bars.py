@@ -53,7 +53,8 @@ def _amount(row: Mapping[str, Any], name: str, unit: str) -> str:
     if unit != "usd":
         return f"{value:,}"
     whole, _, part = str(value).partition(".")
-    return f"${int(whole):,}.{part[:6].ljust(2, '0')}"
+    # All of it: a digit less, and what is nearly used up looks used up, or what was spent like nothing.
+    return f"${int(whole):,}.{part.ljust(2, '0')}"
 
 
 def _table(rows: list[Mapping[str, Any]]) -> str:
@@ -89,7 +90,9 @@ def _table(rows: list[Mapping[str, Any]]) -> str:
 def _bar(scope: Mapping[str, Any]) -> Text:
     share = scope["utilization"]
     full = min(WIDTH, int(share * WIDTH))
-    return Text("█" * full + "░" * (WIDTH - full) + f" {share:4.0%}", style=_COLOURS[scope["state"]])
+    # Rounded down: it says 100 when nothing is left, not before.
+    percent = f"{round(share * 1000) // 10:,}%"
+    return Text("█" * full + "░" * (WIDTH - full) + f" {percent:>4}", style=_COLOURS[scope["state"]])
 
 
 def _moment(text: str | None) -> str:

@@ -90,6 +90,11 @@ def _drawn(headings: tuple[str, ...], rows: list[list[str]], answer: Mapping[str
     return table.drawn(drawn) + more + f"\n{table.span(answer)}, {answer['tz']}\n" + table.lacking(answer)
 
 
+def _cost(row: Mapping[str, Any]) -> str:
+    """What a model cost; some of the calls without a price: at least that."""
+    return ("≥ " if row["unpriced_calls"] and row["cost_usd"] is not None else "") + _usd(row["cost_usd"])
+
+
 def _usd(text: str | None) -> str:
     return "unknown" if text is None else ("-$" + text[1:] if text.startswith("-") else "$" + text)
 
@@ -111,7 +116,7 @@ def _listed(answer: Mapping[str, Any]) -> str:
             str(row["model"]),
             table.count(row["calls"]),
             table.count(row["unpriced_calls"]) if row["unpriced_calls"] else "",
-            _usd(row["cost_usd"]),
+            _cost(row),
             _usd(row["cost_per_call_usd"]),
             _million(row),
         ]
@@ -127,7 +132,7 @@ def _compared(answer: Mapping[str, Any]) -> str:
         headings += (f"on {baseline['model']}", "saved")
     rows = []
     for row in answer["models"]:
-        cells = [str(row["model"]), table.count(row["calls"]), _usd(row["cost_usd"]), _usd(row["cost_per_call_usd"])]
+        cells = [str(row["model"]), table.count(row["calls"]), _cost(row), _usd(row["cost_per_call_usd"])]
         cells += [_million(row), _ms(row, "latency_p50_ms"), _ms(row, "latency_p95_ms"), _quality(row["quality"])]
         if baseline:
             part = row["on_baseline"]

@@ -51,11 +51,13 @@ def reconcile(
     since, until = reconciling.days(export.lines)
     ours: dict[tuple[str, str, str], Mapping[str, int | None]] = {}
     unpriced = 0
+    archived: Mapping[str, Any] | None = None
     for name in sorted({line.provider for line in export.lines}):
         asked = {"since": [since], "until": [until], "group_by": ["day,model"], "provider": [name]}
         body = ask.costs({**asked, "limit": [str(query.MAX_LIMIT)]}, path, url, key).body
-        if body["other"]:
+        if body["other"] and body["other"]["groups"]:  # of no group is what is archived
             raise Refused(422, f"{since} to {until} are more days and models than can be compared at once; give less")
+        archived = body["archived"] or archived  # of all providers' receipts, whoever is asked about
         for row in body["rows"]:
             ours[name, row["day"], row["model"]] = row
             unpriced += row["unpriced_calls"]
@@ -69,10 +71,11 @@ def reconcile(
         "agree": sum(row["says"] == "agrees" for row in told),
         "unpriced_calls": unpriced,
         "more_pages": export.more,
+        "archived": archived,
     }
     sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else _shown(report))
     sys.stdout.flush()
-    return 1 if check and (export.more or report["agree"] < len(told)) else 0
+    return 1 if check and (export.more or archived or report["agree"] < len(told)) else 0
 
 
 def _text(name: str) -> str:
@@ -108,6 +111,9 @@ def _shown(report: Mapping[str, Any]) -> str:
         out += f"! calls of ours without a price, which are in no amount: {report['unpriced_calls']:,}\n"
     if report["more_pages"]:
         out += "! the export has more pages than were given\n"
+    if gone := report["archived"]:
+        out += f"! up to {gone['receipts']:,} receipts of {gone['first_day']} to {gone['last_day']} are archived "
+        out += "and in no row: `aicg archive restore` brings them back\n"
     return out
 
 

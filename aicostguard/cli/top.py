@@ -17,7 +17,7 @@ import click
 from aicostguard import ledger
 from aicostguard.cli import VERBS, ask, budgets, completion, options, topshown
 from aicostguard.ledger.errors import Busy
-from aicostguard.ledger.model import DIMENSIONS
+from aicostguard.ledger.model import DIMENSIONS, OTHER
 
 #: what is shown side by side, unless --by says something else
 DEFAULT_BY = "feature,model,agent"
@@ -99,29 +99,42 @@ top.epilog = f"--by takes {', '.join(DIMENSIONS)}."
 def picture(
     asker: ask.Asker, at: budgets.Ledger, parameters: ask.Parameters, names: tuple[str, ...], minutes: int
 ) -> dict[str, Any]:
-    """One look: `{at, minutes, today, window, by: {dimension: rows}, budgets, alerts}`; rates are a minute's.
+    """One look: `{at, minutes, today, window, by: {dimension: rows}, more, budgets, alerts}`; rates are a minute's.
 
     A row has `name` (None: calls that do not say), and `window` and `today` with `calls`, `cost_nanousd` (None: not
-    one call has a price), `unpriced_calls` and `tokens`. The dearest of the window come first.
+    one call has a price), `unpriced_calls` and `tokens`. The dearest of the window come first; `more` says by
+    dimension how many names of today are in no row.
     """
     now_ms = ledger.now_ms()
     began = datetime.datetime.fromtimestamp(now_ms / 1000 - 60 * minutes, datetime.timezone.utc)
     periods = {"window": began.strftime("%Y-%m-%dT%H:%M:%SZ"), "today": "today"}
     totals: dict[str, Any] = {}
     by: dict[str, list[dict[str, Any]]] = {}
+    more: dict[str, int] = {}
     for name in names:
         rows: dict[str | None, dict[str, Any]] = {}
+        cut: dict[str, int] = {}
         for when, since in periods.items():
-            answer = asker("costs", {**parameters, "since": [since], "group_by": [name], "limit": [str(ROWS)]})
-            totals[when] = _sums(answer["totals"])
+            asked = {**parameters, "since": [since], "group_by": [name], "limit": [str(ROWS)]}
+            answer = asker("costs", asked)
+            totals[when], cut[when] = _sums(answer["totals"]), (answer["other"] or {"groups": 0})["groups"]
             for row in answer["rows"]:
                 rows.setdefault(row[name], {"name": row[name]})[when] = _sums(row)
+        for when, since in periods.items():
+            # Who is among the dearest of one period may have been cut off in the other: that is not nothing.
+            lacking = [value or "" for value, row in rows.items() if when not in row and value != OTHER]
+            if cut[when] and lacking:
+                asked = {**parameters, "since": [since], "group_by": [name], "limit": [str(len(lacking))]}
+                for row in asker("costs", {**asked, name: lacking})["rows"]:
+                    rows[row[name]][when] = _sums(row)
         nothing = {"calls": 0, "cost_nanousd": 0, "unpriced_calls": 0, "tokens": 0}
         found = [{"window": nothing, "today": nothing, **row} for row in rows.values()]
         by[name] = sorted(found, key=_rank)
+        here = sum(1 for row in found if row["today"]["calls"])
+        more[name] = max(0, ROWS + cut["today"] - here) if cut["today"] else 0
     alerts = at.alerts(ALERTS)["alerts"]
     every = at.every()["budgets"]
-    return {"at": now_ms, "minutes": minutes, **totals, "by": by, "budgets": every, "alerts": alerts}
+    return {"at": now_ms, "minutes": minutes, **totals, "by": by, "more": more, "budgets": every, "alerts": alerts}
 
 
 def _sums(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def _breakdown(
         calls = f"{window['calls']:,}" if window["calls"] else ""
         busy = "" if window["calls"] else "dim"
         drawn.add_row(Text(row["name"] or "-"), rate(window, seen["minutes"]), calls, money(today), style=busy)
-    if len(rows) > most:
-        drawn.add_row(Text(f"({len(rows) - most} more)"), "", "", "", style="dim")
+    if more := max(0, len(rows) - most) + seen["more"][name]:
+        drawn.add_row(Text(f"({more:,} more)"), "", "", "", style="dim")
     return drawn
 
 
@@ -117,6 +117,8 @@ def _mark(sums: Mapping[str, Any]) -> str:
 
 
 def _short(usd: float) -> str:
+    if 0 < usd < 0.000001:
+        return "<$0.000001"
     return f"${usd:,.2f}" if usd >= 10 or not usd else f"${usd:.4f}" if usd >= 0.001 else f"${usd:.6f}"
 
 

@@ -37,7 +37,7 @@ def amounts(sums: Mapping[str, int]) -> dict[str, Any]:
         "cost_nanousd": cost,
         "cost_per_call_usd": usd(rounded(cost, calls)) if cost is not None and calls else None,
         "cache_savings_usd": usd(sums["cache_savings_nanousd"]),
-        **{name: _ratio(sums[part], sums[whole], 6) for name, (part, whole) in SHARES.items()},
+        **{name: _share(sums[part], sums[whole]) for name, (part, whole) in SHARES.items()},
         **{name: _ratio(sums[total], sums[number], 1) for name, (total, number) in AVERAGES.items()},
     }
 
@@ -52,7 +52,7 @@ def changed(sums: Mapping[str, int], before: Mapping[str, int]) -> dict[str, Any
         "before": {"cost_usd": None if was is None else usd(was), "cost_nanousd": was, **told},
         "change_nanousd": change if known else None,
         "change_usd": usd(change) if known else None,
-        "ratio": _ratio(cost or 0, was or 0, 6) if known else None,
+        "ratio": _share(cost or 0, was or 0) if known else None,
     }
 
 
@@ -74,6 +74,12 @@ def rounded(amount: int, by: int) -> int:
 
 def _ratio(part: int, whole: int, digits: int) -> float | None:
     return round(part / whole, digits) if whole else None
+
+
+def _share(part: int, whole: int) -> float | None:
+    """To six decimals, and more where those would say none or all of what is neither."""
+    shown = _ratio(part, whole, 6)
+    return part / whole if (shown == 0 and part) or (shown == 1 and part != whole) else shown
 
 
 def usd(nano: int) -> str:

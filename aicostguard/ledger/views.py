@@ -28,22 +28,35 @@ class Asker:
 
     def __call__(self, **parameters: str | Sequence[str]) -> dict[str, Any]:
         given = {name: [value] if isinstance(value, str) else value for name, value in parameters.items()}
-        return query.run(self._store, query.parse(given, self._project_id, self.now_ms))
+        return _whole(query.run(self._store, query.parse(given, self._project_id, self.now_ms)))
 
     def every(self, **parameters: str) -> list[dict[str, Any]]:
         """The rows of an answer, all of them: of each day and model there may be more than one page of rows holds."""
         asked = query.parse({name: [value] for name, value in parameters.items()}, self._project_id, self.now_ms)
-        rows: list[dict[str, Any]] = query.run(self._store, asked._replace(limit=_ALL))["rows"]
+        rows: list[dict[str, Any]] = _whole(query.run(self._store, asked._replace(limit=_ALL)))["rows"]
         return rows
 
     def compare(self, **parameters: str) -> dict[str, Any]:
         """Models beside each other."""
         given = {name: [value] for name, value in parameters.items()}
-        return comparing.compare(self._store, given, self._project_id, self.now_ms)
+        return _whole(comparing.compare(self._store, given, self._project_id, self.now_ms))
 
     def iso(self, at_ms: int) -> str:
         """A moment as `since` takes it."""
         return datetime.fromtimestamp(at_ms / 1000, timezone.utc).isoformat()
+
+
+def _whole(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, if nothing of it is archived: these shapes have no place to say so. Raises `Refused` (422)."""
+    gone = answer["archived"]
+    if gone:
+        raise Refused(
+            422,
+            f"up to {gone['receipts']} receipts of {gone['first_day']} to {gone['last_day']} are archived, and only "
+            "they tell this: ask for a shorter time, or for UTC, or bring them back (aicg archive restore); GET "
+            "/v1/costs answers without them, and says so",
+        )
+    return answer
 
 
 def dollars(row: Mapping[str, Any], digits: int, per: int = 1) -> float | None:

@@ -365,6 +365,30 @@ def test_less_than_nothing_is_said_with_its_sign() -> None:
     assert words.between(-2_500_000_000, -10_000_000) == "-$2.50 to -$0.01 more"
 
 
+@pytest.mark.parametrize(
+    "nano,said",
+    [
+        (0, "$0.00"),
+        (1, "$0.000000001"),
+        (20_449, "$0.0000204"),
+        (40_000, "$0.00004"),
+        (123_456, "$0.000123"),
+        (9_999_999, "$0.01"),
+        (10_000_000, "$0.01"),
+        (-20_449, "-$0.0000204"),
+        (1_234_567_895_000_000, "$1,234,567.90"),
+    ],
+)
+def test_small_amounts_are_told_apart(nano: int, said: str) -> None:
+    assert words.cents(nano) == said
+
+
+def test_an_amount_above_its_line_does_not_look_like_it() -> None:
+    rule = rules.read({"name": "dear", "kind": "query", "query": {"since": "24h"}, "threshold": "1"})
+    assert words.asked(rule, 1_004_000_000, {}) == "dear: cost_usd $1.004 is above $1.000"
+    assert words.asked(rule, 1_504_000_000, {}) == "dear: cost_usd $1.50 is above $1.00"
+
+
 @pytest.mark.ids("A33")
 def test_one_dear_call_among_many_is_chance_and_no_alarm(town: Town) -> None:
     town.only("cost_per_call")

@@ -304,3 +304,12 @@ def test_the_commands_show_models_and_compare_them(filled: SqliteStore) -> None:
     assert any(line.startswith("gpt-4o ") and "$3.181818" in line for line in models)
     assert json.loads(aicg("models", "--db", filled.path, "--json").stdout)["more_models"] == 0
     assert aicg("compare", "--db", filled.path, "--csv").stdout.startswith("model,calls")
+
+
+def test_a_cost_that_lacks_calls_without_a_price_says_so(filled: SqliteStore) -> None:
+    take(filled, envelope([{"provider": "openai", "model": "gpt-4o", "usage_missing": True}], name=epoch()))
+    cost = by_model(compare(filled))["gpt-4o"]["cost_usd"]
+    for verb in ("compare", "models"):
+        lines = aicg(verb, "--db", filled.path).stdout.splitlines()
+        assert [line.split()[0] for line in lines if "≥" in line] == ["gpt-4o"]
+        assert f"≥ ${cost} " in next(line for line in lines if line.startswith("gpt-4o "))

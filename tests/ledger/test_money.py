@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from aicostguard.cli import table
+from aicostguard.cli import bars, table
 from aicostguard.cli.ask import Answer
-from aicostguard.ledger import ingest, query
+from aicostguard.ledger import amounts, ingest, query
+from aicostguard.ledger.model import MEASURES
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import NOW, Priced, Server, costs, envelope, epoch, receipt, take, totals
 
@@ -111,3 +112,25 @@ def test_json_and_csv_carry_the_exact_amounts(server: Server, store: SqliteStore
     assert lines[0].startswith("feature,model,cost_usd,cost_nanousd,calls,")
     assert lines[1].startswith("'-x,gpt-4o,0.00000033,330,1,")
     assert lines[2].startswith(",unheard-of,,,1,1,")
+
+
+@pytest.mark.parametrize(
+    "text,shown", [("9.999999999", "$9.999999999"), ("0.0000004", "$0.0000004"), ("1234", "$1,234.00")]
+)
+def test_what_a_budget_has_spent_is_not_rounded(text: str, shown: str) -> None:
+    assert bars._amount({"spent_usd": text}, "spent", "usd") == shown
+
+
+@pytest.mark.parametrize("share,shown", [(0.999, "99%"), (1.0, "100%"), (0.29, "29%"), (0.004, "0%"), (12.5, "1,250%")])
+def test_a_budget_is_at_100_percent_when_nothing_is_left(share: float, shown: str) -> None:
+    assert bars._bar({"utilization": share, "state": "warning"}).plain.split()[-1] == shown
+
+
+def test_a_share_is_nothing_or_all_only_when_it_is() -> None:
+    sums = {**dict.fromkeys(MEASURES, 0), "calls": 10**7}
+    assert amounts.amounts({**sums, "unpriced_calls": 1})["unpriced_share"] == 1e-7
+    assert amounts.amounts({**sums, "estimated_calls": 10**7 - 1})["estimated_share"] == 0.9999999
+    assert amounts.amounts({**sums, "estimated_calls": 10**7})["estimated_share"] == 1.0
+    assert amounts.amounts(sums)["estimated_share"] == 0.0
+    was = {**sums, "cost_nanousd": 10**9}
+    assert amounts.changed({**sums, "cost_nanousd": 1}, was)["ratio"] == 1e-9

@@ -19,11 +19,11 @@ pytest.importorskip("pyarrow")
 from aicostguard import ledger
 from aicostguard.cli import main
 from aicostguard.guard import stated
-from aicostguard.ledger import query, repricing
+from aicostguard.ledger import period, query, repricing, views
 from aicostguard.ledger.access import audit
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.budgets.desk import Desk
-from aicostguard.ledger.errors import Busy, Corrupt, LedgerError, NotWritable
+from aicostguard.ledger.errors import Busy, Corrupt, LedgerError, NotWritable, Refused
 from aicostguard.ledger.keeping import books, keeper, pace, parquet, restoring, retention
 from aicostguard.ledger.keeping.books import ARCHIVE, DELETE, Archive, Rule
 from aicostguard.ledger.model import DAY_MS
@@ -112,6 +112,38 @@ def test_old_receipts_go_to_files_and_every_sum_stays(filled: SqliteStore) -> No
         for row in page
     ]
     assert sorted(kept) == sorted(row for row in before if row not in rows(filled))
+
+
+def test_what_has_no_place_to_say_that_receipts_are_archived_is_refused(filled: SqliteStore) -> None:
+    """Views are bare lists: what only receipts tell would be too little without a word."""
+    rule(filled)
+    assert retention.run(filled, NOW)
+    ask = views.Asker(filled, filled.default_project(), NOW)
+    zones = {"days": ["130"], "tz": ["Asia/Kolkata"]}
+    for name, asked in (
+        ("daily_spend_by_model", zones),
+        ("cost_by_feature", zones),
+        ("latency_percentiles", {"model": ["gpt-4o"], "hours": ["3000"]}),
+    ):
+        with pytest.raises(Refused, match=r"receipts of .* are archived") as refused:
+            views.look(name, asked, ask)
+        assert refused.value.status == 422
+    # Whole days of UTC are in sums, which stay.
+    assert sum(row["request_count"] for row in views.look("daily_spend_by_model", {"days": ["130"]}, ask)) == 66
+
+
+def test_a_reconciliation_says_which_receipts_are_archived(
+    filled: SqliteStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule(filled)
+    assert retention.run(filled, NOW)
+    export = tmp_path / "export.csv"
+    export.write_text(f"day,model,calls\n{period.day(NOW - OLD)},gpt-4o,21\n", encoding="utf-8")
+    command = ["price", "reconcile", str(export), "--provider", "openai", "--db", filled.path]
+    assert main([*command, "--check"]) == 1
+    assert "receipts of" in (shown := capsys.readouterr().out) and "are archived and in no row" in shown
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["archived"]["days"] == 1
 
 
 @pytest.mark.ids("E13")

@@ -12,14 +12,18 @@ import struct
 import subprocess
 import termios
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from aicostguard.cli import topshown
+from aicostguard import ledger
+from aicostguard.cli import top, topshown
+from aicostguard.ledger import query
+from aicostguard.ledger.model import DAY_MS, HOUR_MS
 from aicostguard.ledger.sqlite import SqliteStore
-from tests.ledger.support import KEY, Server, aicg, command, costs, envelope, environment, receipt, take
+from tests.ledger.support import KEY, NOW, Server, aicg, command, costs, envelope, environment, receipt, take
 
 pytestmark = pytest.mark.ids("D08")
 
@@ -61,6 +65,41 @@ def test_it_says_what_the_ledger_says(busy: SqliteStore, server: Server) -> None
     assert over_http["by"] == seen["by"]
     only = told("--db", busy.path, "--where", "feature=odd", "--by", "provider")
     assert only["today"]["calls"] == 1 and list(only["by"]) == ["provider"]
+
+
+def test_who_is_cut_off_in_one_period_has_what_it_cost_in_it(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more names than are asked for, one that is dear today and cheap in the window, and one that is neither."""
+    noon = NOW - NOW % DAY_MS + 12 * HOUR_MS
+    many = [receipt(feature=f"n{number:02d}", input_tokens=1000 + number) for number in range(top.ROWS + 5)]
+    cheap = receipt(feature="dear", input_tokens=1, output_tokens=0)
+    earlier = [receipt(feature="dear", input_tokens=10**6), *(receipt(feature=f"m{n:02d}") for n in range(top.ROWS))]
+    for rows, ago_ms in ((many, 60_000), ([cheap], 60_000), (earlier, 6 * HOUR_MS)):
+        body = envelope(rows, name=f"01TOP{len(rows):021d}", sent_at=noon, at=[noon - ago_ms] * len(rows))
+        take(store, body, received_ms=noon)
+    monkeypatch.setattr(ledger, "now_ms", lambda: noon)
+    at: Any = SimpleNamespace(alerts=lambda most: {"alerts": []}, every=lambda: {"budgets": []})
+
+    def asker(what: str, asked: Any) -> Any:
+        return query.run(store, query.parse(asked, store.default_project(), noon))
+
+    seen = top.picture(asker, at, {}, ("feature",), 10)
+    rows = {row["name"]: row for row in seen["by"]["feature"]}
+    assert (rows["dear"]["window"]["calls"], rows["dear"]["window"]["cost_nanousd"]) == (1, 3)
+    assert (rows["dear"]["today"]["calls"], rows["dear"]["today"]["cost_nanousd"]) == (2, 3 * (10**6 + 10) + 3)
+    for place in range(5, top.ROWS + 5):
+        assert rows[f"n{place:02d}"]["today"] == rows[f"n{place:02d}"]["window"]
+    names = 2 * top.ROWS + 5 + 1
+    assert seen["more"]["feature"] == names - len(rows) > 0
+    assert f"({names - topshown.PLAIN_ROWS} more)" in topshown.plain(seen)
+
+
+def test_what_is_less_than_can_be_shown_is_not_shown_as_nothing() -> None:
+    sums = {"calls": 1, "unpriced_calls": 0, "tokens": 1}
+    assert topshown.money({**sums, "cost_nanousd": 999}) == "<$0.000001"
+    assert topshown.money({**sums, "cost_nanousd": 1000}) == "$0.000001"
+    assert topshown.money({**sums, "cost_nanousd": 0}) == "$0.00"
 
 
 def test_a_pipe_gets_one_picture(busy: SqliteStore) -> None:

@@ -98,6 +98,25 @@ def test_the_run_rate_and_the_forecast_follow_from_the_days(store: SqliteStore, 
     assert tile(shown, "Forecast") == pytest.approx(expected, abs=30)
 
 
+def test_what_is_free_is_not_new_and_little_is_not_nothing(store: SqliteStore, server: Server) -> None:
+    from tests.ledger.support import envelope, receipt, take
+
+    free = receipt(feature="free", input_tokens=0, output_tokens=0)
+    take(store, envelope([free], name="01TEST" + "0" * 20, ago_ms=8 * filled.DAY))
+    take(store, envelope([free, receipt(feature="born")], name="01TEST" + "1" * 20))
+    shown = server.get("/?since=7d").raw.decode()
+    rows = {
+        name: re.search(rf"<tr><td><a[^>]*><span[^>]*>{name}</span>.*?</tr>", shown, re.DOTALL)
+        for name in ("free", "born")
+    }
+    assert rows["free"] is not None and "±$0.00" in rows["free"].group() and ">new<" not in rows["free"].group()
+    assert rows["born"] is not None and ">new<" in rows["born"].group()
+    told = server.get("/v1/compare?since=7d&baseline=gpt-4o-mini").body["baseline"]
+    said = re.search(r"It would have cost .*?calls", server.get("/models?since=7d&baseline=gpt-4o-mini").raw.decode())
+    assert said is not None and float(told["cost_there_usd"]) < 0.005
+    assert f'title="${told["cost_there_usd"]}"' in said.group() and ">$0.0<" not in said.group()
+
+
 def tile(shown: str, name: str) -> int:
     """The exact amount in a tile, in nano-dollars."""
     found = re.search(rf">{name}</dt><dd><b>[^<]*<span title=\"\$([\d.]+)\"", shown)

@@ -10,6 +10,7 @@ import json
 from typing import Any, Mapping, NamedTuple, Sequence
 from urllib.parse import urlencode
 
+from aicostguard.guard.words import amounts
 from aicostguard.ledger.access import chosen
 from aicostguard.ledger.alerts.baseline import Usual
 from aicostguard.ledger.alerts.rule import PART, Rule
@@ -30,11 +31,13 @@ def name(value: object) -> str:
 
 
 def cents(nano: int) -> str:
-    """Dollars to the cent, half up; more decimals for what would else look like nothing."""
+    """Dollars to the cent, half up; of what would look like nothing three digits that count."""
     if nano < 0:
         return "-" + cents(-nano)
     if 0 < nano < 10**7:
-        return f"${nano / 10**9:.3g}" if nano >= 10**5 else "under $0.0001"
+        places = min(9, 12 - len(str(nano)))
+        step = 10 ** (9 - places)
+        return "$0." + f"{(nano + step // 2) // step:0{places}d}".rstrip("0")
     whole, part = divmod((nano + 5 * 10**6) // 10**7, 100)
     return f"${whole:,}.{part:02d}"
 
@@ -74,8 +77,10 @@ def spike(nano: int, usual: Usual, minutes: int) -> str:
 
 
 def asked(rule: Rule, value: int, group: Mapping[str, str | None]) -> str:
-    line = amount(rule, rule.threshold)
-    return f"{name(rule.name)}: {rule.measure} {amount(rule, value)} is {rule.comparison} {line}{of(group)}"
+    said, line = amount(rule, value), amount(rule, rule.threshold)
+    if said == line and rule.unit == "usd":
+        said, line = amounts("nanousd", value, rule.threshold)  # different ones look different
+    return f"{name(rule.name)}: {rule.measure} {said} is {rule.comparison} {line}{of(group)}"
 
 
 def unpriced(model: str, calls: int) -> str:
