@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Lock
-from typing import Dict, Optional, Sequence, Set, TextIO, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, TextIO, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -29,6 +29,40 @@ class Failed(Exception):
     """A command of ours did not succeed; its text is the end of what it printed."""
 
 
+class Commands:
+    """The commands that run now, in whatever thread: each in a session of its own, so that Ctrl-C does not reach it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._running: List[subprocess.Popen[str]] = []
+        self._over = False
+
+    def start(self, words: List[str], **how: Any) -> subprocess.Popen[str]:
+        """Begin one. Raises Failed once `end` was called."""
+        with self._lock:
+            if self._over:
+                raise Failed("interrupted before: " + " ".join(words))
+            process = subprocess.Popen(words, start_new_session=True, text=True, errors="replace", **how)
+            self._running.append(process)
+            return process
+
+    def done(self, process: subprocess.Popen[str]) -> None:
+        """It has ended and was waited for."""
+        with self._lock:
+            self._running.remove(process)
+
+    def end(self) -> None:
+        """End all of them with what they have started, and begin no other: for an interrupt."""
+        with self._lock:
+            self._over = True
+            for process in self._running:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+COMMANDS = Commands()
+
+
 def run(
     command: Sequence[object],
     cwd: Path = ROOT,
@@ -41,16 +75,13 @@ def run(
     Its output is shown as it comes, or goes to `log`, or is given back.
     """
     words = [str(word) for word in command]
-    process = subprocess.Popen(
+    process = COMMANDS.start(
         words,
         cwd=str(cwd),
         env=env or environment(),
         stdin=subprocess.DEVNULL,
         stdout=log or (None if show else subprocess.PIPE),
         stderr=None if show else subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
     )
     try:
         output, _ = process.communicate(timeout=PATIENCE)
@@ -60,6 +91,8 @@ def run(
         if isinstance(error, subprocess.TimeoutExpired):
             raise Failed("ended after %d s: %s" % (PATIENCE, " ".join(words))) from None
         raise
+    finally:
+        COMMANDS.done(process)
     if process.returncode:
         tail = "\n".join((output or "").splitlines()[-60:])
         raise Failed("exit %d: %s\n%s" % (process.returncode, " ".join(words), tail))

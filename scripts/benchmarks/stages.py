@@ -56,6 +56,7 @@ def stages(batches: int) -> List[Dict[str, Any]]:
         connection = file.connect(path, write=True)
         gc.collect()
         gc.freeze()
+        usual = gc.get_threshold()
         gc.set_threshold(50_000, 20, 50)  # as `aicg serve` does
         for data in sent:
             plain = clock("inflate", body.plain, data, "gzip")
@@ -66,7 +67,7 @@ def stages(batches: int) -> List[Dict[str, Any]]:
             clock("SQLite: rows, sums and books", write.apply, connection, batch, steps)
             clock("SQLite: commit", connection.execute, "COMMIT")
         connection.close()
-        gc.set_threshold(700, 10, 10)
+        gc.set_threshold(*usual)
         gc.unfreeze()
     print("\nIngest by stages, processor time a receipt, %d batches of %d" % (batches, BATCH))
     kept = {name: took[WARM_UP:] for name, took in clock.took.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,40 @@ def alive(pid: int) -> bool:
     """Of a process that nobody waits for: a zombie is dead."""
     stat = Path("/proc/%d/stat" % pid)
     return stat.exists() and stat.read_text().split()[2] != "Z"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_what_runs_and_begins_nothing_more(number: int, tmp_path: Path) -> None:
+    """Three stages run, and one waits: each is a session of its own, which Ctrl-C does not reach by itself."""
+    code = """
+import os, runpy, sys
+os.cpu_count = lambda: 2  # three at a time
+sys.path.insert(0, "scripts")
+import machine
+def sleeps(stage, at, options):
+    machine.run(["sh", "-c", "echo $$ > %s/$0; exec sleep 600", stage.name])
+whole = runpy.run_path("scripts/test", run_name="whole")
+space = whole["main"].__globals__
+space["plan"] = lambda *a: [("tests-%%d" %% n, sleeps, "") for n in range(4)]
+text = open("scripts/test").read()
+sys.argv = ["test"]
+exec(compile(text[text.index('if __name__ == "__main__"'):], "test", "exec"), {**space, "__name__": "__main__"})
+"""
+    command = [sys.executable, "-c", code % tmp_path]
+    program = subprocess.Popen(command, cwd=tree.ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while len([path for path in tmp_path.iterdir() if path.read_text().strip()]) < 3:
+            assert time.monotonic() < deadline and program.poll() is None
+            time.sleep(0.05)
+        program.send_signal(number)
+        _, said = program.communicate(timeout=120)
+    finally:
+        program.kill()
+        program.communicate()
+    assert (program.returncode, said.splitlines()[-1]) == (130, "interrupted; what ran was ended")
+    ran = [int(path.read_text()) for path in tmp_path.iterdir()]
+    assert len(ran) == 3 and not any(alive(pid) for pid in ran)
 
 
 def test_all_stages_run_and_one_failure_fails_the_whole(
