@@ -1,7 +1,7 @@
 """Faults that were planted to see a test fail: what somebody could break, and the test that would say so.
 
 Each is a statement put at the beginning of one function of ours (or at the end of a module), as a table:
-`scripts/faults` plants them one by one in a copy of the tree. A row for every id of the pitfalls A, B and E, and for
+`scripts/faults` plants them one by one in a copy of the tree. At least one for every id of the pitfalls A to E, and for
 every promise of `tests/safety` (G16 to G21), whose rows are planted with every test run.
 """
 
@@ -26,7 +26,12 @@ _HTTPX = "aicostguard/capture/transports/httpx_like.py:"
 _CALL = "aicostguard/capture/call.py:"
 _CONTEXT = "aicostguard/context.py"
 _METERING = "aicostguard/metering/"
+_PRICING = "aicostguard/pricing/"
+_GUARD = "aicostguard/guard/"
 _CAPTURE = "tests/capture/"
+_PRICED = "tests/pricing/"
+_GUARDED = "tests/guard/"
+_LEDGER = "tests/ledger/"
 _DELIVERY = "aicostguard/delivery/"
 _SENT = "tests/delivery/"
 
@@ -166,6 +171,153 @@ FAULTS: Tuple[Fault, ...] = (
           "seen = globals().setdefault('_seen', {})\n"
           "if seen.setdefault(id(self.labels), self) is not self:\n    return",
           _CAPTURE + "test_counting.py::test_five_at_once"),
+    Fault("C1", "an hour in the cache costs what five minutes cost", _PRICING + "rates.py:Rates.__init__",
+          "if 'cache_write' in token:\n    token = {**token, 'cache_write_1h': token['cache_write']}",
+          _PRICED + "test_money.py::test_every_claude_row_of_the_book_charges_an_hour_at_twice_the_input"),
+    Fault("C2", "the tier that was asked for is billed", "aicostguard/capture/billed.py:receipt_of",
+          "asked = __import__('json').loads(call.body() or b'{}').get('service_tier')\n"
+          "reading = reading._replace(service_tier=asked)",
+          _CAPTURE + "test_counting.py::test_the_tier_that_served_is_billed"),
+    Fault("C2", "a tier has two prices, and its cached tokens the usual one", _PRICING + "plan.py:Plan._make",
+          "self.variants = [row._replace(prices={key: row.prices[key] for key in ('input', 'output')})\n"
+          "                 for row in self.variants]",
+          _PRICED + "test_dates.py::test_tier_cache_and_long_context_compose"),
+    Fault("C3", "the threshold itself costs the higher rate", _PRICING + "plan.py:Tiers.at",
+          "return self.rates[sum(start <= (input_tokens or 0) for start in self.starts)]",
+          _PRICED + "test_money.py::test_gemini_switches_above_200_thousand"),
+    Fault("C3", "only what is above the threshold costs the higher rate", _PRICING + "book.py:PriceBook.price",
+          "above = (receipt.get('input_tokens') or 0) - 200_000\n"
+          "if above > 0:\n"
+          "    low = self.price({**receipt, 'input_tokens': 200_000}, at_ms)\n"
+          "    plan = self._plan((receipt['provider'], receipt['model'], None, None, None))\n"
+          "    high = plan.at(at_ms).at(200_001).input.femto // 10**6\n"
+          "    return low._replace(cost_nanousd=low.cost_nanousd + above * high)",
+          _PRICED + "test_money.py::test_gemini_switches_above_200_thousand"),
+    Fault("C4", "audio costs what text costs", _PRICING + "rates.py",
+          "FALLBACKS = (('input_audio', 'input', None), *FALLBACKS)",
+          _PRICED + "test_money.py::test_audio_has_its_own_rate_or_no_price_at_all"),
+    Fault("C4", "who could have searched pays for a search", _PRICING + "book.py:PriceBook.price",
+          "if 'web_searches' in receipt:\n"
+          "    receipt = {**receipt, 'web_searches': max(1, receipt['web_searches'])}",
+          _PRICED + "test_money.py::test_a_search_fee_is_the_number_of_searches_made"),
+    Fault("C5", "the name that was asked for is billed", "aicostguard/capture/billed.py:receipt_of",
+          "reading = reading._replace(model=__import__('json').loads(call.body())['model'])",
+          _CAPTURE + "test_counting.py::test_the_model_that_answered_is_billed"),
+    Fault("C5", "an alias goes before the model that answered", _PRICING + "resolve.py:_own_terms",
+          "meant = terms.alias(ask.provider, ask.model)\n"
+          "if meant is not None:\n    ask = ask._replace(provider=meant[0], model=meant[1])",
+          _PRICED + "test_pricefile.py::test_the_response_model_comes_first_and_the_alias_second"),
+    Fault("C5", "a fine-tune costs what its base model costs", _PRICING + "names.py:candidates",
+          "name = name.split(':')[1] if name.startswith('ft:') else name",
+          _PRICED + "test_names.py"
+          "::test_decoration_comes_off_and_deployments_profiles_and_fine_tunes_never_get_the_base_price"),
+    Fault("C6", "a model that nobody lists has the price of another", _PRICING + "resolve.py:resolve",
+          "if find(books, ask.provider, ask.model) is None:\n"
+          "    ask = ask._replace(provider='openai', model='gpt-4o')",
+          _PRICED + "test_money.py::test_an_unknown_model_is_unpriced_and_never_zero_or_a_default"),
+    Fault("C6", "what has no price is stored as costing nothing", "aicostguard/ledger/ingest.py:_rows",
+          "asked = price\n"
+          "price = lambda *call: asked(*call)._replace(cost_nanousd=asked(*call).cost_nanousd or 0)",
+          _LEDGER + "test_money.py::test_an_unknown_model_is_unpriced_counted_and_never_zero"),
+    Fault("C7", "any text is a price", _PRICING + "rates.py:_check_decimal", "return",
+          _PRICED + "test_money.py::test_a_bad_price_is_refused_with_row_key_and_value"),
+    Fault("C7", "parts may be more than the whole", _PRICING + "charge.py:_split",
+          "whole = max(whole or 0, sum(count for _, count in classes))",
+          _PRICED + "test_money.py::test_parts_that_exceed_the_whole_are_refused_and_no_cost_is_negative"),
+    Fault("C7", "a negative cost is stored", "aicostguard/ledger/ingest.py:_rows",
+          "asked = price\n"
+          "price = lambda *call: asked(*call)._replace(cost_nanousd=abs(asked(*call).cost_nanousd))",
+          _LEDGER + "test_money.py::test_a_cost_out_of_bounds_is_refused_not_stored"),
+    Fault("C8", "what comes again is priced again", "aicostguard/ledger/sqlite/write.py:apply",
+          "connection.execute('DROP TRIGGER receipts_are_immutable')\n"
+          "for row in batch.rows:\n"
+          "    connection.execute('UPDATE receipts SET cost_nanousd = ? WHERE epoch = ? AND seq = ?',\n"
+          "                       (row.cost_nanousd, batch.epoch, row.seq))",
+          _LEDGER + "test_money.py::test_stored_cost_stays_when_prices_change"),
+    Fault("C8", "the latest price is that of every day", _PRICING + "plan.py:When.active", "return True",
+          _PRICED + "test_dates.py::test_the_price_of_the_day_of_the_call_counts_and_old_rows_stay"),
+    Fault("C9", "regions cost the same everywhere", _PRICING + "regions.py:premiums", "return []",
+          _PRICED + "test_regions.py::test_a_premium_is_on_the_models_and_regions_that_its_provider_names"),
+    Fault("C9", "a premium is on input and output alone", _PRICING + "rates.py",
+          "_plain = build\n"
+          "def build(book, model, prices, above, scale=AS_LISTED):\n"
+          "    made, listed = _plain(book, model, prices, above, scale), _plain(book, model, prices, above)\n"
+          "    cached = {key: rate for key, rate in listed.token.items() if key.startswith('cache')}\n"
+          "    return Rates({**made.token, **cached}, made.unit, made.uncounted)",
+          _PRICED + "test_regions.py::test_a_premium_scales_cached_and_written_tokens_and_reasoning"),
+    Fault("C10", "money is counted in floats", _GUARD + "store/memory.py:MemoryStore._reserve",
+          "for n, (counter, amount) in enumerate(zip(counters, amounts)):\n"
+          "    cell = self._cells.get(counter.key) or self._make(counter)\n"
+          "    if counter.hard and cell.spent / 1e9 + amount / 1e9 > counter.limit / 1e9:\n"
+          "        return Refusal(n, cell.spent, cell.reserved)",
+          _GUARDED + "test_engine.py::test_equal_is_allowed_and_a_nano_dollar_above_is_not"),
+    Fault("C10", "a sum is rounded as a float", _PRICING + "charge.py:nano", "return round(float(femto) / NANO)",
+          _PRICED + "test_money.py::test_parts_add_up_to_the_cost_and_the_cost_to_exact_arithmetic"),
+    Fault("D1", "threads look and take without a lock", _GUARD + "store/memory.py",
+          "MemoryStore.reserve = lambda self, *step, wait=True: self._reserve(*step)",
+          _GUARDED + "test_engine.py::test_sixty_four_threads_never_pass_the_cap_and_lose_no_room"),
+    Fault("D1", "processes take what another has taken", _GUARD + "store/file.py",
+          "_STEPS = _STEPS.replace(\"'no room') WHERE\", \"'no room') WHERE 0 AND\")",
+          _GUARDED + "store/test_processes.py::test_sixteen_processes_never_pass_the_cap_and_lose_no_room[sqlite]"),
+    Fault("D1", "streams of two processes look for room, and then both grow", _GUARD + "store/file.py:File.transaction",
+          "return work()",
+          _GUARDED + "store/test_processes.py::test_sixteen_processes_never_pass_the_cap_and_lose_no_room[sqlite]"),
+    Fault("D1", "what is lent to one host has room for the next", "aicostguard/ledger/budgets/leases.py",
+          "counters = type('Blind', (), {'balance': counters.balance, 'add': lambda *amount: None})",
+          _GUARDED + "test_remote.py"
+          "::test_the_ledgers_budget_holds_for_programs_that_say_one_line_and_for_one_that_starts_without_it"),
+    Fault("D2", "who comes first begins the counter, over what others began", "aicostguard/ledger/budgets/counters.py",
+          "_ADD = _ADD.replace('INSERT', 'INSERT OR REPLACE').partition('ON CONFLICT')[0]",
+          _LEDGER + "test_budgets_crowd.py::test_the_first_calls_of_a_new_budget_at_the_same_moment"),
+    Fault("D3", "each process has a file of its own", _GUARD + "store/sqlite.py:SqliteStore.__init__",
+          "path += str(getpid())", _GUARDED + "test_programs.py::test_programs_share_one_budget[file]"),
+    Fault("D4", "a rebuild adds", _GUARD + "store/memory.py:MemoryStore.rebuild",
+          "spent = {key: amount + self.one(key, now).spent for key, amount in spent.items()}",
+          _GUARDED + "test_engine.py::test_a_rebuild_is_the_other_books_figure_however_often"),
+    Fault("D4", "no budget is a budget of nothing", _GUARD + "engine.py:Guard.ask",
+          "if not self.policy.budgets:\n    raise BudgetExhausted('no budget')",
+          _GUARDED + "test_engine.py::test_without_a_budget_nothing_is_ever_refused_or_kept"),
+    Fault("D4", "a refusal gives no figures", _GUARD + "errors.py:BudgetExceeded.__init__",
+          "limit, spent, estimate = None, 0, None",
+          _GUARDED + "test_gate.py::test_a_refusal_names_its_rule_and_figures"),
+    Fault("D5", "days are those of UTC, whatever the zone", _GUARD + "period.py:span", "tz = UTC",
+          _GUARDED + "test_period.py::test_days_on_which_the_clock_is_changed"),
+    Fault("D5", "a day has 24 hours", _GUARD + "period.py:_day",
+          "day = _date(tz, at_ms)\nsince = _begin(tz, day) * 1000\n"
+          "return Span(day.isoformat(), since, since + 24 * HOUR_MS)",
+          _GUARDED + "test_period.py::test_days_on_which_the_clock_is_changed"),
+    Fault("D6", "calls without a price are not counted", _GUARD + "store/memory.py:MemoryStore._settle",
+          "amounts = [amount or 0 for amount in amounts]",
+          _GUARDED + "test_gate.py::test_unknown_bounds_and_unpriced_models"),
+    Fault("D6", "who wants no calls without a price gets them", _GUARD + "asking.py:Asking._unpriced", "return ()",
+          _GUARDED + "test_gate.py::test_unknown_bounds_and_unpriced_models"),
+    Fault("D7", "each process tells for itself", _GUARD + "store/memory.py:MemoryStore.once", "return True",
+          _GUARDED + "test_engine.py::test_each_threshold_is_told_once_per_period_and_scope"),
+    Fault("D7", "nothing is due", _GUARD + "alerts.py:Alerts.due", "return False",
+          _GUARDED + "test_engine.py::test_each_threshold_is_told_once_per_period_and_scope"),
+    Fault("D8", "what is asked for is not compared", _GUARD + "loops.py:Loops.seen", "content = None",
+          _GUARDED + "test_gate.py::test_a_loop_is_stopped_before_the_provider"),
+    Fault("D8", "a loop says budget", _GUARD + "loops.py:Loops._told", "text = 'Budget exceeded'",
+          _GUARDED + "test_gate.py::test_a_loop_is_stopped_before_the_provider"),
+    Fault("D9", "only an agent and its parent have caps", _GUARD + "tree.py:_Node.chain",
+          "yield self\nif self.parent is not None:\n    yield self.parent\nreturn",
+          _GUARDED + "test_tree.py::test_sums_and_caps_hold_whatever_is_done"),
+    Fault("D9", "what was handed on is counted twice", _GUARD + "tree.py:_Node.total",
+          "return self.direct + 2 * self.delegated",
+          _GUARDED + "test_tree.py::test_direct_delegated_total_and_calls"),
+    Fault("D10", "a check looks through what there was", _GUARD + "store/memory.py:MemoryStore._settle",
+          "past = globals().setdefault('_past', [])\npast.append(1)\nfor each in past:\n    pass",
+          _GUARDED + "test_engine.py::test_a_check_does_the_same_work_after_many_as_after_few"),
+    Fault("D10", "calls are remembered", _GUARD + "store/memory.py:MemoryStore._settle",
+          "globals().setdefault('_past', []).append((ticket, now))",
+          _GUARDED + "test_engine.py::test_a_check_does_the_same_work_after_many_as_after_few"),
+    Fault("D11", "what an error has not used stays held", _GUARD + "engine.py:Guard.release", "return",
+          _GUARDED + "test_gate.py::test_an_error_status_gives_everything_back"),
+    Fault("D11", "who is gone holds for good", _GUARD + "store/sqlite.py:SqliteStore.expire", "return 0",
+          _GUARDED + "test_programs.py::test_what_a_killed_program_held_is_booked_when_its_lease_ends"),
+    Fault("D12", "a refusal is an exception like any other", "aicostguard/capture/gate.py",
+          "Refused = type('Refused', (Exception,), {'__init__': Refused.__init__})",
+          _GUARDED + "test_refusals.py::test_an_sdk_does_not_retry_a_refusal"),
     Fault("E1", "a forked child takes its parent's queue for its own", _DELIVERY + "living.py:forked", "return",
           _SENT + "test_fork.py::test_a_child_sends_its_own_and_nothing_of_its_parent"),
     Fault("E2", "a fork without hooks is not noticed", _DELIVERY + "delivery.py:Delivery._stamp",

@@ -65,6 +65,11 @@ def count(work: Callable[[], Any]) -> Count:
     return Count(by_function, entered, others)
 
 
+def least(work: Callable[[], Any]) -> Count:
+    """The least of a few counts. CPython 3.12 tells no steps the first time it is asked to."""
+    return min((count(work) for _ in range(4)), key=lambda one: (not one.steps, one.steps))
+
+
 def _name(frame: FrameType) -> str:
     code = frame.f_code
     module = Path(code.co_filename[len(_OURS) + 1 :]).with_suffix("")

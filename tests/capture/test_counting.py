@@ -10,12 +10,16 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
+from aicostguard import pricing
 from tests.agent import Agent
 from tests.capture.tools import CHAT, CLAUDE, GEMINI, HI, STREAM, both, fixed, only
 
 openai = pytest.importorskip("openai")
 anthropic = pytest.importorskip("anthropic")
 genai = pytest.importorskip("google.genai")
+
+#: 22 November 2026, 12:00 UTC
+NOW = 1_795_348_800_000
 
 
 def client_of(agent: Agent, **more: Any) -> Any:
@@ -263,6 +267,37 @@ def test_azure_deployments(agent: Agent) -> None:
         client.chat.completions.create(model="our-deployment", messages=HI)
     agent.balance()
     assert only(agent)["provider"] == "azure"
+
+
+@pytest.mark.ids("C5")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_model_that_answered_is_billed(agent: Agent, streamed: bool) -> None:
+    """A deployment has a name of its own; what stands behind it, the response says."""
+    httpx2 = pytest.importorskip("httpx2")
+    agent.simulator.set_default(model="gpt-4o-2024-08-06", usage={"input_tokens": 1000, "output_tokens": 100})
+    with httpx2.Client(proxy=agent.url("openai")) as proxied:
+        client = openai.AzureOpenAI(
+            azure_endpoint="http://me.openai.azure.com", api_version="2024-10-21", api_key="x", http_client=proxied
+        )
+        list(client.chat.completions.create(**{**(STREAM if streamed else CHAT), "model": "our-deployment"}))
+    (receipt,) = agent.settled(1)
+    assert receipt["model"] == "gpt-4o-2024-08-06"
+    assert pricing.price(receipt, NOW).cost_nanousd == 1000 * 2500 + 100 * 10_000
+
+
+@pytest.mark.ids("C2")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "asked, served, rate", [("priority", "default", 1250), ("flex", "flex", 625), ("auto", "priority", 2500)]
+)
+def test_the_tier_that_served_is_billed(agent: Agent, asked: str, served: str, rate: int, streamed: bool) -> None:
+    """What was asked for may not be had, and a project may have a tier of its own: the answer says which it was."""
+    agent.simulator.set_default(service_tier=served, usage={"input_tokens": 1000, "output_tokens": 0})
+    with client_of(agent) as client:
+        ask = {**(STREAM if streamed else CHAT), "model": "gpt-5", "service_tier": asked}
+        list(client.chat.completions.create(**ask))
+    (receipt,) = agent.settled(1)
+    assert pricing.price(receipt, NOW).cost_nanousd == 1000 * rate
 
 
 @pytest.mark.ids("B1")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import List
 
 from aicostguard.guard.costs import CostConfig
 from aicostguard.guard.engine import Guard
 from aicostguard.guard.store.memory import MemoryStore
 from aicostguard.guard.values import Bound, Facts, Spent
-from scripts.benchmarks.counted import Count, count
+from scripts.benchmarks.counted import least
 
 #: a tenth above what was counted on CPython 3.11 when this was written
 STEPS, FUNCTIONS = 1390, 29
@@ -47,11 +46,6 @@ class Used:
         self.guard.settle(self.guard.ask(Facts(labels, Bound(1000, 10, 10), self.now())), Spent(500, 15))
         self.calls += 1
 
-    def least(self) -> Count:
-        """The least of a few counts. CPython 3.12 tells no steps the first time it is asked to."""
-        found: List[Count] = [count(self.call) for _ in range(4)]
-        return min(found, key=lambda one: (not one.steps, one.steps))
-
 
 def test_a_check_and_its_settlement() -> None:
     used = Used()
@@ -60,12 +54,12 @@ def test_a_check_and_its_settlement() -> None:
     gc.collect()
     gc.disable()
     try:
-        first = used.least()
+        first = least(used.call)
         assert first.functions <= FUNCTIONS, first.entered.most_common(20)
         assert 0 < first.steps <= STEPS * SLACK, first.by_function.most_common(20)
         for _ in range(HISTORY):
             used.call()
-        late = used.least()
+        late = least(used.call)
         assert late.by_function == first.by_function, "no more after many calls than after a few"
     finally:
         gc.enable()

@@ -23,7 +23,7 @@ def test_a_request_may_reach_the_limit_and_not_pass_it():
     assert (caught.value.limit, caught.value.spent, caught.value.estimate) == (50 * 10**9, 49 * 10**9, 10**9 + 1)
 
 
-@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "much", None])
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "much", None, True])
 def test_what_is_no_amount_is_refused(amount):
     for field in ("current_spend", "budget_limit", "request_cost"):
         given = {"current_spend": 0, "budget_limit": 0, "request_cost": 0, field: amount}

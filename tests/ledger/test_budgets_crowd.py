@@ -70,7 +70,7 @@ def _billed(folder: Path) -> float:
     return sum(float(line) for log in folder.glob("billed-*") for line in log.read_text().splitlines())
 
 
-def _start(folder: Path, number: int, key: str = KEY) -> subprocess.Popen[bytes]:
+def _start(folder: Path, number: int, key: str) -> subprocess.Popen[bytes]:
     arguments = [str(folder / "port"), key, str(number), str(CALLS), str(folder / f"billed-{number}")]
     return subprocess.Popen([sys.executable, "-c", CLIENT, *arguments], env=environment())
 
@@ -91,28 +91,30 @@ def _told(folder: Path) -> Any:
         store.close()
 
 
-@pytest.mark.ids("D1", "D2", "D3", "E7", "Z2", "ACC:B10")
-def test_sixteen_programs_a_killed_ledger_and_lost_answers_never_pass_the_cap(tmp_path: Path) -> None:
-    _prepared(tmp_path, limit_usd=CAP)
+def _crowded(folder: Path, of: list[str], killed_at: tuple[float, ...]) -> None:
+    """A program for each key, at a ledger that is killed whenever so many dollars are billed, and started again."""
     clients: list[subprocess.Popen[bytes]] = []
     try:
-        for round_ in range(3):
-            with served(tmp_path) as (process, server):
-                (tmp_path / "new-port").write_text(str(server.port))
-                (tmp_path / "new-port").rename(tmp_path / "port")
-                if not clients:
-                    clients = [_start(tmp_path, number) for number in range(CLIENTS)]
-                if round_ < 2:
-                    enough = 10 + 20 * round_
-                    wait_for(lambda enough=enough: _billed(tmp_path) > enough, "some calls", 60)
-                    process.kill()
+        for enough in (*killed_at, None):
+            with served(folder) as (process, server):
+                (folder / "new-port").write_text(str(server.port))
+                (folder / "new-port").rename(folder / "port")
+                clients = clients or [_start(folder, number, key) for number, key in enumerate(of)]
+                if enough is None:
+                    assert [client.wait(120) for client in clients] == [0] * len(clients)
                 else:
-                    for client in clients:
-                        assert client.wait(120) == 0
+                    wait_for(lambda enough=enough: _billed(folder) > enough, "some calls", 60)
+                    process.kill()
     finally:
         for client in clients:
             client.kill()
             client.wait(10)
+
+
+@pytest.mark.ids("D1", "D2", "D3", "E7", "Z2", "ACC:B10")
+def test_sixteen_programs_a_killed_ledger_and_lost_answers_never_pass_the_cap(tmp_path: Path) -> None:
+    _prepared(tmp_path, limit_usd=CAP)
+    _crowded(tmp_path, [KEY] * CLIENTS, killed_at=(10, 30))
     billed, told = _billed(tmp_path), _told(tmp_path)
     spent, reserved = float(told["spent_usd"]), float(told["reserved_usd"])
     assert billed <= CAP
@@ -132,24 +134,7 @@ def test_programs_of_two_projects_and_a_killed_ledger_never_pass_the_cap_of_thei
     desk.put(-1, stated.budget({"name": "cap", "limit_usd": cap}), "test")
     desk.put(other, stated.budget({"name": "own", "limit_usd": cap, "on_exceed": "warn"}), "test")
     store.close()
-    clients: list[subprocess.Popen[bytes]] = []
-    try:
-        for round_ in range(2):
-            with served(tmp_path) as (process, server):
-                (tmp_path / "new-port").write_text(str(server.port))
-                (tmp_path / "new-port").rename(tmp_path / "port")
-                if not clients:
-                    clients = [_start(tmp_path, number, (KEY, of_other)[number % 2]) for number in range(6)]
-                if not round_:
-                    wait_for(lambda: _billed(tmp_path) > cap / 4, "some calls", 60)
-                    process.kill()
-                else:
-                    for client in clients:
-                        assert client.wait(120) == 0
-    finally:
-        for client in clients:
-            client.kill()
-            client.wait(10)
+    _crowded(tmp_path, [KEY, of_other] * 3, killed_at=(cap / 4,))
     billed = _billed(tmp_path)
     store = ledger.open_ledger(str(tmp_path / "ledger.db"))
     try:
