@@ -30,6 +30,12 @@ RECEIPTS = 100_000
 WHOLE, NUMBER, TEXT, FLAG, TIME = "whole", "number", "text", "flag", "time"
 #: kind → dtype of pandas; each knows null
 PANDAS: Mapping[str, str] = {WHOLE: "Int64", NUMBER: "Float64", TEXT: "string", FLAG: "boolean"}
+#: columns of what a row says of the period before: name in a frame → key of the row's `before`
+OF_BEFORE: Mapping[str, str] = {
+    "before_usd": "cost_usd",
+    "before_nanousd": "cost_nanousd",
+    **{f"before_{name}": name for name in ("calls", "unpriced_calls", "input_tokens", "output_tokens")},
+}
 #: columns of a receipt: name → kind, in order
 OF_RECEIPT: Mapping[str, str] = {
     "at": TIME,
@@ -44,13 +50,17 @@ OF_RECEIPT: Mapping[str, str] = {
 
 
 class Answer(NamedTuple):
-    """Rows as the API gives them, `totals` and what `limit` cut off (None: nothing), and the way to a frame."""
+    """Rows as the API gives them, `totals` and what `limit` cut off (None: nothing), and the way to a frame.
+
+    `archived` says which receipts are in no row because they are archived; None for none.
+    """
 
     rows: list[dict[str, Any]]
     totals: dict[str, Any]
     other: dict[str, Any] | None
     kinds: Mapping[str, str]
     tz: str
+    archived: dict[str, Any] | None = None
 
     def pandas(self) -> pandas.DataFrame:
         """A frame of pandas, with dtypes that know null."""
@@ -78,7 +88,8 @@ class Answer(NamedTuple):
 
     def _columns(self) -> dict[str, list[Any]]:
         zone = ZoneInfo(self.tz)
-        return {name: [_value(row.get(name), kind, zone) for row in self.rows] for name, kind in self.kinds.items()}
+        rows = [_flat(row) for row in self.rows] if "before_nanousd" in self.kinds else self.rows
+        return {name: [_value(row.get(name), kind, zone) for row in rows] for name, kind in self.kinds.items()}
 
 
 def query(
@@ -109,27 +120,42 @@ def query(
             if what == "costs":
                 body = asking("costs", {**asked, "limit": [str(most)]})
                 names = dict.fromkeys(body["group_by"], TEXT)
-                kinds = {**names, **{name: _kind(name) for name in body["totals"]}}
+                kinds = {**names, **{name: _kind(name) for name in _flat(body["totals"])}}
                 kinds.update(dict.fromkeys(set(TIMES) & set(names), TIME))
                 rows = body["rows"] if names else [body["totals"]]
-                return Answer(rows, body["totals"], body["other"] if names else None, kinds, tz)
-            rows, more = _pages(asking, asked, most)
-            return Answer(rows, {}, {"more": True} if more else None, OF_RECEIPT, tz)
+                other = body["other"] if names else None
+                return Answer(rows, body["totals"], other, kinds, tz, body["archived"])
+            rows, more, archived = _pages(asking, asked, most)
+            return Answer(rows, {}, {"more": True} if more else None, OF_RECEIPT, tz, archived)
     except Refused as refused:
         raise ValueError(f"{refused.field}: {refused}" if refused.field else str(refused)) from None
 
 
-def _pages(asking: ask.Asker, asked: Mapping[str, list[str]], most: int) -> tuple[list[dict[str, Any]], bool]:
-    """Receipts, newest first, at most so many; whether there are more."""
+def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with what it says of the period before in columns of their own."""
+    before = row.get("before")
+    if before is None:
+        return row
+    out: dict[str, Any] = {}
+    for name, value in row.items():
+        out.update({column: before[key] for column, key in OF_BEFORE.items()} if name == "before" else {name: value})
+    return out
+
+
+def _pages(
+    asking: ask.Asker, asked: Mapping[str, list[str]], most: int
+) -> tuple[list[dict[str, Any]], bool, dict[str, Any] | None]:
+    """Receipts, newest first, at most so many; whether there are more; what is archived."""
     rows: list[dict[str, Any]] = []
     cursor: list[str] = []
     while len(rows) < most:
         page = asking("receipts", {**asked, "limit": [str(min(MAX_LIMIT, most - len(rows)))], "cursor": cursor})
         rows += page["receipts"]
         if page["cursor"] is None:
-            return rows, False
+            return rows, False, page["archived"]
         cursor = [page["cursor"]]
-    return rows, bool(asking("receipts", {**asked, "limit": ["1"], "cursor": cursor})["receipts"])
+    after = asking("receipts", {**asked, "limit": ["1"], "cursor": cursor})
+    return rows, bool(after["receipts"]), after["archived"]
 
 
 def _texts(value: Any) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
+import aicostguard
 from aicostguard import ledger
 from aicostguard.cli import main
 from aicostguard.guard import stated
@@ -130,6 +131,16 @@ def test_what_has_no_place_to_say_that_receipts_are_archived_is_refused(filled: 
         assert refused.value.status == 422
     # Whole days of UTC are in sums, which stay.
     assert sum(row["request_count"] for row in views.look("daily_spend_by_model", {"days": ["130"]}, ask)) == 66
+
+
+def test_frames_say_which_receipts_are_archived(filled: SqliteStore) -> None:
+    assert aicostguard.query(db=filled.path, since="all", group_by="feature,user").archived is None
+    rule(filled)
+    assert retention.run(filled, NOW)
+    for what, asked in (("costs", {"group_by": "feature,user"}), ("receipts", {}), ("receipts", {"limit": 2})):
+        archived = aicostguard.query(what, db=filled.path, since="all", **asked).archived  # type: ignore[arg-type]
+        assert archived is not None and archived["receipts"] == 62
+    assert aicostguard.query(db=filled.path, since="all", group_by="feature").archived is None
 
 
 def test_a_reconciliation_says_which_receipts_are_archived(

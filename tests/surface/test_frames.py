@@ -68,6 +68,20 @@ def test_costs_have_money_twice_and_null_where_nothing_is_known(
     assert other.columns == list(frame.columns)
 
 
+@pytest.mark.parametrize("by", ["feature", None])
+def test_the_period_before_has_columns_of_its_own(store: SqliteStore, place: Path, by: str | None) -> None:
+    take(store, envelope([receipt(feature="chat")] * 2, name=epoch(), ago_ms=4 * DAY))
+    answer = aicostguard.query(db=place, since="3d", feature="chat", group_by=by, compare="previous")
+    frame, other = answer.pandas(), answer.polars()
+    assert other.columns == list(frame.columns)
+    for name in ("before_nanousd", "before_calls", "change_nanousd"):
+        assert str(frame[name].dtype) == "Int64" and other.schema[name] == polars.Int64
+    assert frame["before_calls"].to_list() == [row["before"]["calls"] for row in answer.rows] == [2]
+    assert frame["change_nanousd"].to_list() == other["change_nanousd"].to_list() == [330 - 660]
+    assert frame["before_nanousd"].sum() == 660 and frame["before_usd"].sum() == pytest.approx(6.6e-07)
+    assert str(frame["ratio"].dtype) == "Float64"
+
+
 def test_days_know_their_zone(store: SqliteStore, place: Path) -> None:
     answer = aicostguard.query(db=place, since="30d", group_by=["day,model"], tz="Europe/Berlin")
     frame = answer.pandas()
