@@ -29,6 +29,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         )
     except ValueError as error:
         parser.error(str(error))
+    last = 65_535 - len(simulator.providers)
+    if not 0 <= options.port <= last:
+        parser.error("--port takes 0 to %d, not %d: each provider has one" % (last, options.port))
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

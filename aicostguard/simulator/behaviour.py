@@ -12,7 +12,7 @@ import collections
 import hashlib
 import json
 import threading
-from typing import Any, Deque, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
 
 from aicostguard.usage import Usage
 
@@ -20,6 +20,8 @@ ENCODINGS = ("identity", "gzip", "deflate", "br", "zstd")
 
 #: how many calls may be in the middle of their failing attempts at once; the oldest is forgotten beyond that
 MAX_PENDING = 10_000
+#: no number of a behaviour is larger: a pause of some eleven days, a gigabyte
+MOST = 10**9
 
 
 class BadBehaviour(ValueError):
@@ -93,9 +95,49 @@ def _bytes(value: Any) -> bytes:
     return bytes(value) if isinstance(value, (bytes, bytearray)) else str(value).encode()
 
 
-_PARSERS: Dict[str, Any] = {"usage": _usage, "tool_calls": _texts, "encoding": _encoding, "body": _bytes}
-_PARSERS["retry_after"] = str
-_PARSERS["redirect"] = lambda value: "" if value is True else str(value)
+def _number(key: str, least: float, *kinds: type) -> Callable[[Any], Any]:
+    """Takes what is of one of these types and no less than `least`."""
+
+    def parse(value: Any) -> Any:
+        if type(value) not in kinds or not least <= value <= MOST:
+            what = "a number" if float in kinds else "a whole number"
+            raise BadBehaviour("%s must be %s from %s to %s, not %s" % (key, what, least, MOST, ascii(value)[:64]))
+        return value
+
+    return parse
+
+
+def _of(key: str, kind: type, what: str) -> Callable[[Any], Any]:
+    """Takes what is of this type."""
+
+    def parse(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise BadBehaviour("%s must be %s, not %s" % (key, what, ascii(value)[:64]))
+        return value
+
+    return parse
+
+
+_PARSERS: Dict[str, Any] = {
+    "usage": _usage,
+    "tool_calls": _texts,
+    "encoding": _encoding,
+    "body": _bytes,
+    "retry_after": str,
+    "redirect": lambda value: "" if value is True else str(value),
+    "headers": _of("headers", Mapping, "an object of texts"),
+    "status": _number("status", 200, int),
+}
+for _key in ("chunks", "chunk_size", "fail_times", "polls", "tool_use_prompt_tokens"):
+    _PARSERS[_key] = _number(_key, 0, int)
+for _key in ("delay_ms", "first_delay_ms"):
+    _PARSERS[_key] = _number(_key, 0, int, float)
+for _key in ("reset_after", "cut_after"):
+    _PARSERS[_key] = _number(_key, -1, int)
+for _key in ("no_usage", "include_usage"):
+    _PARSERS[_key] = _of(_key, bool, "true or false")
+for _key in ("model", "text", "service_tier"):
+    _PARSERS[_key] = _of(_key, str, "a text")
 
 
 def clean(values: Mapping[str, Any]) -> Dict[str, Any]:
@@ -106,11 +148,16 @@ def clean(values: Mapping[str, Any]) -> Dict[str, Any]:
     cleaned: Dict[str, Any] = {}
     for key, value in values.items():
         if key == "body_base64":
-            cleaned["body"] = base64.b64decode(value)
+            try:
+                cleaned["body"] = base64.b64decode(value)
+            except (TypeError, ValueError):
+                raise BadBehaviour("body_base64 is not base64") from None
         elif key not in Behaviour._fields:
             raise BadBehaviour("there is no behaviour %r; known: %s" % (key, ", ".join(Behaviour._fields)))
         else:
             parse = _PARSERS.get(key)
+            if value is None and Behaviour._field_defaults[key] is not None:
+                raise BadBehaviour("%s may not be null: leave it out for %r" % (key, Behaviour._field_defaults[key]))
             cleaned[key] = parse(value) if parse and value is not None else value
     return cleaned
 

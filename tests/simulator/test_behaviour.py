@@ -7,7 +7,7 @@ import json
 import threading
 import time
 import zlib
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -216,9 +216,17 @@ def test_text_and_chunks(sim: Simulator) -> None:
     assert len([p for p in pieces if p]) == 9
 
 
-@pytest.mark.parametrize("values", [{"nonsense": 1}, {"encoding": "lzma"}, {"usage": {"input": 1}}, {"usage": 3}])
+NONE_SUCH: List[Dict[str, Any]] = [
+    {"nonsense": 1}, {"encoding": "lzma"}, {"usage": {"input": 1}}, {"usage": 3}, {"chunks": "many"}, {"chunks": None},
+    {"delay_ms": "1"}, {"delay_ms": -1}, {"first_delay_ms": 1e300}, {"status": "429"}, {"status": True}, {"text": 5},
+    {"reset_after": 1.5}, {"no_usage": "yes"}, {"headers": "x"}, {"polls": -1}, {"tool_use_prompt_tokens": []},
+    {"body_base64": "a"}, {"body_base64": 5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", NONE_SUCH, ids=str)
 def test_a_behaviour_that_does_not_exist_is_refused(values: Dict[str, Any], sim: Simulator) -> None:
-    with pytest.raises(BadBehaviour):
+    with pytest.raises(BadBehaviour, match=next(iter(values))):
         sim.set_default(**values)
     assert ask(sim.urls["openai"], PATH, BODY, **values).status == 400
     assert ask(sim.urls["openai"], PATH, BODY, {"x-sim": "not json"}).status == 400

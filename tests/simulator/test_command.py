@@ -33,6 +33,9 @@ def test_bad_arguments_and_taken_ports() -> None:
     bad = subprocess.run([*command, "nobody"], capture_output=True, text=True, check=False)
     assert bad.returncode == 2
     assert "unknown providers: nobody" in bad.stderr
+    far = subprocess.run([*command, "openai", "--port", "65536"], capture_output=True, text=True, check=False)
+    assert far.returncode == 2
+    assert "--port takes 0 to 65534, not 65536" in far.stderr
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
