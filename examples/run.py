@@ -129,6 +129,7 @@ def environment(simulator: Simulator, folder: Path) -> dict[str, str]:
         ANTHROPIC_API_KEY="not-a-real-key",
         ANTHROPIC_BASE_URL=simulator.urls["anthropic"],
         NO_PROXY="127.0.0.1",
+        no_proxy="127.0.0.1",
     )
     return env
 
