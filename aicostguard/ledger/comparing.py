@@ -61,7 +61,8 @@ def compare(store: SqliteStore, parameters: Parameters, project_id: int, now_ms:
         "models": [_model(name, rows.get(name), found, saved) for name in names],
         "more_models": answer["other"]["groups"] if answer["other"] else 0,
         "baseline": None if saved is None else _told(saved),
-        "archived": answer["archived"],
+        # What the same traffic would cost elsewhere, only its receipts tell.
+        "archived": answer["archived"] if saved is None else query.archived(store, _within(store, asked), raw=True),
     }
 
 

@@ -20,7 +20,7 @@ import aicostguard
 from aicostguard import ledger
 from aicostguard.cli import main
 from aicostguard.guard import stated
-from aicostguard.ledger import period, query, repricing, views
+from aicostguard.ledger import comparing, period, query, repricing, views
 from aicostguard.ledger.access import audit
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.budgets.desk import Desk
@@ -131,6 +131,23 @@ def test_what_has_no_place_to_say_that_receipts_are_archived_is_refused(filled: 
         assert refused.value.status == 422
     # Whole days of UTC are in sums, which stay.
     assert sum(row["request_count"] for row in views.look("daily_spend_by_model", {"days": ["130"]}, ask)) == 66
+
+
+def test_what_the_same_traffic_would_cost_says_what_it_lacks(filled: SqliteStore) -> None:
+    asked = {"since": ["all"], "baseline": ["gpt-4o-mini"]}
+    assert comparing.compare(filled, asked, filled.default_project(), NOW)["archived"] is None
+    rule(filled)
+    assert retention.run(filled, NOW)
+    told = comparing.compare(filled, asked, filled.default_project(), NOW)
+    assert (told["baseline"]["calls"], told["archived"]["receipts"]) == (4, 62)
+    assert told["models"][0]["calls"] == 65, "sums stay"
+    assert comparing.compare(filled, {"since": ["all"]}, filled.default_project(), NOW)["archived"] is None
+    with serving(filled) as server:
+        page = server.get("/models?since=all&baseline=gpt-4o-mini").raw.decode()
+        assert (
+            f"62 receipts of {told['archived']['days']} days are not in what the same traffic would have cost" in page
+        )
+        assert "archived as single receipts" not in server.get("/models?since=all").raw.decode()
 
 
 def test_frames_say_which_receipts_are_archived(filled: SqliteStore) -> None:
