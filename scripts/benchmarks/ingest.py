@@ -13,6 +13,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import statistics
@@ -99,7 +100,7 @@ def prefill(path: str, rows: int) -> None:
     from aicostguard import ledger
     from aicostguard.ledger import ingest
     from aicostguard.ledger.sqlite import schema
-    from aicostguard.ledger.sqlite.write import COLUMNS, quoted
+    from aicostguard.ledger.sqlite.write import quoted
 
     store = ledger.open_ledger(path)
     project = store.default_project()
@@ -135,7 +136,6 @@ def prefill(path: str, rows: int) -> None:
                 )
         connection.execute("COMMIT")
         connection.execute(index)
-    assert set(COLUMNS) >= {"epoch", "at_ms", "received_ms"}
 
 
 def _first(start: int) -> str:
@@ -197,11 +197,19 @@ def server(path: str) -> Iterator[Tuple[int, str, int]]:
     )
     try:
         assert process.stdout is not None
-        port = int(process.stdout.readline().split(":")[2].split()[0])
-        yield port, Path(os.path.dirname(path), "ledger.key").read_text().strip(), process.pid
+        told = re.search(r"http://[^:]+:(\d+)", process.stdout.readline())
+        if told is None:
+            sys.exit("aicg serve --db %s did not start; the lines above say why" % path)
+        yield int(told[1]), Path(os.path.dirname(path), "ledger.key").read_text().strip(), process.pid
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()  # nothing, if it has ended
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def rounds(path: str, clients: int, seconds: float) -> Dict[str, Any]:
@@ -246,7 +254,7 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
-def _stored(path: str) -> Tuple[int, int]:
+def stored(path: str) -> Tuple[int, int]:
     """Receipts, and calls of the daily sums: the two agree, or the figures are worth nothing."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         raw = connection.execute("SELECT count(*) FROM receipts").fetchone()[0]
@@ -260,7 +268,7 @@ def ingest(
     """Figures for one and four clients, on a fresh file and on one of `rows` receipts; or on `db`, which grows."""
     out: List[Dict[str, Any]] = []
     if db is not None:
-        return _sizes(db, _stored(db)[0], seconds, runs)
+        return _sizes(db, stored(db)[0], seconds, runs)
     place = tempfile.mkdtemp(prefix="aicg-bench-", dir=folder)
     try:
         sizes = [0, rows] if rows else [0]
@@ -293,9 +301,9 @@ def _sizes(path: str, size: int, seconds: float, runs: int) -> List[Dict[str, An
 def _figures(path: str, clients: int, seconds: float, runs: int, name: str) -> List[Dict[str, Any]]:
     found: List[Dict[str, Any]] = []
     for _ in range(runs):
-        before = _stored(path)[0] if os.path.exists(path) else 0
+        before = stored(path)[0] if os.path.exists(path) else 0
         found.append(rounds(path, clients, seconds))
-        raw, summed = _stored(path)
+        raw, summed = stored(path)
         if not raw == summed == before + found[-1]["accepted"]:
             sys.exit(
                 "wrong: %d acknowledged, %d stored, %d in the sums" % (before + found[-1]["accepted"], raw, summed)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Awaitable, Dict, List, Tuple
 
 from benchmarks.common import row
-from benchmarks.ingest import _stored, receipt, server
+from benchmarks.ingest import receipt, server, stored
 
 AGENTS, PAGES = 190, 10
 #: mean seconds between two requests of a client
@@ -158,7 +158,7 @@ def load(seconds: float, folder: str | None = None) -> List[Dict[str, Any]]:
         path = os.path.join(place, "ledger.db")
         with server(path) as (port, key, pid):
             asyncio.run(_all(port, key, pid, seconds, seen, held))
-        raw, summed = _stored(path)
+        raw, summed = stored(path)
     if not raw == summed == seen.acknowledged:
         sys.exit("wrong: %d acknowledged, %d stored, %d in the sums" % (seen.acknowledged, raw, summed))
     if seen.wrong:
