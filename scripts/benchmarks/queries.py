@@ -1,8 +1,8 @@
 """How fast a full ledger answers: the first screen, breakdowns, top users, drill-down and percentiles.
 
-On a file that `ingest.prefill` makes, or on one that is given (`--db`), in one process without HTTP: what is measured
-is the query path. Beside the time stand the steps of SQLite's machine, which are the same on a busy machine: what is
-flat in the number of receipts has nearly as many in a file of ten times the size.
+On a file that `ingest.prefill` makes, or on a copy of one that is given (`--db`), in one process without HTTP: what is
+measured is the query path. Beside the time stand the steps of SQLite's machine, which are the same on a busy machine:
+what is flat in the number of receipts has nearly as many in a file of ten times the size.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import random
 import shutil
 import sqlite3
 import statistics
+import sys
 import tempfile
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Tuple
+from urllib.parse import quote
 
 from benchmarks.common import row
 
@@ -47,16 +49,18 @@ STEP = 100
 
 
 def queries(rows: int, runs: int, db: str | None = None, folder: str | None = None) -> List[Dict[str, Any]]:
-    """Figures on a file of `rows` receipts, or on the ledger at `db`, which is only read (and migrated)."""
+    """Figures on a file of `rows` receipts, or on a copy of the ledger at `db`: receipts come in while it is asked."""
     from aicostguard import ledger
     from aicostguard.ledger.keeping import keeper
     from benchmarks.ingest import prefill
 
     place = tempfile.mkdtemp(prefix="aicg-bench-", dir=folder)
     try:
-        path = db or os.path.join(place, "ledger.db")
+        path = os.path.join(place, "ledger.db")
         if db is None:
             prefill(path, rows)
+        else:
+            _copy(db, path)
         store = ledger.open_ledger(path)
         try:
             began = time.monotonic()
@@ -70,6 +74,19 @@ def queries(rows: int, runs: int, db: str | None = None, folder: str | None = No
             store.close()
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _copy(db: str, path: str) -> None:
+    """The ledger as it is now; nothing is written to it, nor is it migrated."""
+    size = os.path.getsize(db) if os.path.isfile(db) else sys.exit("--db: there is no file %s" % db)
+    if shutil.disk_usage(os.path.dirname(path)).free < 2 * size:
+        sys.exit("not enough room for a copy of %s: name a folder with room by --folder" % db)
+    place = "file:%s?mode=ro" % quote(os.path.abspath(db))
+    with (
+        contextlib.closing(sqlite3.connect(place, uri=True)) as source,
+        contextlib.closing(sqlite3.connect(path)) as copy,
+    ):
+        source.backup(copy)
 
 
 def _figures(store: Any, runs: int) -> List[Dict[str, Any]]:
