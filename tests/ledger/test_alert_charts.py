@@ -61,7 +61,7 @@ def test_a_webhook_carries_the_chart_of_what_it_speaks_of(town: Town, receiver: 
     chart = tell(town, receiver)["chart"]
     assert base64.b64decode(chart["base64"]).startswith(PNG) and chart["content_type"] == "image/png"
     assert chart["title"] == "Spend by day, model"
-    assert "$16.50 from 2026-11-12 to 2026-11-26" in chart["description"]
+    assert "$16.50 from 2026-11-12 to 2026-11-25 by day" in chart["description"]
     assert town.watch.pictures.counts == {"drawn": 1, "failed": 0, "none": 0}
 
 

@@ -139,3 +139,17 @@ def test_bars_hold_all_of_a_day_and_nothing_twice() -> None:
 )
 def test_the_upper_edge_reads_well(amount: int, top: int) -> None:
     assert stacked.nice(amount) == top
+
+
+@pytest.mark.parametrize(
+    "since, until, shown",
+    [
+        ("2026-11-01T00:00:00+00:00", "2026-12-01T00:00:00+00:00", "2026-11-01 to 2026-11-30"),
+        ("2026-11-30T00:00:00+01:00", "2026-12-01T00:00:00+01:00", "2026-11-30"),
+        ("2026-03-29T00:00:00+01:00", "2026-03-31T00:00:00+02:00", "2026-03-29 to 2026-03-30"),
+        ("2026-11-29T10:00:00+00:00", "2026-12-01T00:00:00+00:00", "2026-11-29 10:00 to 2026-12-01 00:00"),
+        ("2026-11-29T00:00:00+00:00", "2026-11-29T00:00:00+00:00", "2026-11-29 00:00 to 2026-11-29 00:00"),
+    ],
+)
+def test_a_period_does_not_name_a_day_that_is_not_in_it(since: str, until: str, shown: str) -> None:
+    assert words.days(since, until) == shown

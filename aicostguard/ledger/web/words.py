@@ -5,7 +5,7 @@ Owns rounding for the eye, and nothing that is added up afterwards. What is not 
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Decimal
 from zoneinfo import ZoneInfo
 
@@ -104,6 +104,14 @@ def day(text: str) -> str:
     return f"{at.day} {at:%b}"
 
 
+def days(since: str, until: str) -> str:
+    """A period of the API, whose end is not in it: by its first and its last day, or to the minute if it cuts a day."""
+    if since[11:16] == until[11:16] == "00:00" and since < until:
+        last = (date.fromisoformat(until[:10]) - timedelta(days=1)).isoformat()
+        return since[:10] if last == since[:10] else f"{since[:10]} to {last}"
+    return f"{since[:16]} to {until[:16]}".replace("T", " ")
+
+
 def ago(text: str | None, now_ms: int) -> str:
     """How long since, or until: 3 min ago, in 2 days."""
     if not text:
@@ -172,6 +180,7 @@ FILTERS = {
     "ms": milliseconds,
     "time": as_time,
     "day": day,
+    "days": days,
     "ago": ago,
     "name": as_name,
 }

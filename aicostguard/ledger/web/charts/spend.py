@@ -251,7 +251,8 @@ def _says(answer: Mapping[str, Any], found: Series, unit: str) -> str:
     whole = words.money(totals["cost_nanousd"])
     first = found.names[0] if found.names else ""
     most = f", most of it {first} ({words.money(found.sums[first][0])})" if len(found.names) > 1 else ""
-    return f"{whole} from {answer['since'][:10]} to {answer['until'][:10]} by {unit}{most}."
+    days = words.days(answer["since"], answer["until"])
+    return f"{whole} {'from' if ' to ' in days else 'on'} {days} by {unit}{most}."
 
 
 def _notes(answer: Mapping[str, Any], found: Series) -> Iterable[str]:
