@@ -309,6 +309,7 @@ def test_money_is_integers_and_rounded_once() -> None:
     # $0.0375 a million = 37.5 nano a token: three tokens are 112.5, a tie, to the even neighbour
     rows = book({"m": {"input": "0.0375", "output": "0.0375"}})
     assert rows.price(receipt(input_tokens=3, output_tokens=0), NOW).cost_nanousd == 112
+    assert rows.price(receipt(input_tokens=0, output_tokens=3), NOW).cost_nanousd == 112
     assert rows.price(receipt(input_tokens=1, output_tokens=0), NOW).cost_nanousd == 38
     # terms are not rounded apart: 37.5 + 37.5 is 75, not 76
     both = rows.price(receipt(input_tokens=1, output_tokens=1), NOW)
