@@ -20,6 +20,7 @@ from aicostguard.cli import VERBS, options
 @click.option("--key-file", type=click.Path(dir_okay=False), help="The first key. Default: ledger.key beside the file.")
 @click.option("--prices", metavar="FILE", type=click.Path(dir_okay=False), help="Own prices; remembered. See below.")
 @click.option("--public-url", help="Where people find this ledger: alerts link there. Default: AICG_PUBLIC_URL.")
+@click.option("--otlp", metavar="URL", help="Send metrics to this OpenTelemetry collector. Default: AICG_OTLP_URL.")
 @click.option("--no-prices", is_flag=True, help="Forget the file that --prices named.")
 @options.exposed
 @click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr.")
@@ -37,6 +38,7 @@ def serve(
     key_file: str | None,
     prices: str | None,
     public_url: str | None,
+    otlp: str | None,
     no_prices: bool,
     log_format: str,
     log_level: str,
@@ -66,4 +68,5 @@ def serve(
         log_level,
         public_url,
         Exposed(**exposed),
+        otlp,
     )

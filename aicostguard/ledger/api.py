@@ -50,14 +50,17 @@ from aicostguard.ledger.gate import Gate
 from aicostguard.ledger.keeping import routes as keeping
 from aicostguard.ledger.keeping.keeper import Keeper
 from aicostguard.ledger.metrics import Counted, Metrics
+from aicostguard.ledger.otlp import settings as otlp_settings
 from aicostguard.ledger.problem import Problem
 from aicostguard.ledger.readiness import Readiness
+from aicostguard.ledger.spend import Told
 from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.ledger.store import Store
 from aicostguard.ledger.web import table as dashboard
 
 if TYPE_CHECKING:
     from aicostguard.ledger.access.oidc import Provider
+    from aicostguard.ledger.otlp.sender import Sender
 
 T = TypeVar("T")
 log = logging.getLogger("aicostguard.ledger")
@@ -110,10 +113,11 @@ def create_app(
     alerts: Settings | None = None,
     provider: Provider | None = None,
     hosts: frozenset[str] | None = None,
+    otlp: otlp_settings.Settings | None = None,
 ) -> FastAPI:
     """The application over the ledger at `path`, opened and closed with it, or over an open `store`.
 
-    `hosts` are the names that it is asked by; None for any.
+    `hosts` are the names that it is asked by; None for any. `otlp` is where metrics are sent, if anywhere.
     Opens the file at once: raises what `SqliteStore` raises.
     """
     if store is None:
@@ -129,7 +133,8 @@ def create_app(
     metrics = Metrics(store, gate)
     watch = Watch(store, now_ms, alerts, desk.catch_up)
     metrics.follow("aicg_alert_charts", "Charts for alerts, by what became of them.", "result", watch.pictures.counts)
-    app = FastAPI(lifespan=_lifespan(store, owned, desk, door, watch), **apidoc.ABOUT)
+    sender = _sender(store, otlp, metrics)
+    app = FastAPI(lifespan=_lifespan(store, owned, desk, door, watch, sender), **apidoc.ABOUT)
     app.state.door = door
     app.state.readiness = Readiness(store)
     app.add_middleware(Chosen)
@@ -142,7 +147,7 @@ def create_app(
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _broken)
     _routes(app, store, gate, metrics, price)
-    operating.add(app, metrics, app.state.readiness, now_ms)
+    operating.add(app, metrics, app.state.readiness, Told(store, desk, door, now_ms), now_ms)
     routes.add(app, store, desk, now_ms)
     access.add(app, door)
     alert_routes.add(app, watch, now_ms)
@@ -156,8 +161,21 @@ def create_app(
     return app
 
 
+def _sender(store: SqliteStore, settings: otlp_settings.Settings | None, metrics: Metrics) -> Sender | None:
+    """Who sends metrics to a collector, if that is wanted."""
+    if settings is None:
+        return None
+    from aicostguard.ledger.otlp.sender import Sender  # needs an extra
+
+    sender = Sender(store, settings, now_ms)
+    metrics.follow(
+        "aicg_otlp", "Sendings to the OpenTelemetry collector, by what became of them.", "result", sender.counts
+    )
+    return sender
+
+
 def _lifespan(
-    store: SqliteStore, owned: SqliteStore | None, desk: Desk, door: Door, watch: Watch
+    store: SqliteStore, owned: SqliteStore | None, desk: Desk, door: Door, watch: Watch, sender: Sender | None
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -171,11 +189,15 @@ def _lifespan(
             )
         ]
         keeper = Keeper(store, now_ms)
+        if sender is not None:
+            sender.start()
         try:
             yield
         finally:
             watch.stop()
             await run_in_threadpool(keeper.close)
+            if sender is not None:
+                await run_in_threadpool(sender.close)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

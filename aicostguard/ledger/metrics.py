@@ -1,7 +1,8 @@
 """The ledger's own figures for Prometheus, at `GET /metrics`: is it well, what does it take in, how long does it take.
 
 Owns names and labels of the metrics. Figures of the process only: no model, feature, user or project is in them, so
-they need no key. Routes are templates, never paths; what is no route is `other`. `prometheus_client` writes the text.
+they need no key; what calls cost is `spend`'s. Routes are templates, never paths; what is no route is `other`.
+`prometheus_client` writes the text.
 """
 
 from __future__ import annotations
@@ -71,11 +72,16 @@ class Metrics:
         self.registry.register(_Followed(name, says, label, counts))
 
     def text(self, accept: str | None) -> tuple[bytes, str]:
-        """`(body, content type)` in the form that `Accept` asks for: OpenMetrics, else Prometheus' text."""
-        if "application/openmetrics-text" in (accept or ""):
-            whole: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
-            return whole, openmetrics.CONTENT_TYPE_LATEST
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        """The body and its type; see `written`."""
+        return written(self.registry, accept)
+
+
+def written(registry: CollectorRegistry, accept: str | None) -> tuple[bytes, str]:
+    """`(body, content type)` in the form that `Accept` asks for: OpenMetrics, else Prometheus' text."""
+    if "application/openmetrics-text" in (accept or ""):
+        whole: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return whole, openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 class _Followed:

@@ -1,6 +1,7 @@
-"""Routes for those who run the ledger: `/healthz`, `/readyz`, `/metrics`. No key needed, nobody's costs told.
+"""Routes for those who run the ledger: `/healthz`, `/readyz`, `/metrics` without a key, `/v1/metrics` with one.
 
-Owns what is public without a key. A probe that needs one ends up with the key in a manifest.
+Owns what is public without a key: nobody's costs. A probe that needs a key ends up with it in a manifest. What calls
+cost is told on a route of its own, so that no slip of a check can show it on the public one.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from typing import Any, Callable, Mapping
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from aicostguard.ledger.metrics import Metrics
+from aicostguard.ledger import apidoc
+from aicostguard.ledger.access import face
+from aicostguard.ledger.access.door import PROJECT_HEADER, authorise
+from aicostguard.ledger.metrics import Metrics, written
 from aicostguard.ledger.readiness import Readiness
+from aicostguard.ledger.spend import Told
 
 _STATE = {
     "application/json": {
@@ -44,11 +49,22 @@ _ABOUT: Mapping[str, Any] = {
         "summary": "The ledger's own figures, in Prometheus' text form or OpenMetrics.",
         "responses": {200: {"description": "The figures.", "content": _TEXT}},
     },
+    "/v1/metrics": {
+        "summary": "What calls cost, in Prometheus' text form or OpenMetrics.",
+        "description": "Of all projects that the key may read, or of the one in AICG-Project: counters of what was "
+        "taken in, by provider, model, operation, feature, team and environment; gauges of what today and this month "
+        "cost; budgets. The same answer is given again within five seconds. Counting begins with the first question.",
+        "responses": {
+            200: {"description": "The figures.", "content": _TEXT},
+            **apidoc._errors(401, 403, 404, 422, 503),
+        },
+        "openapi_extra": apidoc._KEY_NEEDED,
+    },
 }
 
 
-def add(app: FastAPI, metrics: Metrics, readiness: Readiness, now_ms: Callable[[], int]) -> None:
-    """Put the three routes on the application."""
+def add(app: FastAPI, metrics: Metrics, readiness: Readiness, told: Told, now_ms: Callable[[], int]) -> None:
+    """Put the routes on the application."""
 
     @app.get("/healthz", tags=["operation"], **_ABOUT["/healthz"])
     async def healthz() -> Response:
@@ -64,6 +80,14 @@ def add(app: FastAPI, metrics: Metrics, readiness: Readiness, now_ms: Callable[[
     @app.get("/metrics", tags=["operation"], **_ABOUT["/metrics"])
     def figures(request: Request) -> Response:
         text, kind = metrics.text(request.headers.get("accept"))
+        return Response(text, headers={"Content-Type": kind})
+
+    @app.get("/v1/metrics", tags=["costs"], **_ABOUT["/v1/metrics"])
+    def spend(request: Request) -> Response:
+        who = authorise(request, "read")
+        face.parameters(request, {})
+        chosen = PROJECT_HEADER in request.headers
+        text, kind = written(told.registry(who, who.project_id if chosen else None), request.headers.get("accept"))
         return Response(text, headers={"Content-Type": kind})
 
 

@@ -27,6 +27,8 @@ from aicostguard.ledger.access.exposed import LOCAL, Exposed, is_loopback
 from aicostguard.ledger.alerts import watch
 from aicostguard.ledger.api import create_app
 from aicostguard.ledger.errors import LedgerError, NotWritable
+from aicostguard.ledger.otlp import settings
+from aicostguard.ledger.otlp.settings import Settings
 from aicostguard.ledger.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -45,12 +47,14 @@ def serve(
     out: TextIO = sys.stdout,
     public_url: str | None = None,
     exposed: Exposed = LOCAL,
+    otlp: str | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT. Raises `LedgerError` when it cannot start.
 
     `own` is a prices file to use and remember, "" to forget the one that is remembered. `public_url` is where people
-    find the ledger; alerts link there.
+    find the ledger; alerts link there. `otlp` is the URL of an OpenTelemetry collector.
     """
+    sending = _sending(otlp)
     alerts = watch.settings(os.environ, public_url or "")
     exposed.check()
     provider = _provider(exposed.oidc)
@@ -65,7 +69,9 @@ def serve(
             if not alerts.public_url:
                 alerts = alerts._replace(public_url=_address(listener, host, exposed))
             _greet(out, store, listener, host, key_path, key, made, exposed, alerts.public_url)
-            _run(store, listener, host, alerts, exposed, provider)
+            if sending is not None:
+                _Say(out)(f"  otlp  {sending.url}")
+            _run(store, listener, host, alerts, exposed, provider, sending)
         finally:
             store.close()
     finally:
@@ -83,6 +89,17 @@ def _provider(path: str | None) -> Provider | None:
     except ImportError as error:
         raise NotWritable(f"--oidc needs the extra oidc: pip install 'aicostguard[oidc]' ({error})") from error
     return oidc.Provider(oidc.read(path))
+
+
+def _sending(url: str | None) -> Settings | None:
+    """Where metrics are sent, if anywhere. Raises `LedgerError`."""
+    found = settings.read(url, os.environ)
+    if found is not None:
+        try:
+            from aicostguard.ledger.otlp import sender  # noqa: F401
+        except ImportError as error:
+            raise NotWritable(f"--otlp needs the extra otlp: pip install 'aicostguard[otlp]' ({error})") from error
+    return found
 
 
 class _Server(uvicorn.Server):
@@ -117,9 +134,15 @@ def _run(
     alerts: watch.Settings,
     exposed: Exposed,
     provider: Provider | None,
+    sending: Settings | None,
 ) -> None:
     app = create_app(
-        store=store, alerts=alerts, per_minute=exposed.per_minute, provider=provider, hosts=exposed.hosts(host)
+        store=store,
+        alerts=alerts,
+        per_minute=exposed.per_minute,
+        provider=provider,
+        hosts=exposed.hosts(host),
+        otlp=sending,
     )
     server = server_for(app, exposed)
     # Each batch makes thousands of small objects without a cycle among them. What is here by now stays for good:
@@ -247,11 +270,12 @@ def run(
     log_level: str = "warning",
     public_url: str | None = None,
     exposed: Exposed = LOCAL,
+    otlp: str | None = None,
 ) -> int:
     """As `serve`, with failures said on stderr. Returns the exit code: 0, or 1 when it could not start."""
     logs.configure(log_format, log_level)
     try:
-        serve(path, host, port, key_file, own, public_url=public_url, exposed=exposed)
+        serve(path, host, port, key_file, own, public_url=public_url, exposed=exposed, otlp=otlp)
     except LedgerError as error:
         field = getattr(error, "field", "")
         sys.stderr.write(f"aicg serve: {field}{': ' if field else ''}{error}\n")

@@ -98,7 +98,8 @@ def seen(server: Server, key: str, paths: list[str]) -> dict[str, Any]:
             reply = server.get(path + question, key=key)
             assert reply.status in (200, 403, 404, 422), (path, reply)
             if reply.status == 200:
-                out[path + question] = (reply.status, _plain(json.loads(reply.raw)))
+                told = json.loads(reply.raw) if "json" in reply.headers["content-type"] else reply.raw.decode()
+                out[path + question] = (reply.status, _plain(told))
     return out
 
 

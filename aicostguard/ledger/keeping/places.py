@@ -19,7 +19,7 @@ from aicostguard.ledger.sqlite.write import changed, quoted
 
 #: tables that are handled on their own, or hold no text of anybody's
 _APART = {"receipts", "hourly", "daily", "forgettings", "bare_receipts", "archived_apart", "repriced", "gaps"}
-_APART |= {"tally_names", "tally_days", "tallies", "named_days", "bounds"}
+_APART |= {"tally_names", "tally_days", "tallies", "named_days", "bounds", "taken", "taken_to"}
 #: tables with a budget's scope, found by its number; those of its alerts are found by its owner and its name
 _SCOPED = ("budget_counters", "budget_openings", "leases")
 _SUMMED = ", ".join(f"SUM({MEASURED[name]})" for name in MEASURES)

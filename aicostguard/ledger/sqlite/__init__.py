@@ -20,7 +20,7 @@ from aicostguard.ledger.errors import LedgerError, NotWritable
 from aicostguard.ledger.model import Added, Arrivals, Batch, Costs, Key, Place, Query, Source
 from aicostguard.ledger.repricing import Change, Scope, Stored
 from aicostguard.ledger.secret import hash_key
-from aicostguard.ledger.sqlite import backfill, copying, costs, file, read, repriced, spreads, write
+from aicostguard.ledger.sqlite import backfill, copying, costs, file, read, repriced, spreads, taken, write
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.schema import VERSION
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
@@ -107,8 +107,9 @@ class SqliteStore:
         if time.monotonic() - self._folded < at_most_every_s:
             return
         self._folded = time.monotonic()
-        while (found := self._read(spreads.gather)) is not None:
-            self._writer.do(lambda connection, found=found: spreads.put(connection, found))  # type: ignore[misc]
+        for feed in (spreads, taken):
+            while (found := self._read(feed.gather)) is not None:
+                self._writer.do(lambda connection, feed=feed, found=found: feed.put(connection, found))  # type: ignore[misc]
 
     def priced(self, scope: Scope, after: tuple[int, str, int] | None, limit: int) -> list[Stored]:
         return self._read(lambda connection: repriced.page(connection, scope, after, limit))

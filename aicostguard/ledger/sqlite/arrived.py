@@ -95,9 +95,11 @@ def remember(connection: sqlite3.Connection, batch: Batch, fresh: Sequence[Row])
             or 0
         )
     if number % FORGET_EVERY == 0:
-        # Never what has not been taken in by the spreads, which have no other way to hear of it.
+        # Never what has not been taken in by the spreads and the counters, which have no other way to hear of it.
         connection.execute(
-            "DELETE FROM arrivals WHERE id <= min(?, (SELECT arrival FROM spread_to))", (number - REMEMBERED,)
+            "DELETE FROM arrivals WHERE id <= min(?1, (SELECT arrival FROM spread_to), "
+            "COALESCE((SELECT arrival FROM taken_to), ?1))",
+            (number - REMEMBERED,),
         )
 
 

@@ -16,7 +16,7 @@ import time
 from typing import Callable, Iterator, NamedTuple
 
 from aicostguard.ledger.errors import Busy, Corrupt, Full, LedgerError, NotWritable
-from aicostguard.ledger.sqlite import carried, contents, file
+from aicostguard.ledger.sqlite import carried, contents, file, taken
 from aicostguard.ledger.sqlite.contents import Contents
 from aicostguard.ledger.sqlite.hold import Hold
 from aicostguard.ledger.sqlite.schema import VERSION
@@ -104,6 +104,7 @@ def restore(source: str, path: str, *, replace: bool = False, progress: Progress
                 if old is not None:
                     _take_over_access(old, part)
                 with contextlib.closing(_plain(part)) as connection:
+                    taken.anew(connection)
                     found = contents.read(connection)
                 if not found.sums_agree and not replace:
                     raise Corrupt(
