@@ -190,7 +190,7 @@ def _lifespan(
         ]
         keeper = Keeper(store, now_ms)
         if sender is not None:
-            sender.start()
+            await run_in_threadpool(sender.start)
         try:
             yield
         finally:

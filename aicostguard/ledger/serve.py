@@ -68,9 +68,7 @@ def serve(
             key, made = keys.first_key(store, key_path, now_ms())
             if not alerts.public_url:
                 alerts = alerts._replace(public_url=_address(listener, host, exposed))
-            _greet(out, store, listener, host, key_path, key, made, exposed, alerts.public_url)
-            if sending is not None:
-                _Say(out)(f"  otlp  {sending.url}")
+            _greet(out, store, listener, host, key_path, key, made, exposed, alerts.public_url, sending)
             _run(store, listener, host, alerts, exposed, provider, sending)
         finally:
             store.close()
@@ -199,6 +197,7 @@ def _greet(
     made: bool,
     exposed: Exposed,
     public_url: str,
+    sending: Settings | None,
 ) -> None:
     url = _address(listener, host, exposed)
     say = _Say(out)
@@ -213,6 +212,8 @@ def _greet(
     own = prices.own_file(store.path, store.setting(prices.SETTING))
     if own is not None:
         say(f"  price {own}")
+    if sending is not None:
+        say(f"  otlp  {sending.url}")
     if key is None:
         say(f"  key   {key_path} is gone; make another with `aicg keys create`")
     elif made and out.isatty():

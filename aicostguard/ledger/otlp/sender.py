@@ -7,6 +7,7 @@ the points in between. What the library says of a failure is said once, with the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import Any, Callable
@@ -66,27 +67,31 @@ class Courier:
         session.hooks["response"].append(self._seen)
         self._exporter = OTLPMetricExporter(settings.url, timeout=settings.timeout_s, session=session)
 
+    def begin(self) -> None:
+        """Count all that comes in from here on, unless that is done already."""
+        spend.counted(self._store, self._now_ms())
+
     def send(self) -> bool:
         """Send all that is known now; whether all of it arrived. A ledger that cannot be read raises `LedgerError`."""
         now_ms = self._now_ms()
         projects = self._store.look(places.projects)
         owners = sorted({-project.organisation_id for project in projects}, reverse=True)
         told = spend.read(self._store, projects, owners, now_ms, periods=())
-        for request in shape.data(told, now_ms):
+        whole = list(shape.data(told, now_ms))
+        for request in whole:
             self._status = self._refused = 0
             done = self._exporter.export(request) is MetricExportResult.SUCCESS
-            # The library takes being sent elsewhere for having arrived.
+            # Some releases of the library take being sent elsewhere for having arrived.
             if not done or not 200 <= self._status < 300:
                 self.counts["failed"] += 1
-                if done:
-                    logging.getLogger(_THEIRS).error(
-                        "the collector answered %d: give the URL that takes metrics", self._status
-                    )
+                if 300 <= self._status < 400:
+                    said = "the collector answered %d, which is elsewhere: give the URL that takes metrics"
+                    logging.getLogger(_THEIRS).error(said, self._status)
                 return False
             self.counts["points_refused"] += self._refused
             if self._refused:
                 logging.getLogger(_THEIRS).error("the collector refused %d points", self._refused)
-        self.counts["sent"] += 1
+        self.counts["sent"] += bool(whole)  # as long as there is nothing to tell, nothing is sent
         if not self._refused:
             self._once.anew()
         return True
@@ -121,6 +126,9 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="aicg-ledger-otlp", daemon=True)
 
     def start(self) -> None:
+        """Count from now on, whatever comes in; the first sending is the thread's."""
+        with contextlib.suppress(LedgerError):  # the first sending says it
+            self._courier.begin()
         self._thread.start()
 
     def close(self) -> None:
