@@ -143,12 +143,11 @@ def receipt() -> str:
 
 
 def metrics() -> str:
-    """What `GET /metrics` tells, asked of a ledger that is empty."""
+    """What `GET /metrics` and `GET /v1/metrics` tell, asked of a ledger that is empty."""
     rows = ["| `%s` | %s | %s |" % (name, kind, cell(says)) for name, kind, says in families()]
     return (
-        "# Metrics\n\nFrom `GET /metrics` of an empty ledger.\n\n| name | type | |\n|---|---|---|\n"
-        + "\n".join(rows)
-        + "\n"
+        "# Metrics\n\nFrom `GET /metrics` and, with a key, `GET /v1/metrics` of an empty ledger.\n\n"
+        "| name | type | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 
@@ -167,7 +166,8 @@ def families() -> Iterator[Tuple[str, str, str]]:
         try:
             store.add_key(key, "docs", tuple(keys.SCOPES), store.default_project(), ledger.now_ms())
             with TestClient(create_app(store=store), base_url="http://127.0.0.1") as client:
-                text = client.get("/metrics", headers={"Authorization": "Bearer " + key}).text
+                told = {"Authorization": "Bearer " + key}
+                text = "".join(client.get(path, headers=told).text for path in ("/metrics", "/v1/metrics"))
         finally:
             store.close()
     says = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.M))

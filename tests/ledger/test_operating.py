@@ -11,9 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.parse
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Iterator
 
 import pytest
 
@@ -22,7 +21,6 @@ from aicostguard.ledger.errors import Full
 from aicostguard.ledger.sqlite import SqliteStore
 from tests.ledger.support import (
     KEY,
-    ROOT,
     Server,
     command,
     envelope,
@@ -35,8 +33,8 @@ from tests.ledger.support import (
     totals,
     wait_for,
 )
+from tests.ledger.watched import DEPLOY, asked, configured, watching
 
-DEPLOY = ROOT / "examples" / "deploy"
 CANARY = "canary-of-the-user"
 
 
@@ -160,37 +158,8 @@ def test_nothing_of_anybody_is_in_the_figures(server: Server) -> None:
 
 @pytest.fixture
 def prometheus(server: Server, tmp_path: Path) -> Iterator[str]:
-    """A real one that scrapes the ledger every 100 ms with the configuration of examples/deploy; its address."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed")
-    config = (DEPLOY / "prometheus.yml").read_text()
-    config = config.replace("127.0.0.1:8090", f"127.0.0.1:{server.port}").replace("15s", "100ms")
-    (tmp_path / "prometheus.yml").write_text(config)
-    shutil.copy(DEPLOY / "prometheus-rules.yml", tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    arguments = [f"--storage.tsdb.path={tmp_path / 'series'}", f"--config.file={tmp_path / 'prometheus.yml'}"]
-    with (tmp_path / "said").open("wb") as said:
-        process = subprocess.Popen(
-            [program, *arguments, f"--web.listen-address=127.0.0.1:{port}"], stdout=said, stderr=said, cwd=tmp_path
-        )
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _asked(address: str, expression: str) -> list[dict[str, Any]]:
-    from urllib.request import urlopen
-
-    try:
-        with urlopen(f"{address}/api/v1/query?{urllib.parse.urlencode({'query': expression})}", timeout=5) as reply:
-            found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
-            return found
-    except OSError:  # it starts, or reads its own log
-        return []
+    with watching(server, tmp_path) as address:
+        yield address
 
 
 @pytest.mark.ids("E20")
@@ -198,19 +167,19 @@ def test_a_real_prometheus_scrapes_it(server: Server, prometheus: str) -> None:
     assert server.post(envelope([receipt()] * 7, name=epoch())).status == 200
 
     def seven() -> bool:
-        found = _asked(prometheus, 'aicg_receipts_total{result="accepted"}')
+        found = asked(prometheus, 'aicg_receipts_total{result="accepted"}')
         return [result["value"][1] for result in found] == ["7"]
 
     wait_for(seven, "the figure to be scraped", 60)
-    assert [result["value"][1] for result in _asked(prometheus, "up")] == ["1"]
-    assert _asked(prometheus, "histogram_quantile(0.95, aicg_http_request_seconds_bucket{route='/v1/receipts'})")
+    assert [result["value"][1] for result in asked(prometheus, "up{job='aicostguard'}")] == ["1"]
+    assert asked(prometheus, "histogram_quantile(0.95, aicg_http_request_seconds_bucket{route='/v1/receipts'})")
 
 
-def test_the_rules_for_prometheus_are_sound() -> None:
+def test_the_rules_for_prometheus_are_sound(tmp_path: Path) -> None:
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not installed")
-    done = subprocess.run([program, "check", "config", str(DEPLOY / "prometheus.yml")], capture_output=True, text=True)
+    done = subprocess.run([program, "check", "config", str(configured(tmp_path))], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     with_names = (DEPLOY / "prometheus-rules.yml").read_text()
     for name in ("aicg_ingest_turned_away_total", "aicg_ledger_room_bytes", "aicg_receipts_missing"):

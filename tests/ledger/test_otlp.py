@@ -248,12 +248,12 @@ def test_many_sets_are_several_requests_that_are_each_within_bounds(
 
 def test_budgets_are_gauges(store: SqliteStore, collector: Collector) -> None:
     with serving(store, otlp=Settings(collector.url + settings.PATH, every_s=0.05)) as server:
-        rule = {"name": "cap", "limit_usd": "2.5", "period": "day"}
+        rule = {"name": "cap", "limit_usd": "2.5", "period": "total"}
         assert server.ask("POST", "/v1/budgets", json.dumps(rule).encode()).status == 201
         server.post(envelope([receipt()], name=epoch()))
         wait_for(lambda: any(p.as_double for _, p in collector.points("aicg.budget.spent.dollars")), "it to be counted")
     ((at, point),) = collector.points("aicg.budget.limit.dollars")
-    assert point.as_double == 2.5 and (at["aicg.budget.name"], at["aicg.budget.period"]) == ("cap", "day")
+    assert point.as_double == 2.5 and (at["aicg.budget.name"], at["aicg.budget.period"]) == ("cap", "total")
 
 
 @pytest.mark.ids("Z9")

@@ -20,7 +20,8 @@ from aicostguard.ledger.model import OTHER
 from aicostguard.ledger.repricing import Scope
 from aicostguard.ledger.sqlite import SqliteStore, copying, taken
 from aicostguard.pricing import Price
-from tests.ledger.support import NOW, Server, costs, envelope, epoch, price, receipt, take
+from tests.ledger.support import NOW, Server, envelope, epoch, price, receipt, take
+from tests.ledger.watched import at_noon, costs
 
 BY = Actor("test")
 #: counter → measure of the query path
@@ -35,8 +36,8 @@ COUNTERS = {
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spend, "FRESH_S", 0.0)
+def _noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_noon(monkeypatch)
 
 
 class Sample(dict[str, str]):

@@ -74,6 +74,7 @@ def test_the_agent_needs_python_alone(wheel: zipfile.ZipFile) -> None:
     assert set(told.get_all("Provides-Extra") or ()) == {
         "server",
         "oidc",
+        "otlp",
         "demo",
         "dev",
         "docs",
