@@ -27,6 +27,8 @@ from aicostguard.ledger.sqlite import SqliteStore
 
 log = logging.getLogger("aicostguard.ledger")
 _THEIRS = "opentelemetry.exporter.otlp.proto.http.metric_exporter"
+#: seconds that the last sending has, as the ledger ends; then it tries no further
+LAST_S = 3.0
 #: what became of sendings; `points_refused` are points that a collector took the rest without
 RESULTS = ("sent", "failed", "points_refused")
 
@@ -60,6 +62,7 @@ class Courier:
         self.counts = dict.fromkeys(RESULTS, 0)
         self._store, self._now_ms = store, now_ms
         self._status, self._refused = 0, 0
+        self._hurried = False
         self._once = Once(settings.secrets)
         logging.getLogger(_THEIRS).addFilter(self._once)
         session = requests.Session()
@@ -107,9 +110,12 @@ class Courier:
 
     def hurry(self) -> None:
         """Let a sending under way try no further."""
-        self._exporter.shutdown()
+        if not self._hurried:
+            self._hurried = True
+            self._exporter.shutdown()
 
     def close(self) -> None:
+        self.hurry()
         logging.getLogger(_THEIRS).removeFilter(self._once)
 
 
@@ -133,9 +139,11 @@ class Sender:
 
     def close(self) -> None:
         self._stop.set()
-        if not self._well:
+        if self._well:
+            self._thread.join(LAST_S)
+        if self._thread.is_alive():
             self._courier.hurry()
-        self._thread.join(self._wait_s)
+            self._thread.join(self._wait_s)
         self._courier.close()
 
     def _run(self) -> None:
@@ -144,7 +152,6 @@ class Sender:
             self._turn()
         if self._well:
             self._turn()
-            self._courier.hurry()
 
     def _turn(self) -> None:
         try:
