@@ -43,7 +43,7 @@ def cost(store: SqliteStore) -> int:
 
 def recommended() -> str:
     """The expression that docs/operations.md tells people to use."""
-    found = re.search(r"```promql\n(.+?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+    found = re.search(r"```text\n(sum by .+?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     assert found is not None
     return found.group(1)
 
