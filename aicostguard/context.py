@@ -1,13 +1,15 @@
 """What a call inherits: the labels set around it, the logical call it belongs to, the send it runs inside.
 
-Owns seven context variables and keeps them apart.
+Owns eight context variables and keeps them apart.
 
 * `labelled`: feature and labels. Inherited by everything below, tasks included; it never suppresses a receipt.
 * `logical`: one call as the SDK's user sees it, set by an entry hook outside the SDK's retries. It counts
   attempts and says that an AI SDK is at work.
 * `inside`: the nesting guard, true only while a metering transport's own send runs, so that the transports
-  beneath it stay silent. A transport whose send calls itself puts its call there, to know it again. Our own sender
-  sets it too: our traffic is never metered.
+  beneath it stay silent. It holds the call, which may learn from them; True where there is nothing to learn. Our own
+  sender sets it too: our traffic is never metered.
+* `aside`: the call whose client runs code of the user's own around its send (hooks, signing in): what that code asks
+  is its own. Where the send itself begins, the call moves to `inside`.
 * `origin`: the function that handed work to another task, for where no frame of the user's own is left to be seen.
 * `place`: the route or task under which code runs, the feature where there is no other.
 * `exit`: the outermost method of a library that wraps or retries what comes out of the SDKs beneath it; only looked at
@@ -35,6 +37,7 @@ _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 _DEPTH = 16
 
 inside: ContextVar[Any] = ContextVar("aicostguard_inside", default=False)
+aside: ContextVar[Any] = ContextVar("aicostguard_aside", default=None)
 logical: ContextVar[Optional[Logical]] = ContextVar("aicostguard_logical", default=None)
 origin: ContextVar[Optional[str]] = ContextVar("aicostguard_origin", default=None)
 place: ContextVar[Optional[str]] = ContextVar("aicostguard_place", default=None)
@@ -45,6 +48,12 @@ labelled: ContextVar[Optional[_Frame]] = ContextVar("aicostguard_scope", default
 #: values of `labelled`, `logical`, `inside`, `origin`, `held`
 Marks = Tuple["Optional[_Frame]", "Optional[Logical]", bool, Optional[str], Any]
 NO_MARKS: Marks = (None, None, False, None, None)
+
+
+def ask(outer: Any) -> None:
+    """A transport beneath the one whose value of `inside` this is was asked: what comes may be billed."""
+    if outer is not True:
+        outer.asked = True
 
 
 class Logical:

@@ -9,6 +9,7 @@ doubled or late.
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence, Union
@@ -55,6 +56,13 @@ class Call:
     #: what the next read of a stream raises that has passed what it may cost
     cut: Optional[BaseException] = None
     outbox: Sequence[receipt.Receipt] = ()
+    #: was a transport beneath the one that makes it asked? The status of its answer, where that is known
+    asked: Union[bool, int] = False
+    #: what its transport stands around, and where it is kept while it is sent
+    around: Any = None
+    place: ContextVar[Any] = context.inside
+    #: its answer came out of a cache or off a cassette (`replays`): it was billed before
+    replayed = False
     #: where its receipt is to be remembered, whose like was not known
     unmet: Optional[Unmet] = None
     #: the meter of a response that is read in passing. A list, because taking the meter out of it is one atomic step:
@@ -103,6 +111,9 @@ class Call:
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
         """The whole decoded body is here."""
         try:
+            if self.replayed:
+                self.unbilled()
+                return
             if self.known is not None and status == 200:
                 made = self.known.receipt(self, body, perf_counter())
                 if made is not None:
@@ -125,8 +136,8 @@ class Call:
                 receipts = self._settle(readings, now)
                 if self.unmet is not None and self.known is not None:
                     self.known.learn(self, receipts)
-            elif self.hold is not None:
-                permit.nothing(self)
+            else:
+                self.unbilled()
             self.hook.worked()
         except Exception as error:
             self.lost("read", error)
@@ -134,9 +145,8 @@ class Call:
     def open(self, status: int, content_type: str, header: Header) -> bool:
         """The head of the response is here; False when its body does not matter."""
         try:
-            if not 200 <= status < 300:
-                if self.hold is not None:
-                    permit.nothing(self)
+            if not 200 <= status < 300 or self.replayed:
+                self.unbilled()
                 return False
             if state.estimates is not None:
                 self.kept = state.estimates.keep(self.endpoint.format)
@@ -151,6 +161,13 @@ class Call:
         except Exception as error:
             self.lost("open", error)
             return False
+
+    def unbilled(self) -> None:
+        """The provider bills nothing for this answer."""
+        if self.replayed:
+            health.note("replayed")
+        if self.hold is not None:
+            permit.nothing(self)
 
     def glance(self) -> Glance:
         """What tells, at one look, of bytes that need not come to `feed`."""

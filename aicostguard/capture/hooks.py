@@ -157,6 +157,8 @@ HANDOVERS: Tuple[Surrounding, ...] = (
     Surrounding("uvloop", "handover.uvloop"),
     Surrounding("anyio._backends._asyncio", "handover.anyio"),
 )
+#: What answers in a provider's place with what was paid for before.
+REPLAYS: Tuple[Surrounding, ...] = (Surrounding("vcr.cassette", "replays"), Surrounding("vcr.patch", "replays"))
 #: Where a refusal comes out of libraries that wrap and retry.
 EXITS: Tuple[Surrounding, ...] = tuple(
     Surrounding(module, "exits")
@@ -211,7 +213,7 @@ def install(ready: Optional[Callable[[], None]] = None) -> None:
     _finder = _Finder()
     sys.meta_path.insert(0, _finder)
     # Exits with them: a library may import an HTTP client while it is being imported itself.
-    _await((*INSTRUMENTS, *EXITS))
+    _await((*INSTRUMENTS, *EXITS, *REPLAYS))
 
 
 def _await(rows: Iterable[Union[Instrument, Surrounding]]) -> None:

@@ -52,16 +52,15 @@ def in_memory(body: bytes, streams: Dict[int, List[bytes]]) -> Any:
         def __iter__(self) -> Iterator[bytes]:
             return iter(self._events)
 
-    class Transport(httpx2.BaseTransport):
-        def handle_request(self, request: Any) -> Any:
-            asked = json.loads(request.content)
-            if asked.get("stream"):
-                return httpx2.Response(
-                    200, headers={"content-type": "text/event-stream"}, stream=Events(streams[asked["max_tokens"]])
-                )
-            return httpx2.Response(200, headers={"content-type": "application/json"}, stream=httpx2.ByteStream(body))
+    def answer(request: Any) -> Any:
+        asked = json.loads(request.content)
+        if asked.get("stream"):
+            return httpx2.Response(
+                200, headers={"content-type": "text/event-stream"}, stream=Events(streams[asked["max_tokens"]])
+            )
+        return httpx2.Response(200, headers={"content-type": "application/json"}, stream=httpx2.ByteStream(body))
 
-    return Transport()
+    return httpx2.MockTransport(answer)
 
 
 def ask(client: Any) -> None:

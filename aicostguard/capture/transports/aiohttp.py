@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Callable, Iterable, Optional, Tuple
 
 from aicostguard import context
-from aicostguard.capture import cutting, permit
+from aicostguard.capture import cutting, early, permit
 from aicostguard.capture.address import address
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.forms import form
@@ -44,7 +44,10 @@ def _check(module: ModuleType) -> None:
 
 def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def _request(self: Any, method: str, str_or_url: Any, **kwargs: Any) -> Any:
-        if context.inside.get() or not hook.on:
+        outer = context.inside.get()
+        if outer or not hook.on:
+            if outer:
+                context.ask(outer)
             return await original(self, method, str_or_url, **kwargs)
         call = _begin(hook, self, method, str_or_url, kwargs)
         if call is None:
@@ -52,14 +55,15 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         if state.gate is not None:
             await permit.aask(call)
         asked = _question(hook, call, self, str_or_url, kwargs) if state.ask else None
-        context.inside.set(True)
+        # A trace is code of the user's own: what it asks is its own. No transport of ours stands beneath this one.
+        context.inside.set(not getattr(self, "_trace_configs", None))
         try:
             if asked is None:
                 response = await original(self, method, str_or_url, **kwargs)
             else:
                 response = await asked.send(original, self, (method, str_or_url), kwargs)
         except BaseException:
-            call.interrupted(sent=_sent(self, method, str_or_url))
+            call.interrupted(sent=_sent(self, method, str_or_url), before=early.traced)
             raise
         finally:
             context.inside.set(False)

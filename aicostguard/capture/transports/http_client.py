@@ -44,7 +44,10 @@ def install(module: ModuleType, hook: Hook) -> None:
 
 def _putrequest(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def putrequest(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        if hook.on and not context.inside.get():
+        outer = context.inside.get()
+        if outer:
+            context.ask(outer)
+        elif hook.on:
             _begin(hook, self, method, url)
         return original(self, method, url, *args, **kwargs)
 

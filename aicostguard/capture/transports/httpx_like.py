@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import ModuleType
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from aicostguard import context
 from aicostguard.capture import permit
@@ -21,6 +21,8 @@ from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.pieces import AsyncPieces, SyncPieces
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
+from aicostguard.capture.transports.httpx_around import Stand, wires
+from aicostguard.capture.transports.httpx_decoding import BytesDecoder, PiecesDecoder
 from aicostguard.health import debug
 from aicostguard.metering import Glance
 
@@ -36,15 +38,19 @@ def install(module: ModuleType, hook: Hook) -> None:
 
 def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Callable[..., Any]:
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        if context.inside.get() or not hook.on:
+        outer = context.inside.get()
+        if outer or not hook.on:
+            if outer:
+                context.ask(outer)
             return original(self, request, *args, **kwargs)
-        call = tapper.begin(hook, request, False)
+        call = tapper.begin(hook, self, request, kwargs, False)
         if call is None:
             return original(self, request, *args, **kwargs)
         if state.gate is not None:
             permit.ask(call)
         asked = _question(hook, tapper, call, request) if state.ask else None
-        context.inside.set(True)
+        before = call.place.get()
+        call.place.set(call)
         try:
             if asked is None:
                 response = original(self, request, *args, **kwargs)
@@ -54,7 +60,9 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
             call.interrupted(sent=request, before=_before_sending)
             raise
         finally:
-            context.inside.set(False)
+            call.place.set(before)
+            if call.around is not None:
+                call.around.land()
         tapper.response(call, response)
         return response
 
@@ -63,15 +71,19 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
 
 def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Callable[..., Any]:
     async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        if context.inside.get() or not hook.on:
+        outer = context.inside.get()
+        if outer or not hook.on:
+            if outer:
+                context.ask(outer)
             return await original(self, request, *args, **kwargs)
-        call = tapper.begin(hook, request, True)
+        call = tapper.begin(hook, self, request, kwargs, True)
         if call is None:
             return await original(self, request, *args, **kwargs)
         if state.gate is not None:
             await permit.aask(call)
         asked = _question(hook, tapper, call, request) if state.ask else None
-        context.inside.set(True)
+        before = call.place.get()
+        call.place.set(call)
         try:
             if asked is None:
                 response = await original(self, request, *args, **kwargs)
@@ -81,7 +93,9 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
             call.interrupted(sent=request, before=_before_sending)
             raise
         finally:
-            context.inside.set(False)
+            call.place.set(before)
+            if call.around is not None:
+                call.around.land()
         tapper.response(call, response)
         if call.outbox:
             await call.drain()
@@ -148,12 +162,16 @@ class _Tapper:
         #: does `decode` of a content decoder give pieces (httpx2) or bytes (httpx)?
         self._pieces = False
         self.module = module
+        #: what a request that signs nothing has for `auth`; of a client that is sent through one of these wires, has no
+        #: hooks and signs nothing there is nothing to know
+        self._stand, self._wires, self._auth = Stand(module), wires(module), module.USE_CLIENT_DEFAULT
+        self._no_hooks: Dict[str, Any] = {"request": (), "response": ()}
         self._sync_stream, self._async_stream = _streams(module)
         self.inner = self._works(module)
         #: a URL's parts are one tuple, which tells it from others
         self._parts = _have_parts(module)
 
-    def begin(self, hook: Hook, request: Any, asynchronous: bool) -> Optional[Call]:
+    def begin(self, hook: Hook, client: Any, request: Any, kwargs: Any, asynchronous: bool) -> Optional[Call]:
         """The call that this request makes, or None when it is no business of ours. Never raises."""
         try:
             # As the library keeps it, for one look-up: each of its public parts is a function of the library's.
@@ -161,8 +179,21 @@ class _Tapper:
             logical = context.logical.get()
             met = state.endpoints.get((request.method, whole, logical and logical.family))
             if met is None or state.watchdog is not None:
-                return self._begin(hook, request, asynchronous, whole)
-            return Call(hook, met[0], logical, partial(_body, request, hook), asynchronous, met[1])
+                call = self._begin(hook, request, asynchronous, whole)
+            else:
+                call = Call(hook, met[0], logical, partial(_body, request, hook), asynchronous, met[1])
+            if call is not None:
+                auth, hooks = kwargs.get("auth"), client.__dict__.get("_event_hooks", self._no_hooks)
+                if (
+                    hooks["request"]
+                    or hooks["response"]
+                    or not (auth is None or auth is self._auth)
+                    or client.__dict__.get("_auth") is not None
+                    or client.__dict__.get("_mounts")
+                    or type(client.__dict__.get("_transport")) not in self._wires
+                ):
+                    self._stand(call, client, request)
+            return call
         except Exception as error:
             hook.failed("begin", error)
             return None
@@ -180,6 +211,8 @@ class _Tapper:
     def response(self, call: Call, response: Any) -> None:
         """Meter a response that was read, tap one that was not. Never raises."""
         try:
+            if call.around is not None:
+                call.around.judge(response)
             header = response.headers.get
             content = response.__dict__.get("_content")
             if content is not None:
@@ -205,7 +238,7 @@ class _Tapper:
         # Bytes that are not encoded need no decoder: what passes through the stream is what the user reads.
         if not tap.identity:
             decoder = response._get_content_decoder()
-            response._decoder = (_PiecesDecoder if self._pieces else _BytesDecoder)(decoder, tap)
+            response._decoder = (PiecesDecoder if self._pieces else BytesDecoder)(decoder, tap)
         bound = response.stream
         bound._stream = self._wrap(bound._stream, tap)
 
@@ -268,55 +301,6 @@ class _Probe:
     def end(self, complete: bool) -> None:
         if True not in self.seen:
             self.seen.append(complete)
-
-
-class _BytesDecoder:
-    """Around a decoder whose `decode` and `flush` give bytes."""
-
-    __slots__ = ("_inner", "_plain", "_tap")
-
-    def __init__(self, inner: Any, tap: Tap) -> None:
-        self._inner = inner
-        self._tap = tap
-        self._plain = tap.plain
-
-    def decode(self, data: bytes) -> bytes:
-        self._tap.decoding = True
-        plain: bytes = self._inner.decode(data)
-        if plain:
-            self._plain(plain)
-        hide = self._tap.call.hide
-        return plain if hide is None else hide.show(plain)
-
-    def flush(self) -> bytes:
-        plain: bytes = self._inner.flush()  # comes after the last byte: the call has ended by then
-        hide = self._tap.call.hide
-        return plain if hide is None else hide.show(plain) + hide.rest()
-
-
-class _PiecesDecoder:
-    """Around a decoder whose `decode` and `flush` give pieces, one at a time."""
-
-    __slots__ = ("_inner", "_plain", "_tap")
-
-    def __init__(self, inner: Any, tap: Tap) -> None:
-        self._inner = inner
-        self._tap = tap
-        self._plain = tap.plain
-
-    def decode(self, data: bytes) -> Any:
-        self._tap.decoding = True
-        hide = self._tap.call.hide
-        for plain in self._inner.decode(data):
-            if plain:
-                self._plain(plain)
-            yield plain if hide is None else hide.show(plain)
-
-    def flush(self) -> Any:
-        hide = self._tap.call.hide
-        if hide is None:
-            return self._inner.flush()
-        return [*map(hide.show, self._inner.flush()), hide.rest()]
 
 
 def _shown(pieces: Any, tap: Tap, close: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Callable, Optional
 
 from aicostguard import context
-from aicostguard.capture import permit
+from aicostguard.capture import early, permit
 from aicostguard.capture.address import address
 from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, replace
@@ -28,7 +28,10 @@ def install(module: ModuleType, hook: Hook) -> None:
 
 def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        if context.inside.get() or not hook.on:
+        outer = context.inside.get()
+        if outer or not hook.on:
+            if outer:
+                context.ask(outer)
             return original(self, request, **kwargs)
         call = _begin(hook, request, False)
         if call is None:
@@ -39,7 +42,7 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         try:
             response = original(self, request, **kwargs)
         except BaseException:
-            call.interrupted(sent=request)
+            call.interrupted(sent=request, before=early.hooked)
             raise
         finally:
             context.inside.set(False)
@@ -51,7 +54,10 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 
 def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        if context.inside.get() or not hook.on:
+        outer = context.inside.get()
+        if outer or not hook.on:
+            if outer:
+                context.ask(outer)
             return await original(self, request, **kwargs)
         call = _begin(hook, request, True)
         if call is None:
@@ -62,7 +68,7 @@ def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         try:
             response = await original(self, request, **kwargs)
         except BaseException:
-            call.interrupted(sent=request)
+            call.interrupted(sent=request, before=early.hooked)
             raise
         finally:
             context.inside.set(False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator, Optional
+from weakref import WeakSet
 
 from aicostguard import context
 from aicostguard.capture import permit
@@ -18,6 +19,9 @@ from aicostguard.capture.state import state
 from aicostguard.capture.tap import TAP, Tap, ends_tap
 from aicostguard.capture.transports import urllib3
 
+#: kinds of adapters that have asked urllib3
+_askers: WeakSet[type] = WeakSet()
+
 
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook requests. Raises when `Session.send` is not where it was."""
@@ -26,7 +30,10 @@ def install(module: ModuleType, hook: Hook) -> None:
 
 def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        if context.inside.get() or not hook.on:
+        outer = context.inside.get()
+        if outer or not hook.on:
+            if outer:
+                context.ask(outer)
             return original(self, request, **kwargs)
         call = _begin(hook, request)
         if call is None:
@@ -81,6 +88,8 @@ def _body(request: Any) -> Optional[bytes]:
 def _response(call: Call, response: Any) -> None:
     try:
         header = response.headers.get
+        if _replayed(call, response):
+            call.replayed = True
         content_type = header("content-type") or ""
         content = response._content
         if content is not False:  # read inside `send`; None stands for an empty body
@@ -94,6 +103,23 @@ def _response(call: Call, response: Any) -> None:
                 response.__dict__[TAP] = tap
     except Exception as error:
         call.hook.failed("response", error)
+
+
+def _replayed(call: Call, response: Any) -> bool:
+    """Did this answer come out of a cache beneath the session?
+
+    CacheControl and hishel say so on their answers. Another adapter is a cache when it has asked urllib3 before and not
+    now. The plain one is none, but a mock may stand in for it.
+    """
+    kind = type(getattr(response, "connection", None))
+    if kind.__module__ == "requests.adapters":
+        return False
+    if call.asked:
+        _askers.add(kind)
+    elif kind in _askers:
+        return True
+    said = getattr(response, "from_cache", False)
+    return said is True or response.headers.get("x-hishel-from-cache") == "true"
 
 
 def _iter_content(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,6 +32,7 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         outer = context.inside.get()
         if outer or not hook.on:
             if outer:
+                context.ask(outer)
                 tried = _again(outer, hook, args, kwargs)
                 if tried is not None and outer.hold is not None:
                     permit.again(outer, *tried)  # raises when the budget has no room for another try
@@ -97,7 +98,7 @@ def _response(call: Call, response: Any) -> None:
     try:
         header = response.headers.get
         content_type = header("content-type") or ""
-        body = getattr(response, "_body", None)
+        body = _recorded(response) or getattr(response, "_body", None)
         if isinstance(body, bytes):  # read inside `urlopen`
             _whole(call, response, content_type, body)
         elif call.open(response.status, content_type, header) and not tap(
@@ -108,9 +109,16 @@ def _response(call: Call, response: Any) -> None:
         call.hook.failed("response", error)
 
 
+def _recorded(response: Any) -> Optional[bytes]:
+    """The body of an answer that vcrpy hands out in place of urllib3's own; it was read when it was recorded."""
+    recorded = getattr(response, "recorded_response", None)
+    body = recorded["body"]["string"] if isinstance(recorded, dict) else None
+    return body if isinstance(body, bytes) else None
+
+
 def _whole(call: Call, response: Any, content_type: str, body: bytes) -> None:
     header = response.headers.get
-    encoding = None if response.decode_content else header("content-encoding")
+    encoding = None if getattr(response, "decode_content", True) else header("content-encoding")
     if encoding is None:
         call.read(response.status, content_type, header, body)
     elif call.open(response.status, content_type, header):
