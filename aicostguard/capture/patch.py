@@ -74,10 +74,11 @@ def replace(hook: Hook, owner: Any, name: str, make: Callable[[Callable[..., Any
     """
     found = owner.__dict__.get(name)
     original = getattr(owner, name) if found is None else getattr(found, "__func__", found)
-    if getattr(original, "__aicostguard__", False):
+    ours = getattr(original, "__aicostguard__", None)
+    if ours is not None and ours.on:  # one whose hook was removed while a mock stood here only passes on
         return False
     replacement: Any = functools.wraps(original)(make(original))
-    replacement.__aicostguard__ = True
+    replacement.__aicostguard__ = hook
     if isinstance(found, classmethod):
         replacement = classmethod(replacement)
     setattr(owner, name, replacement)

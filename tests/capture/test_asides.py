@@ -148,7 +148,7 @@ def test_traces_of_aiohttp(agent: Agent) -> None:
 
 
 @pytest.mark.ids("A17")
-@pytest.mark.parametrize("signal", ["on_request_start", "on_connection_queued_start", "on_connection_create_start"])
+@pytest.mark.parametrize("signal", ["on_request_start", "on_connection_create_start"])
 def test_a_trace_that_raises_before_anything_is_sent_holds_nothing(agent: Agent, signal: str) -> None:
     aiohttp, url = library("aiohttp"), agent.url("openai") + PATH
 

@@ -46,7 +46,7 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def _request(self: Any, method: str, str_or_url: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
         if outer or not hook.on:
-            if outer:
+            if outer and hook.on:
                 context.ask(outer)
             return await original(self, method, str_or_url, **kwargs)
         call = _begin(hook, self, method, str_or_url, kwargs)

@@ -45,7 +45,7 @@ def install(module: ModuleType, hook: Hook) -> None:
 def _putrequest(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def putrequest(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
-        if outer:
+        if outer and hook.on:
             context.ask(outer)
         elif hook.on:
             _begin(hook, self, method, url)

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 from aicostguard import context
 from aicostguard.capture.call import Call
 from aicostguard.capture.patch import Rows, watch
+from aicostguard.health import health
 
 #: a server's word that what was kept still holds: no other answer comes, and none is billed
 NOT_MODIFIED = 304
@@ -37,7 +38,7 @@ class Around:
         for _, kind in beneath:
             watch(call.hook, kind, rows)
         # Where somebody has put a function of his own there since (a mock), nothing is told.
-        self._told = all(getattr(getattr(kind, rows[0][0]), "__aicostguard__", False) for _, kind in beneath)
+        self._told = all(_ours(kind, rows) for _, kind in beneath)
         for each, _ in beneath:
             _under_way.setdefault(id(each), []).append(call)
 
@@ -50,7 +51,7 @@ class Around:
                 if not calls:
                     del _under_way[id(each)]
             except (KeyError, ValueError):  # another thread was quicker: there is nothing left to take away
-                pass
+                continue
 
     def judge(self, response: Any) -> None:
         """Is this a provider's answer? Not where nobody was asked, it says so, or it is the same as before."""
@@ -121,23 +122,30 @@ def _held(transport: Any) -> Iterator[Any]:
 
 
 def _asked(transport: Any) -> List[Call]:
-    """The calls for which this transport may be asked now."""
-    outer = context.inside.get()
-    calls = [outer] if isinstance(outer, Call) else list(_under_way.get(id(transport), ()))
-    for call in calls:
-        call.asked = True
-    return calls
+    """The calls for which this transport may be asked now. Never raises."""
+    try:
+        outer = context.inside.get()
+        calls = [outer] if isinstance(outer, Call) else list(_under_way.get(id(transport), ()))
+        for call in calls:
+            call.asked = True
+        return calls
+    except Exception as error:
+        health.fault("httpx_around.asked", error)
+        return []
 
 
 def _answered(calls: List[Call], response: Any) -> None:
-    for call in calls:
-        call.asked = response.status_code
+    try:
+        for call in calls:
+            call.asked = response.status_code
+    except Exception as error:
+        health.fault("httpx_around.answered", error)
 
 
 def _handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
-    def handle_request(self: Any, request: Any) -> Any:
+    def handle_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls = _asked(self)
-        response = original(self, request)
+        response = original(self, *args, **kwargs)
         _answered(calls, response)
         return response
 
@@ -145,9 +153,9 @@ def _handle_request(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _handle_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
-    async def handle_async_request(self: Any, request: Any) -> Any:
+    async def handle_async_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls = _asked(self)
-        response = await original(self, request)
+        response = await original(self, *args, **kwargs)
         _answered(calls, response)
         return response
 
@@ -161,8 +169,13 @@ _AWAITED: Rows = (("handle_async_request", _handle_async_request),)
 def _place(call: Call, client: Any) -> ContextVar[Any]:
     """Where a call is kept while its client runs its user's code: aside, until the send itself begins."""
     watch(call.hook, type(client), _AWAITED_SENDS if call.asynchronous else _SENDS)
-    sends = getattr(client, _SENDS[0][0], None)
-    return context.aside if getattr(sends, "__aicostguard__", False) else context.inside
+    return context.aside if _ours(type(client), _SENDS) else context.inside
+
+
+def _ours(kind: type, rows: Rows) -> bool:
+    """Is the method there ours, and nobody's around it? (A mark on it would not tell: wrappers copy marks.)"""
+    code = getattr(getattr(kind, rows[0][0], None), "__code__", None)
+    return code is not None and code.co_filename == __file__
 
 
 def _send(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,7 +40,7 @@ def _sync_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Cal
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
         if outer or not hook.on:
-            if outer:
+            if outer and hook.on:
                 context.ask(outer)
             return original(self, request, *args, **kwargs)
         call = tapper.begin(hook, self, request, kwargs, False)
@@ -73,7 +73,7 @@ def _async_send(original: Callable[..., Any], hook: Hook, tapper: _Tapper) -> Ca
     async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
         if outer or not hook.on:
-            if outer:
+            if outer and hook.on:
                 context.ask(outer)
             return await original(self, request, *args, **kwargs)
         call = tapper.begin(hook, self, request, kwargs, True)

@@ -30,7 +30,7 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
         if outer or not hook.on:
-            if outer:
+            if outer and hook.on:
                 context.ask(outer)
             return original(self, request, **kwargs)
         call = _begin(hook, request, False)
@@ -56,7 +56,7 @@ def _asend(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     async def send(self: Any, request: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
         if outer or not hook.on:
-            if outer:
+            if outer and hook.on:
                 context.ask(outer)
             return await original(self, request, **kwargs)
         call = _begin(hook, request, True)

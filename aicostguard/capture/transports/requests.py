@@ -32,7 +32,7 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     def send(self: Any, request: Any, **kwargs: Any) -> Any:
         outer = context.inside.get()
         if outer or not hook.on:
-            if outer:
+            if outer and hook.on:
                 context.ask(outer)
             return original(self, request, **kwargs)
         call = _begin(hook, request)
@@ -111,10 +111,11 @@ def _replayed(call: Call, response: Any) -> bool:
     CacheControl and hishel say so on their answers. Another adapter is a cache when it has asked urllib3 before and not
     now. The plain one is none, but a mock may stand in for it.
     """
-    kind = type(getattr(response, "connection", None))
+    adapter = getattr(response, "connection", None)
+    kind = type(adapter)
     if kind.__module__ == "requests.adapters":
         return False
-    if call.asked:
+    if call.asked and adapter is not None:
         _askers.add(kind)
     elif kind in _askers:
         return True

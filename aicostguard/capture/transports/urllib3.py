@@ -32,7 +32,8 @@ def _urlopen(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         outer = context.inside.get()
         if outer or not hook.on:
             if outer:
-                context.ask(outer)
+                if hook.on:
+                    context.ask(outer)
                 tried = _again(outer, hook, args, kwargs)
                 if tried is not None and outer.hold is not None:
                     permit.again(outer, *tried)  # raises when the budget has no room for another try
