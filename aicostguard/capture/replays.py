@@ -26,7 +26,11 @@ def install(module: ModuleType, hook: Hook) -> None:
     else:
         for name, make in _KEPT.items():
             if hasattr(module, name):
-                replace(hook, module, name, partial(make, hook=hook))
+                replace(hook, module, name, _given(make, hook))
+
+
+def _given(make: Make, hook: Hook) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return lambda original: make(original, hook)
 
 
 def _plays(original: Callable[..., Any]) -> Callable[..., Any]:
