@@ -9,7 +9,6 @@ doubled or late.
 from __future__ import annotations
 
 import sys
-from contextvars import ContextVar
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence, Union
@@ -60,7 +59,7 @@ class Call:
     asked: Union[bool, int] = False
     #: what its transport stands around, and where it is kept while it is sent
     around: Any = None
-    place: ContextVar[Any] = context.inside
+    place = context.inside
     #: its answer came out of a cache or off a cassette (`replays`): it was billed before
     replayed = False
     #: where its receipt is to be remembered, whose like was not known
@@ -111,10 +110,7 @@ class Call:
     def read(self, status: int, content_type: str, header: Header, body: bytes) -> None:
         """The whole decoded body is here."""
         try:
-            if self.replayed:
-                self.unbilled()
-                return
-            if self.known is not None and status == 200:
+            if self.known is not None and status == 200 and not self.replayed:
                 made = self.known.receipt(self, body, perf_counter())
                 if made is not None:
                     if state.deliver is not None:
@@ -128,7 +124,7 @@ class Call:
                     self.feed(body)
                     self.end(True)
                 return
-            if 200 <= status < 300:
+            if 200 <= status < 300 and not self.replayed:
                 now = perf_counter()
                 readings = read_body(self.endpoint, status, content_type, body, self._request, header)
                 if state.estimates is not None and any(r.usage is None or r.partial for r in readings):
