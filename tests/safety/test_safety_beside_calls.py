@@ -108,7 +108,9 @@ ELSEWHERE = {
         r"/(permit|exits|cutting)\.py:|aiohttp\.py:(CutDeque|_cut)|_before_sending\Z|claude_agent\.py:_connect|call\.py:Call\.body"
     ),
     "runs by a cache, a cassette or a hook: tests/capture/test_replays.py, test_doubles.py and test_asides.py": (
-        re.compile(r"/(httpx_around|replays|early)\.py:|/requests\.py:_replayed\Z|/urllib3\.py:_recorded\Z")
+        re.compile(
+            r"/(httpx_around|replays|early)\.py:|call\.py:Call\.unbilled\Z|/requests\.py:_replayed\Z|/urllib3\.py:_recorded\Z"
+        )
     ),
     "runs when a fault of ours is counted": re.compile(r"[.:]_?(lost|failed)\Z"),
     "gives a request's body, where the answer names no model": re.compile(r"/(curl_cffi|niquests)\.py:_body\Z"),
