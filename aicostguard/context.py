@@ -51,9 +51,12 @@ NO_MARKS: Marks = (None, None, False, None, None)
 
 
 def ask(outer: Any) -> None:
-    """A transport beneath the one whose value of `inside` this is was asked: what comes may be billed."""
-    if outer is not True:
-        outer.asked = True
+    """A transport beneath the one whose value of `inside` this is was asked: what comes may be billed. Never raises."""
+    try:
+        if outer is not True:
+            outer.asked = True
+    except Exception as error:
+        fault("context.ask", error)
 
 
 class Logical:

@@ -38,7 +38,7 @@ from tests.safety.wiring import Wire
 STAND_INS = re.compile(
     r"transports/httpx_like\.py:_a?sync_send\.send"
     r"|capture/pieces\.py:(Sync|Async)Pieces\..*"
-    r"|transports/httpx_like\.py:_(Bytes|Pieces)Decoder\.(decode|flush)"
+    r"|transports/httpx_decoding\.py:(Bytes|Pieces)Decoder\.(decode|flush)"
     r"|transports/httpx_like\.py:_streams\.Tapped(Async)?Stream\.(__a?iter__|a?close|__getattr__)"
     r"|transports/requests\.py:_send\.send|transports/requests\.py:_told"
     r"|capture/tap\.py:ends_tap\.close|capture/session\.py:a?closing\.close|transports/requests\.py:_iter_content\.\w+"
