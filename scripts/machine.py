@@ -18,9 +18,11 @@ from typing import Any, Dict, List, Optional, Sequence, Set, TextIO, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+#: where `scripts/pythons` puts interpreters
+FETCHED = CACHE / "pythons"
 
 Version = Tuple[int, int]
-SUPPORTED: Tuple[Version, ...] = ((3, 9), (3, 10), (3, 11), (3, 12), (3, 13))
+SUPPORTED: Tuple[Version, ...] = ((3, 9), (3, 10), (3, 11), (3, 12), (3, 13), (3, 14), (3, 15))
 #: seconds after which a command is ended and has failed
 PATIENCE = 3600
 
@@ -114,6 +116,7 @@ def interpreters() -> Dict[Version, str]:
     for version in SUPPORTED:
         name = "python%d.%d" % version
         candidates += [os.path.join(folder, name) for folder in os.environ.get("PATH", "").split(os.pathsep)]
+        candidates.append(str(FETCHED / "usr" / "bin" / name))
         roots = {os.environ.get("PYENV_ROOT", ""), os.path.expanduser("~/.pyenv")} - {""}
         for root in sorted(roots):
             candidates += sorted(glob.glob(os.path.join(root, "versions", "*", "bin", name)), reverse=True)

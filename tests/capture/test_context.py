@@ -8,6 +8,7 @@ import contextvars
 import enum
 import functools
 import gc
+import inspect
 import threading
 from typing import Any, AsyncIterator, Dict, Iterator, List
 
@@ -73,7 +74,7 @@ def test_decorated_functions_keep_their_kind() -> None:
 
     assert plain(3) == (3, {"feature": "plain"})
     assert (plain.__name__, plain.__doc__) == ("plain", "Doc.")
-    assert asyncio.iscoroutinefunction(coroutine)
+    assert inspect.iscoroutinefunction(coroutine)
     assert asyncio.run(coroutine()) == {"feature": "coroutine"}
     assert seen() == {}
 

@@ -396,8 +396,10 @@ def what_is_seen() -> List[Any]:
     with Own(1, thread_name_prefix="worker") as pool:
         future = pool.submit(function)
         seen += [type(future), told(future.exception())]  # type: ignore[arg-type]
-        item = concurrent.futures.thread._WorkItem(concurrent.futures.Future(), function, (), {})  # type: ignore[attr-defined]
-        seen += [item.fn is function, item.args, item.kwargs]
+        made: Any = concurrent.futures.thread._WorkItem  # type: ignore[attr-defined]
+        task: Any = (function, (), {})
+        item = made(concurrent.futures.Future(), *([task] if sys.version_info >= (3, 14) else task))
+        seen.append(task == (item.task if hasattr(item, "task") else (item.fn, item.args, item.kwargs)))
         seen += pool.map(lambda name: (name, threading.current_thread().name, mine.get()), ["a", "b"])
         blocker = threading.Event()
         pool.submit(blocker.wait)
@@ -470,6 +472,59 @@ class Closes:
 async def fails_later() -> None:
     await asyncio.sleep(0)
     fails()
+
+
+if sys.version_info >= (3, 14):
+
+    def test_a_thread_has_the_labels_of_the_context_that_was_chosen_for_it(agent: Agent, create: Any) -> None:
+        with aicostguard.labels(user="u-2"):
+            chosen = contextvars.copy_context()
+        with aicostguard.labels(user="u-1"):
+            for given in (chosen, contextvars.Context()):
+                thread = threading.Thread(target=create, context=given)
+                thread.start()
+                thread.join()
+        agent.balance()
+        assert [receipt.get("user") for receipt in agent.receipts] == ["u-2", None]
+        assert [receipt["feature"] for receipt in agent.receipts] == [
+            "test_a_thread_has_the_labels_of_the_context_that_was_chosen_for_it"
+        ] * 2
+
+    def test_what_belongs_to_a_call_stays_behind_when_threads_copy_their_makers_context(tmp_path: Path) -> None:
+        """`-X thread_inherit_context=1`, as in free-threaded builds: a pool's thread serves others than who made it."""
+        code = """
+        import concurrent.futures, contextvars, threading
+        import aicostguard.auto, httpx, aicostguard
+        from aicostguard import context
+
+        mine = contextvars.ContextVar("mine", default=None)
+        seen = []
+
+        def look():
+            seen.append([context.inside.get(), context.current().get("user"), mine.get()])
+
+        mine.set("set")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with aicostguard.labels(user="u-1"):
+                pool.submit(look).result()
+                context.inside.set(True)
+                thread = threading.Thread(target=look)
+                thread.start()
+                thread.join()
+                context.inside.set(False)
+            pool.submit(look).result()
+        print(seen)
+        """
+        done = subprocess.run(
+            [sys.executable, "-X", "thread_inherit_context=1", "-c", textwrap.dedent(code)],
+            env={**os.environ, "AICG_URL": "sqlite:///%s/c.db" % tmp_path, "AICG_STATE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=Path(__file__).parents[2],
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str([[False, "u-1", "set"], [False, "u-1", "set"], [False, None, "set"]])
 
 
 @pytest.mark.ids("A5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any, Callable, Dict, List
 
 import pytest
@@ -91,7 +92,7 @@ ROWS = [(provider, call) for provider, calls in CALLS.items() for call in calls]
 @pytest.mark.ids("A15", "B14")
 @pytest.mark.parametrize(("provider", "call"), ROWS, ids=[call.__name__ for _, call in ROWS])
 def test_an_sdk_at_a_host_that_nobody_knows(alone: Agent, provider: str, call: Callable[[str], Any]) -> None:
-    if asyncio.iscoroutinefunction(call):
+    if inspect.iscoroutinefunction(call):
         asyncio.run(call(alone.url(provider)))
     else:
         call(alone.url(provider))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import io
 import json
 from statistics import median
@@ -161,7 +162,7 @@ def p99(times: List[float]) -> float:
 
 def timed(ask: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> float:
     """Seconds of one call."""
-    if asyncio.iscoroutinefunction(ask):
+    if inspect.iscoroutinefunction(ask):
         started = perf_counter()
         loop.run_until_complete(ask())
         return perf_counter() - started
