@@ -12,6 +12,7 @@ import io
 from typing import Any, Optional, Tuple
 
 from aicostguard.clock import clock
+from aicostguard.delivery import head
 from aicostguard.delivery import reply as replies
 from aicostguard.delivery import request as requests
 from aicostguard.delivery.reply import Reply
@@ -58,8 +59,7 @@ class Awaited:
             writer.write(data)
             await writer.drain()
             raw = await _read_head(reader)
-            answer = http.client.HTTPResponse(_Bytes(raw), method="POST")  # type: ignore[arg-type]  # makefile only
-            answer.begin()
+            answer = head.read(io.BytesIO(raw), "POST")
             body = await _read_body(reader, answer)
             return replies.judge(answer.status, answer.getheader("Retry-After"), body)
         except (OSError, http.client.HTTPException, ValueError, EOFError, asyncio.LimitOverrunError) as error:
@@ -112,16 +112,6 @@ def _size(raw: bytes) -> Tuple[int, bytes]:
         return int(line.split(b";")[0], 16), rest
     except ValueError:
         return 0, b""
-
-
-class _Bytes:
-    """What `http.client.HTTPResponse` reads a head from."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self._data)
 
 
 def _tls() -> Any:

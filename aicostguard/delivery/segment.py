@@ -125,6 +125,9 @@ class Segment:
     number of the descriptor could be that of a file of the host program.
     """
 
+    #: of one that is half made there is nothing to close
+    fd, _identity = -1, None
+
     def __init__(self, path: str, fd: int, ours: bool) -> None:
         self.path = path
         self.fd = fd

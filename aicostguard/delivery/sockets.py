@@ -14,6 +14,7 @@ import ssl
 from typing import Any, List, Optional
 
 from aicostguard.clock import clock
+from aicostguard.delivery import head
 from aicostguard.delivery import request as requests
 from aicostguard.delivery.seats import Identity, Taken, identity, raised
 from aicostguard.delivery.threads import Flag, start_thread
@@ -45,16 +46,6 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         return self._connection.timed().recv_into(buffer)
-
-
-class _Again:
-    """The same stream for one more head: what was read ahead of it is not lost."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def makefile(self, mode: str) -> Any:
-        return self._stream
 
 
 class Connection:
@@ -141,10 +132,6 @@ class Connection:
         if status != 200:
             raise ProxyWantsCredentials() if status == 407 else ProxyRefused()
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """What `http.client.HTTPResponse` reads from."""
-        return io.BufferedReader(_Reader(self))
-
     def _send(self, data: bytes) -> None:
         # Piece by piece: between two of them the time is looked at, and whose the descriptor is.
         view = memoryview(data)
@@ -152,18 +139,17 @@ class Connection:
             view = view[self.timed().send(view[:PIECE]) :]
 
     def _answer(self, method: str) -> http.client.HTTPResponse:
-        answer = http.client.HTTPResponse(self, method=method)  # type: ignore[arg-type]  # makefile is all it uses
-        answer.begin()
+        answer = head.read(io.BufferedReader(_Reader(self)), method)
         while answer.status < 200 and answer.status != 101:  # interim: passed over, until the time is up
-            stream, answer.fp = answer.fp, None  # type: ignore[assignment]  # else it is closed with the answer
-            answer = http.client.HTTPResponse(_Again(stream), method=method)  # type: ignore[arg-type]
-            answer.begin()
+            # What was read ahead of it is not lost; and the stream is not closed with the answer.
+            stream, answer.fp = answer.fp, None  # type: ignore[assignment]
+            answer = head.read(stream, method)
         return answer
 
-    def exchange(self, head: bytes, body: bytes, deadline: float, method: str = "POST") -> http.client.HTTPResponse:
+    def exchange(self, start: bytes, body: bytes, deadline: float, method: str = "POST") -> http.client.HTTPResponse:
         """Send one request and read the head of its answer."""
         self.deadline = deadline
-        self._send(head + body)
+        self._send(start + body)
         return self._answer(method)
 
     def is_quiet(self) -> bool:

@@ -385,7 +385,9 @@ def test_a_stream_that_is_open_when_the_program_ends(agent: Agent, name: str) ->
 
     if sys.version_info[:3] == (3, 13, 0) and name == "httpx2":
         pytest.skip("CPython 3.13.0 crashes here now and then, with us and without")
-    assert end(agent.simulator.hosts_setting()) == end("")
+    (code, said), (wanted, without) = end(agent.simulator.hosts_setting()), end("")
+    assert code == wanted
+    assert said in (without, "")  # 3.14 closes it so late that httpx2 fails to import, unless somebody has before
 
 
 def leftovers() -> List[Any]:

@@ -299,8 +299,6 @@ def test_a_sender_that_is_killed_in_the_middle_of_an_exchange_loses_nothing(
 
 @pytest.mark.ids("E1", "Z4")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_child_that_lives_on_does_not_keep_its_killed_parents_segment(tmp_path: Path) -> None:
     """And what the child writes is its own, under its own name.
 

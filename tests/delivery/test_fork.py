@@ -21,12 +21,7 @@ from tests.delivery.fake_ledger import Answer, BlackHole, FakeLedger
 Deliver = Callable[..., Delivery]
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform"),
-    # Forking with threads is what these tests are about.
-    pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
 
 def _wait(pid: int, seconds: float = 8.0) -> int:

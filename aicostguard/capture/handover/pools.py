@@ -63,7 +63,7 @@ def _check(module: ModuleType) -> None:
     # Work and what runs it are apart from CPython 3.14 on.
     runs = getattr(module, "WorkerContext", None)
     with context.feature("check"):
-        work = (context.current, (), {})
+        work: Any = (context.current, (), {})
         item: Any = module._WorkItem(future, *work) if runs is None else module._WorkItem(future, work)
     item.run(*([] if runs is None else [runs(None, ())]))
     if future.result().get("feature") != "check":
