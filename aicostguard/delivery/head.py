@@ -11,8 +11,11 @@ from typing import Any
 
 
 class _Answer(http.client.HTTPResponse):
-    #: what closing looks at first, and `__init__` sets only after a call that may fail
+    #: what closing looks at, and `__init__` sets only after a call that may fail
     fp: Any = None
+
+    def flush(self) -> None:
+        """Nothing: nothing is written to it, and its stream may be gone before it."""
 
 
 class _Given:
