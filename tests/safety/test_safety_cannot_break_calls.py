@@ -183,7 +183,7 @@ def test_a_fault_in_any_function_changes_no_result(
 
 
 # A socket of ours that a planted fault leaves to the garbage collector says so, where warnings are errors.
-@pytest.mark.filterwarnings("ignore:Exception ignored (in|while finalizing socket):pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored (in|while final):pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.ids("G16", "A8", "A22", "G15")
 @pytest.mark.parametrize("mode", ["background", "inline"])
 def test_a_fault_in_any_function_of_delivery_changes_no_result(

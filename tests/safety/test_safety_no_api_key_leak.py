@@ -144,7 +144,7 @@ def test_no_key_leaves_the_process(
 
 
 # A socket of ours that a planted fault leaves to the garbage collector says so, where warnings are errors.
-@pytest.mark.filterwarnings("ignore:Exception ignored (in|while finalizing socket):pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored (in|while final):pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.ids("G18", "E9")
 def test_keys_in_exceptions_inside_us_leave_no_trace(
     wired: Wire, outlets: Outlets, clients: Clients, listening: Any

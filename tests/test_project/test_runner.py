@@ -74,6 +74,7 @@ def test_interpreters_are_cpython_and_start(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
+    monkeypatch.setattr(machine, "FETCHED", tmp_path / "none")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert runner.interpreters() == {(3, 12): str(tmp_path / "python3.12"), sys.version_info[:2]: sys.executable}
 
