@@ -176,7 +176,7 @@ _ROWS: Dict[str, Tuple[str, Callable[[str], object]]] = {
 #: names read by tests, scripts, the launcher and the ledger, and where an audit trail is written
 _OURS = (
     *("AICG_TEST_RAISE", "AICG_CORPUS", "AICG_RUN_SAID", "AICG_AUDIT_KEY"),
-    *("AICG_PUBLIC_URL", "AICG_ALERT_PRIVATE", "AICG_ALERT_CHARTS"),
+    *("AICG_PUBLIC_URL", "AICG_ALERT_PRIVATE", "AICG_ALERT_CHARTS", "AICG_OTLP_URL", "AICG_OIDC_SECRET"),
 )
 
 #: OpenTelemetry resource attribute → attribute of Settings

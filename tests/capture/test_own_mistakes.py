@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
+from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
@@ -255,3 +257,17 @@ def test_a_port_that_there_is_not_is_said(port: int) -> None:
     assert found.hosts == ()
     said = "AICG_HOSTS='gateway.example:%d': a port is 1 to 65535, not %d; the default is used"
     assert found.problems == (said % (port, port),)
+
+
+def test_no_variable_of_ours_is_called_unknown() -> None:
+    from aicostguard import config
+
+    package = Path(config.__file__).parent
+    named = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r'"(AICG_[A-Z_]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 25, "the package was not read"
+    said = config.load(dict.fromkeys(sorted(named), "1")).problems
+    assert [text for text in said if "is not a setting" in text] == []

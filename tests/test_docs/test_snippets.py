@@ -24,6 +24,7 @@ import yaml
 from aicostguard import CostConfig, CostPolicyEnforcer, TokenUsage, ledger
 from aicostguard.cli import VERBS, app
 from aicostguard.guard import audit, policyfile
+from aicostguard.pricing import pricefile
 from tests.cli import desk
 from tests.ledger.support import KEY, Server, environment, serving
 from tests.test_docs import snippets
@@ -132,9 +133,11 @@ def test_python_runs(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("one", of("json"), ids=identified)
-def test_json_parses(one: Snippet) -> None:
+def test_json_parses_and_a_prices_file_is_one(one: Snippet) -> None:
     if not one.not_run:
-        json.loads(one.text)
+        body = json.loads(one.text)
+        if isinstance(body, dict) and set(body) & {"prices", "aliases", "discounts", "premiums"}:
+            pricefile.parse(one.text, one.page)
 
 
 def test_toml_parses() -> None:
