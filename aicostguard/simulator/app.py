@@ -30,7 +30,7 @@ class App:
         self.store = Store()
 
     def answer(self, request: Request) -> Reply:
-        """The reply to one request. Never raises for what a client can send."""
+        """The reply to one request; 400 for what cannot be answered. What it raises is a mistake of ours."""
         if request.path.startswith("/__sim/"):
             return self._control(request)
         try:

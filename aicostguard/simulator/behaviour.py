@@ -82,7 +82,15 @@ def _usage(value: Any) -> Dict[str, int]:
 
 
 def _texts(value: Any) -> Tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(str(item) for item in value)
+    if not isinstance(value, (str, list, tuple)):
+        raise BadBehaviour("tool_calls must be a text or a list of texts, not %s" % ascii(value)[:64])
+    return (value,) if isinstance(value, str) else tuple(map(str, value))
+
+
+def _headers(value: Any) -> Dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(text, str) for row in value.items() for text in row):
+        raise BadBehaviour("headers must be an object of texts, not %s" % ascii(value)[:64])
+    return dict(value)
 
 
 def _encoding(value: Any) -> str:
@@ -125,7 +133,7 @@ _PARSERS: Dict[str, Any] = {
     "body": _bytes,
     "retry_after": str,
     "redirect": lambda value: "" if value is True else str(value),
-    "headers": _of("headers", Mapping, "an object of texts"),
+    "headers": _headers,
     "status": _number("status", 200, int),
 }
 for _key in ("chunks", "chunk_size", "fail_times", "polls", "tool_use_prompt_tokens"):

@@ -103,6 +103,8 @@ class Call:
         body = request.body
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             boundary = body.split(b"\r\n", 1)[0]
+            if not boundary:
+                raise Refused("the form is empty")
             self.json, self.file = _form(body, boundary)
             body = body.replace(boundary, b"--")  # the boundary is another for every request
         else:

@@ -7,6 +7,7 @@ Owns reading requests (content-length, chunked, keep-alive, pipelining, absolute
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from http import HTTPStatus
@@ -25,6 +26,7 @@ MAX_BODY = 256 * 1024 * 1024
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+_SIZE = re.compile(rb"[0-9A-Fa-f]+(?=[ \t]*(;|\Z))")
 _reasons = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -182,7 +184,7 @@ class Http1(asyncio.Protocol):
             body, end = found
         else:
             length = headers.get("content-length", "0")
-            if not length.isdigit() or int(length) > MAX_BODY:
+            if not length.isdecimal() or int(length) > MAX_BODY:
                 raise BadRequest("content-length out of range")
             end = start + int(length)
             if len(self.buffer) < end:
@@ -284,10 +286,10 @@ def _unchunk(buffer: bytearray, at: int) -> Optional[Tuple[bytes, int]]:
         line = buffer.find(b"\r\n", at)
         if line < 0:
             return None
-        try:
-            size = int(bytes(buffer[at:line]).split(b";")[0], 16)
-        except ValueError:
-            raise BadRequest("a chunk without a size") from None
+        told = _SIZE.match(buffer, at, line)
+        if told is None:
+            raise BadRequest("a chunk without a size")
+        size = int(told[0], 16)
         at = line + 2
         if size == 0:
             end = buffer.find(b"\r\n", at)

@@ -42,9 +42,8 @@ class Http2(asyncio.Protocol):
         self.conn = h2.connection.H2Connection(config=config)
         self.incoming: Dict[int, _Incoming] = {}
         self.tasks: Dict[int, asyncio.Task[None]] = {}
-        #: set whenever a window may have grown, or the connection is gone
+        #: set whenever a window may have grown
         self.moved = asyncio.Event()
-        self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has sent the preface."""
@@ -56,7 +55,6 @@ class Http2(asyncio.Protocol):
 
     def connection_lost(self, error: Optional[Exception]) -> None:
         """The client is gone: what was still being sent stays incomplete in the count."""
-        self.gone = True
         self.connections.discard(self)
         for task in list(self.tasks.values()):
             task.cancel()

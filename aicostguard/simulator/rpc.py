@@ -2,8 +2,8 @@
 
 Owns a gRPC server on a port of its own, the messages it writes (by field numbers of the published definitions, so that
 no generated code is needed), and what they cost. A unary call is billed when it is answered, a stream when its first
-message goes out. Behaviours: `usage`, `model`, `text`, `chunks`, `delay_ms`, `no_usage`, `status` (500: the call
-fails), `cut_after` (a stream fails after so many messages), `tool_calls` (numbers of xAI's server-side tools).
+message goes out. Behaviours: `usage`, `model`, `text`, `chunks`, `delay_ms`, `no_usage`, `status` (300 and more: the
+call fails), `cut_after` (a stream fails after so many messages), `tool_calls` (numbers of xAI's server-side tools).
 Sources: https://github.com/xai-org/xai-proto, https://github.com/googleapis/googleapis
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from concurrent import futures
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import grpc
 
@@ -140,23 +140,32 @@ def _vertex_answer(call: Call, model: str, piece: str, usage: Optional[Message])
     return {2: {2: {1: "model", 2: {1: piece}}, 3: 1}, 4: usage, 11: model, 13: call.name("")}
 
 
-Answer = Callable[[Call, str, str, Optional[Message]], Message]
-#: method → provider, format, is it a stream, field of the model, answer, usage, fields it states
-_METHODS: Dict[str, Tuple[str, str, bool, int, Answer, Any, Tuple[str, ...], Tuple[str, ...]]] = {}
+class Method(NamedTuple):
+    """How one method answers."""
+
+    provider: str
+    streamed: bool
+    #: the request's field with the model's name
+    asked: int
+    #: the message with a piece of text, and its usage
+    answer: Callable[[Call, str, str, Optional[Message]], Message]
+    usage: Callable[[Usage, Sequence[int]], Message]
+    #: fields of `Usage` that it states, always and sometimes
+    always: Tuple[str, ...]
+    sometimes: Tuple[str, ...]
 
 
-def _add(path: str, provider: str, streamed: bool, asked: int, answer: Answer, usage: Any, *fields: Any) -> None:
-    _METHODS[path] = (provider, "rpc", streamed, asked, answer, usage, *fields)
-
-
-_add("/xai_api.Chat/GetCompletion", "xai", False, 2, _xai_answer, _xai_usage, _XAI, _XAI_MORE)
-_add("/xai_api.Chat/GetCompletionChunk", "xai", True, 2, _xai_chunk, _xai_usage, _XAI, _XAI_MORE)
+#: path → method
+_METHODS: Dict[str, Method] = {
+    "/xai_api.Chat/GetCompletion": Method("xai", False, 2, _xai_answer, _xai_usage, _XAI, _XAI_MORE),
+    "/xai_api.Chat/GetCompletionChunk": Method("xai", True, 2, _xai_chunk, _xai_usage, _XAI, _XAI_MORE),
+}
 for _name, _streamed in (("GenerateContent", False), ("StreamGenerateContent", True)):
     _path = "/google.ai.generativelanguage.v1beta.GenerativeService/" + _name
-    _add(_path, "google", _streamed, 1, _studio_answer, _gemini_usage(False), _PLAIN, _GEMINI_MORE)
+    _METHODS[_path] = Method("google", _streamed, 1, _studio_answer, _gemini_usage(False), _PLAIN, _GEMINI_MORE)
     for _version in ("v1", "v1beta1"):
         _path = "/google.cloud.aiplatform.%s.PredictionService/%s" % (_version, _name)
-        _add(_path, "vertex", _streamed, 5, _vertex_answer, _gemini_usage(True), _PLAIN, _GEMINI_MORE)
+        _METHODS[_path] = Method("vertex", _streamed, 5, _vertex_answer, _gemini_usage(True), _PLAIN, _GEMINI_MORE)
 
 
 class RpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -183,7 +192,7 @@ class RpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         known = _METHODS.get(details.method)
         if known is None:
             return grpc.unary_unary_rpc_method_handler(self._other(details.method))
-        if known[2]:
+        if known.streamed:
             return grpc.unary_stream_rpc_method_handler(
                 lambda data, context: self._stream(details.method, data, context)
             )
@@ -199,36 +208,36 @@ class RpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         return echo
 
     def _call(self, path: str, data: bytes, context: Any) -> Tuple[Call, str, Optional[Usage], List[Billed]]:
-        provider, fmt, streamed, asked, _, _, always, sometimes = _METHODS[path]
+        method = _METHODS[path]
         headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         behaviour = self._app.steering.choose(headers.get("x-sim"), (None, None, path, data))
         # The body of a call is read as JSON; this one's numbers come from its bytes alone.
-        request = Request("GRPC", path, path, "", headers, (), b"", provider, "HTTP/2")
-        call = Call(request, behaviour, {}, fmt, self._app.store)
+        request = Request("GRPC", path, path, "", headers, (), b"", method.provider, "HTTP/2")
+        call = Call(request, behaviour, {}, "rpc", self._app.store)
         call.request = request._replace(body=data)
         call.seed = int.from_bytes(hashlib.blake2b(data, digest_size=16).digest(), "big")
         failing = behaviour.status >= 300
-        self._app.count.saw(Exchange(provider, "GRPC", path, (), data, behaviour.status, "HTTP/2"))
+        self._app.count.saw(Exchange(method.provider, "GRPC", path, (), data, behaviour.status, "HTTP/2"))
         if failing:
             context.abort(grpc.StatusCode.UNAVAILABLE, "simulated error")
-        usage = None if behaviour.no_usage else call.usage(always, sometimes)
-        if usage is not None and provider == "xai":
+        usage = None if behaviour.no_usage else call.usage(method.always, method.sometimes)
+        if usage is not None and method.provider == "xai":
             tools = [int(tool) for tool in behaviour.tool_calls]
             usage = usage._replace(
                 web_searches=tools.count(1) or None,
                 tool_calls_billed=sum(tool in (2, 3, 6, 8) for tool in tools) or None,
             )
-        model = behaviour.model or text_of(data, asked).rpartition("/")[2]
-        return call, model, usage, [call.bill(usage, model, streamed)]
+        model = behaviour.model or text_of(data, method.asked).rpartition("/")[2]
+        return call, model, usage, [call.bill(usage, model, method.streamed)]
 
     def _told(self, path: str, usage: Optional[Usage], behaviour: Behaviour) -> Optional[Message]:
         tools = [int(tool) for tool in behaviour.tool_calls]
-        return None if usage is None else _METHODS[path][5](usage, tools)
+        return None if usage is None else _METHODS[path].usage(usage, tools)
 
     def _answer(self, path: str, data: bytes, context: Any) -> bytes:
         call, model, usage, bills = self._call(path, data, context)
         self._app.count.bill(bills).mark(True)
-        return encode(_METHODS[path][4](call, model, call.text(), self._told(path, usage, call.behaviour)))
+        return encode(_METHODS[path].answer(call, model, call.text(), self._told(path, usage, call.behaviour)))
 
     def _stream(self, path: str, data: bytes, context: Any) -> Iterator[bytes]:
         call, model, usage, bills = self._call(path, data, context)
@@ -245,4 +254,4 @@ class RpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             sofar = usage
             if usage is not None and not last:  # snapshots grow
                 sofar = Usage(input_tokens=usage.input_tokens, output_tokens=min(number + 1, usage.output_tokens or 0))
-            yield encode(_METHODS[path][4](call, model, piece, self._told(path, sofar, call.behaviour)))
+            yield encode(_METHODS[path].answer(call, model, piece, self._told(path, sofar, call.behaviour)))

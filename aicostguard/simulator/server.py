@@ -99,7 +99,7 @@ class Simulator:
 
     @property
     def exchanges(self) -> List[Exchange]:
-        """Every request seen (the newest 20,000), oldest first; control paths are not among them."""
+        """The newest requests (`count` says how many are kept), oldest first; control paths are not among them."""
         return self._app.count.exchanges()
 
     @property

@@ -182,7 +182,7 @@ class Socket(asyncio.Protocol):
             await asyncio.sleep(0)
 
     def _break_off(self, behaviour: Behaviour) -> None:
-        from aicostguard.simulator.http1 import reset
+        from aicostguard.simulator.http1 import reset  # which imports this module
 
         if behaviour.reset_after is not None:
             reset(self.transport)

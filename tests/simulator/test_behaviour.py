@@ -220,7 +220,7 @@ NONE_SUCH: List[Dict[str, Any]] = [
     {"nonsense": 1}, {"encoding": "lzma"}, {"usage": {"input": 1}}, {"usage": 3}, {"chunks": "many"}, {"chunks": None},
     {"delay_ms": "1"}, {"delay_ms": -1}, {"first_delay_ms": 1e300}, {"status": "429"}, {"status": True}, {"text": 5},
     {"reset_after": 1.5}, {"no_usage": "yes"}, {"headers": "x"}, {"polls": -1}, {"tool_use_prompt_tokens": []},
-    {"body_base64": "a"}, {"body_base64": 5},
+    {"body_base64": "a"}, {"body_base64": 5}, {"tool_calls": 5}, {"tool_calls": {"a": 1}}, {"headers": {"x": 1}},
 ]  # fmt: skip
 
 

@@ -76,7 +76,9 @@ def test_exchanges_keep_names_order_and_bytes(sim: Simulator) -> None:
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: \xb2\r\n\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-6\r\n",
         b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000,
     ],
 )
@@ -88,6 +90,7 @@ def test_nonsense_is_400_and_the_end_of_the_connection(sent: bytes, sim: Simulat
         assert sock.recv(1) == b""
     assert ask(sim.urls["openai"], PATH, b"[1]").status == 400
     assert ask(sim.urls["openai"], PATH, b"{").status == 400
+    assert ask(sim.urls["openai"], "/v1/files", b"", {"content-type": "multipart/form-data"}).status == 400
     assert sim.billed() == []
 
 

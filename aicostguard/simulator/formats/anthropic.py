@@ -1,8 +1,7 @@
-"""Anthropic messages: on its own host, on Vertex, and message batches.
+"""Anthropic's messages: on its own host and on Vertex; `batches` and `bedrock` answer with them, too.
 
-Owns `/v1/messages`, `count_tokens`, `rawPredict` and the batches. Anthropic's `input_tokens` leaves
-cached and written tokens out (they come on top); output includes thinking. Source: the API reference of messages
-and the SDK's types.
+Owns `/v1/messages`, `count_tokens` and `rawPredict`. `input_tokens` leaves cached and written tokens out (they come on
+top); output includes thinking. Source: the API reference of messages and the SDK's types.
 """
 
 from __future__ import annotations

@@ -63,9 +63,12 @@ def chat_v2(call: Call) -> Reply:
     message: Dict[str, Any] = {"role": "assistant", "content": [{"type": "text", "text": call.text()}]}
     if call.behaviour.tool_calls:
         message = {"role": "assistant", "tool_plan": "I look it up.", "tool_calls": _tools(call)}
-    reason = "TOOL_CALL" if call.behaviour.tool_calls else "COMPLETE"
-    body = {"id": name, "message": message, "finish_reason": reason, "usage": _counted(call, usage)}
+    body = {"id": name, "message": message, "finish_reason": _end(call), "usage": _counted(call, usage)}
     return Reply(body=dumps(body), bills=[bill])
+
+
+def _end(call: Call) -> str:
+    return "TOOL_CALL" if call.behaviour.tool_calls else "COMPLETE"
 
 
 def _tools(call: Call) -> List[Dict[str, Any]]:
@@ -93,7 +96,7 @@ def _events(call: Call, name: str, usage: Usage) -> Iterator[bytes]:
         for piece in call.pieces():
             yield event("content-delta", index=0, delta={"message": {"content": {"text": piece}}})
         yield event("content-end", index=0)
-    yield event("message-end", delta={"finish_reason": "COMPLETE", "usage": _counted(call, usage)})
+    yield event("message-end", delta={"finish_reason": _end(call), "usage": _counted(call, usage)})
     yield b"data: [DONE]\n\n"
 
 

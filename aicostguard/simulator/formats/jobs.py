@@ -56,8 +56,7 @@ def batch(call: Call) -> Reply:
         raise Refused("a batch needs a file that was uploaded, and an endpoint of %s" % ", ".join(_ENDPOINTS))
     lines: List[bytes] = []
     bills: List[Billed] = []
-    for line in source.body.splitlines():
-        asked = json.loads(line)
+    for asked in _lines(source.body):
         request = call.request._replace(body=dumps(asked.get("body")))
         reply = _ENDPOINTS[endpoint](Call(request, call.behaviour, {}, "batch", call.store))
         lines.append(
@@ -71,6 +70,18 @@ def batch(call: Call) -> Reply:
     body.update(completion_window="24h", created_at=call.created, status="completed", output_file_id=output)
     call.store.put(identifier, body)
     return Reply(body=dumps({**body, "status": "validating", "output_file_id": None}))
+
+
+def _lines(body: bytes) -> Iterator[Dict[str, Any]]:
+    """The requests of a file, one a line. Raises Refused."""
+    for line in body.splitlines():
+        try:
+            asked = json.loads(line)
+        except ValueError:
+            asked = None
+        if not isinstance(asked, dict):
+            raise Refused("a line of the file is not a JSON object")
+        yield asked
 
 
 def batch_state(call: Call) -> Reply:

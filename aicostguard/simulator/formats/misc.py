@@ -5,7 +5,7 @@ Nothing here is ever billed.
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from aicostguard.simulator.call import Call, Reply, dumps
 
@@ -32,18 +32,31 @@ _GOOGLE = {
 def models(call: Call) -> Reply:
     """GET …/models."""
     if call.provider in ("google", "vertex"):
-        return Reply(body=dumps({"models": [{"name": "models/gemini-2.5-flash", "version": "001"}]}))
+        return Reply(body=dumps({"models": [_google("gemini-2.5-flash")]}))
     if call.provider == "anthropic":
-        row = {"type": "model", "id": "claude-sonnet-4-5", "display_name": "S", "created_at": "2025-09-29T00:00:00Z"}
+        row = _claude("claude-sonnet-4-5")
         return Reply(body=dumps({"data": [row], "has_more": False, "first_id": row["id"], "last_id": row["id"]}))
     row = {"id": "gpt-4o", "object": "model", "owned_by": call.provider}
     return Reply(body=dumps({"object": "list", "data": [{**row, "created": call.created}]}))
 
 
 def model(call: Call) -> Reply:
-    """GET …/models/NAME."""
-    row = {"id": call.params.get("name"), "object": "model", "owned_by": call.provider}
+    """GET …/models/NAME; Google's paths name it `model`."""
+    name = call.params.get("name") or call.params.get("model")
+    if call.provider in ("google", "vertex"):
+        return Reply(body=dumps(_google(name)))
+    if call.provider == "anthropic":
+        return Reply(body=dumps(_claude(name)))
+    row = {"id": name, "object": "model", "owned_by": call.provider}
     return Reply(body=dumps({**row, "created": call.created}))
+
+
+def _google(name: Optional[str]) -> Dict[str, Any]:
+    return {"name": "models/%s" % name, "version": "001"}
+
+
+def _claude(name: Optional[str]) -> Dict[str, Any]:
+    return {"type": "model", "id": name, "display_name": "S", "created_at": "2025-09-29T00:00:00Z"}
 
 
 def nothing(call: Call) -> Reply:

@@ -1,6 +1,6 @@
 """Smaller formats: text-generation-inference, watsonx, DashScope, Voyage's and others' rerank.
 
-Each names the provider's definition at its function.
+The provider's definition is named at each function.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from aicostguard.simulator.formats.vectors import floats
 
 
 def tgi(call: Call) -> Reply:
-    """POST / and /generate: https://huggingface.github.io/text-generation-inference/"""
+    """POST /, /models/ORGANISATION/NAME, /generate, and /generate_stream, which always streams.
+
+    https://huggingface.github.io/text-generation-inference/
+    """
     usage = call.usage(("output_tokens",))
+    streamed = call.streamed or call.request.path.endswith("/generate_stream")
     asked = call.json.get("parameters")
     told = isinstance(asked, dict) and asked.get("details") is True
-    bill = call.bill(usage if told or call.streamed else None, call.params.get("model"), call.streamed)
+    bill = call.bill(usage if told or streamed else None, call.params.get("model"), streamed)
     details = {"finish_reason": "length", "generated_tokens": usage.output_tokens, "seed": None}
-    if call.streamed:
+    if streamed:
 
         def events() -> Iterator[bytes]:
             pieces = call.pieces()
@@ -36,7 +40,7 @@ def tgi(call: Call) -> Reply:
 
 
 def features(call: Call) -> Reply:
-    """POST …/pipeline/feature-extraction: bare vectors."""
+    """POST …/pipeline/feature-extraction, bare vectors: https://huggingface.co/docs/inference-providers/tasks/feature-extraction"""
     return Reply(body=dumps([floats(256, 0)]), bills=[call.bill(None, call.params.get("model"))])
 
 

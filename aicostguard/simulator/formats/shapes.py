@@ -2,7 +2,8 @@
 
 Owns the tables for the OpenAI-style formats. A row says where a number goes and whether it is always stated
 (as 0 when there is none) or only when there is something to state. A wrong row makes the simulator lie in the
-same way as a wrong meter; so each names the provider's own definition.
+same way as a wrong meter; so rows come from the provider's own definition, which is named beside them, or else as
+`docs` of the provider in `metering.providers`.
 """
 
 from __future__ import annotations
