@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 from aicostguard.guard import costs, rules, stated
 from aicostguard.guard.policy import BadPolicy, Budget, Policy
 from aicostguard.guard.rules import Kind, Wrong
+from aicostguard.guard.store import SERVERS
 from aicostguard.pricing import located
 from aicostguard.pricing.located import Located
 
@@ -22,7 +23,7 @@ NAMES = ("aicostguard.yaml", "aicostguard.yml", "aicostguard.json", "aegis.yaml"
 #: bytes: a policy is written by hand
 MOST = 1_000_000
 _FOREIGN = ("aegis.yaml", "aegis.yml")
-_STORES = ("sqlite:///", "redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+_STORES = ("sqlite:///", *(scheme + "://" for scheme in SERVERS))
 
 
 class Loaded(NamedTuple):

@@ -13,6 +13,7 @@ import pytest
 from aicostguard import CostConfig, cli
 from aicostguard.guard import policyfile
 from aicostguard.guard.policy import BadPolicy, Budget
+from aicostguard.guard.store import SERVERS
 
 SOURCE = """
     cost:
@@ -101,6 +102,12 @@ def test_every_key_means_what_it_says(write, tmp_path):
     )
     assert policy.store == "sqlite:///budgets.db"
     assert (policy.prices, policy.audit) == (str(tmp_path / "own.json"), str(tmp_path / "audit.jsonl"))
+
+
+@pytest.mark.parametrize("scheme", SERVERS)
+def test_every_server_that_a_store_can_be_may_be_named(write, scheme: str) -> None:
+    address = scheme + "://budgets.internal/0"
+    assert policyfile.load(write("version: 1\nstore: %s\ncost: {budget_usd: 1}\n" % address)).policy.store == address
 
 
 @pytest.mark.ids("B01")
