@@ -1,6 +1,6 @@
 """What a check needs of the machine: commands that end, interpreters, virtual environments.
 
-Used by `scripts/test`. Nothing here knows what is checked.
+Used by `scripts/test`, and by every script that makes environments. Nothing here knows what is checked.
 """
 
 from __future__ import annotations

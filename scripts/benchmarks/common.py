@@ -64,6 +64,7 @@ def process(*command: str) -> Iterator[str]:
 
 
 def row(name: str, values: Sequence[float], unit: str, aim: str = "") -> Dict[str, Any]:
+    """One figure, over the rounds: printed, and given back for `--json`."""
     shown = {
         "figure": name,
         "median": round(statistics.median(values), 3),

@@ -151,7 +151,6 @@ def many(where: str) -> List[float]:
 
 def guard(runs: int) -> List[Dict[str, Any]]:
     """All of it."""
-    sys.path.insert(0, str(ROOT))
     from machine import CACHE, Environments
 
     rows: List[Dict[str, Any]] = []

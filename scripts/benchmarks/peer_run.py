@@ -176,7 +176,8 @@ def main() -> None:
         return {"plain_steps": steps[0], "chunk_steps": (steps[2] - steps[1]) / (MANY - FEW)}
 
     for _ in range(WARM):
-        plain(), few()
+        plain()
+        few()
     many()
     answers: Dict[str, Callable[[], Dict[str, float]]] = {"turn": turn, "count": counts}
     with os.fdopen(os.dup(1), "w") as out:

@@ -95,7 +95,6 @@ def peers(runs: int) -> List[Dict[str, Any]]:
 
 def environments() -> Dict[str, Path]:
     """The interpreter of each observer's environment, which is made if need be; says what is in it."""
-    sys.path.insert(0, str(ROOT))
     from machine import CACHE, Environments
 
     version = sys.version_info[:2]

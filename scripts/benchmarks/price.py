@@ -76,4 +76,4 @@ def _timed(name: str, rounds: int, job: Callable[[], object]) -> Dict[str, Any]:
         for _ in range(LOOP):
             job()
         took.append((time.thread_time() - start) / LOOP * 1e6)
-    return row(name, took, "us", "<= 3")
+    return row(name, took, "µs", "aim: at most 3")

@@ -15,6 +15,7 @@ from chaos_plan import diary
 
 #: share of calls that are streamed, whose first attempt fails, whose connection is cut, that answer late
 STREAMED, FAILING, CUT, LATE = 0.3, 0.03, 0.01, 0.03
+#: seconds after which a client gives up on an answer
 PATIENCE = 20.0
 
 

@@ -21,6 +21,7 @@ import aicostguard  # noqa: E402
 import aicostguard.auto  # noqa: E402
 from chaos_plan.calls import Caller  # noqa: E402
 from chaos_plan.life import Life  # noqa: E402
+from chaos_plan.spools import waiting  # noqa: E402
 
 #: children at a time in a fork storm, and waves at most in one life
 WAVE, WAVES = 6, 40
@@ -87,23 +88,9 @@ def recover(life: Life) -> None:
 
 
 def others(root: str) -> Dict[str, int]:
-    """Of these, the files that this process has not begun itself: its own stays open until it ends."""
+    """The files of a spool that this process has not begun itself: its own stays open until it ends."""
     own = str(aicostguard.stats()["delivery"]["epoch"])
     return {path: size for path, size in waiting(root).items() if not os.path.basename(path).startswith(own)}
-
-
-def waiting(root: str) -> Dict[str, int]:
-    """Files of a spool that are not in quarantine, with their sizes."""
-    found: Dict[str, int] = {}
-    for folder, _, names in os.walk(root):
-        if os.path.basename(folder) != "quarantine":
-            for name in names:
-                path = os.path.join(folder, name)
-                try:
-                    found[path] = os.path.getsize(path)
-                except FileNotFoundError:
-                    continue
-    return found
 
 
 # Fork storms: every way in which a child of a fork comes and goes.

@@ -1,12 +1,13 @@
 """What a client process says about itself, so that its death can be judged: one line a call, one `os.write` each.
 
-Owns the diary of a process, `FOLDER/WHO.log`: a call begun (B), returned to the program (R), failed in the program (X);
-a flush begun (f) and its answer (F); the end of the program after every exit hook (E), or an end that hooks should have
-covered (L). A line is on the kernel's side before the next statement runs, so kill -9 takes none of them. If it
+Owns the diary of a process, `FOLDER/NUMBER.log`: a call begun (B), returned to the program (R), failed in the program
+(X); a flush begun (f) and its answer (F); the end of the program after every exit hook (E), or an end that hooks should
+have covered (L). A line is on the kernel's side before the next statement runs, so kill -9 takes none of them. If it
 lies, the books blame the agent for what never was, or excuse what it lost.
 
-`WHO` is the process id, made unique should the kernel use it again. It is also the number of input tokens of each of
-its calls; the call's own number is the output tokens. So a receipt names its call without a word in it.
+`NUMBER` is the process id, made unique should the kernel use it again. `FIRST` more than that, `who`, is the number of
+input tokens of each of its calls; the call's own number is the output tokens. So a receipt names its call without a
+word in it.
 """
 
 from __future__ import annotations

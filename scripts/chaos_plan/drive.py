@@ -18,12 +18,12 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from chaos_plan import books, diary, guardian
 from chaos_plan.faults import Faults
 from chaos_plan.plan import Plan
+from chaos_plan.spools import waiting
 from chaos_plan.supervise import Place, Visitors, commands, send, states
 from chaos_plan.world import World
 
-#: seconds that clients may take to end in good order; that one recovery may take
-# A program that has only just been started ends when it has loaded its libraries: on a machine with much else to do
-# that alone took more than a minute.
+#: seconds that clients may take to end in good order, and one recovery. A program that has only just been started ends
+#: when it has loaded its libraries: on a machine with much else to do that alone took more than a minute.
 GOODBYE, RECOVERY = 150.0, 120.0
 TURN, SAY_EVERY = 0.05, 10.0
 _TRACEBACK = re.compile(r"^Traceback .*\n(?:[ \t].*\n)*  File .*\n(?:[ \t].*\n)*", re.MULTILINE)
@@ -78,12 +78,12 @@ class Progress:
 
 def _live(world: World, places: List[Place], hands: Faults, say: Progress) -> None:
     visitors = Visitors(places)
-    waiting = list(world.plan.faults)
+    to_do = list(world.plan.faults)
     try:
         while True:
             now = time.monotonic() - world.start
-            while waiting and waiting[0].at <= now:
-                hands.do(waiting.pop(0))
+            while to_do and to_do[0].at <= now:
+                hands.do(to_do.pop(0))
             hands.tend()
             world.ledger.tend()
             for place in places:
@@ -232,8 +232,6 @@ def _by_mode(found: books.Evidence) -> Dict[str, int]:
 
 def _left_in_spools(places: List[Place]) -> List[str]:
     """Files that no recovery has emptied."""
-    from chaos_plan.client import waiting
-
     faults = []
     for place in states(places).values():
         left = {path: size for path, size in waiting(str(place.state() / "spool")).items() if size}

@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
-from chaos_plan.client import waiting
 from chaos_plan.plan import Fault
+from chaos_plan.spools import waiting
 from chaos_plan.supervise import Place
 from chaos_plan.world import World
 

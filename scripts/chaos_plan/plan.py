@@ -132,7 +132,7 @@ def make(seed: int, seconds: float, scale: int = 1, modes: Sequence[str] = MODES
 
 def _slots(rng: random.Random, scale: int, modes: Sequence[str]) -> Tuple[Slot, ...]:
     names = [(kind, number) for kind, count in KINDS.items() for number in range(count * scale)]
-    # Each mode is there; the rest has the first one.
+    # Each mode is there, the first two twice; the rest has the first one.
     given = [*modes, *modes[:2], *modes[:1] * len(names)][: len(names)]
     rng.shuffle(given)
     slots: List[Slot] = []

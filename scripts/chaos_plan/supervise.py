@@ -56,7 +56,7 @@ class Place:
         self.codes: Dict[int, int] = {}
         #: some of this life's processes were killed, and others live on
         self.hurt = False
-        #: never two in one: the second would find the first one's port
+        #: no next life: the run ends
         self.resting = False
 
     def state(self) -> Path:

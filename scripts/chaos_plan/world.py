@@ -34,7 +34,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class World:
     """The stage. A context manager: leaving it ends every process and mount of the run."""
 
-    def __init__(self, plan: Plan, parent: Optional[Path], simulators: int = 2) -> None:
+    def __init__(self, plan: Plan, parent: Optional[Path]) -> None:
         self.plan = plan
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-%d-" % plan.seed, dir=parent)).resolve()
         self.mark = self.folder.name
@@ -46,7 +46,6 @@ class World:
         self.urls: Dict[str, str] = {}
         self.hosts = ""
         self.start = 0.0
-        self._wanted = simulators
         self._guard: Optional[subprocess.Popen[bytes]] = None
         self.ledger: Ledger
         self.proxy: subprocess.Popen[bytes]
@@ -128,10 +127,9 @@ class World:
     def _simulate(self) -> None:
         shared: Dict[str, str] = {}
         hosts: List[str] = []
-        for number, providers in enumerate(("openai", "anthropic")[: self._wanted] or ("openai,anthropic",)):
-            names = "openai,anthropic" if self._wanted == 1 else providers
-            command = [sys.executable, "-m", "aicostguard.simulator", "--providers", names]
-            process = self.spawn("simulator-%d" % number, command, stdout=subprocess.PIPE)
+        for name in ("openai", "anthropic"):
+            command = [sys.executable, "-m", "aicostguard.simulator", "--providers", name]
+            process = self.spawn("simulator-" + name, command, stdout=subprocess.PIPE)
             told = json.loads(process.stdout.readline())
             shared.update(told["urls"])
             hosts.append(told["AICG_HOSTS"])
