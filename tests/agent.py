@@ -1,7 +1,7 @@
 """The agent inside the test's own process: hooks on, receipts in a list, next to the simulated providers.
 
-Used by tests of capture and safety. The hooks are set once and stay; what a test asks for (inline mode, labels,
-extra hosts) is set and taken back by the fixtures of `tests/capture/conftest.py`.
+Used by tests of capture, safety and the guard, and by the matrix. `off` takes the hooks away and everything back that a
+test has set in `state` (inline mode, labels, hosts); the fixtures of `tests/around.py` see to it.
 """
 
 from __future__ import annotations

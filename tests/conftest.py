@@ -149,8 +149,9 @@ def _write(path: Path, rows: Dict[str, Dict[str, Any]]) -> None:
 
 
 LEFT = "left open between two files"
-#: what was
+#: what was left open, each with the files before and after it
 _left: List[str] = []
+#: the files so far
 _file: List[str] = ["the start"]
 
 

@@ -43,7 +43,7 @@ TOP, MOST_PROJECTS = 50, 200
 PERIODS = ("today", "month")
 BREAKDOWNS = ("provider", "model", "feature", "team", "environment")
 PLACE = ("organisation", "project")
-#: measure → what is said of it; those that are counted by the call, and tokens
+#: measure that is counted by the call → what is said of it
 _CALLS: Mapping[str, str] = {
     "calls": "Calls",
     "unpriced_calls": "Calls that no price is known of, and that are in no cost",
@@ -51,8 +51,9 @@ _CALLS: Mapping[str, str] = {
     "estimated_calls": "Calls whose usage is estimated",
     "partial_calls": "Calls that ended early",
 }
+#: measure of tokens → the label `type`
 _TOKENS = {"input_tokens": "input", "output_tokens": "output"}
-#: parts of the above, each under its name without the ending
+#: part of those → the label `part`
 PARTS = {name: name.removesuffix("_tokens") for name in (*INPUT_PARTS, *OUTPUT_PARTS)}
 #: these are told where they are none, too, so that the first one can be seen to come
 ALWAYS = {"calls", "unpriced_calls"}
@@ -196,14 +197,9 @@ def _counters(spend: Spend, places: Mapping[int, tuple[str, str]]) -> Iterator[M
             if sums[name] or name in ALWAYS:
                 family.add_metric(where, sums[name])
         yield family
-    for family, _kind, names in (
-        (CounterMetricFamily("aicg_tokens", "Tokens, as they came in.", labels=(*labels, "type")), "", _TOKENS),
-        (
-            CounterMetricFamily("aicg_token_parts", "Tokens that are part of those.", labels=(*labels, "part")),
-            "parts",
-            PARTS,
-        ),
-    ):
+    tokens = CounterMetricFamily("aicg_tokens", "Tokens, as they came in.", labels=(*labels, "type"))
+    parts = CounterMetricFamily("aicg_token_parts", "Tokens that are part of those.", labels=(*labels, "part"))
+    for family, names in ((tokens, _TOKENS), (parts, PARTS)):
         for where, sums in at:
             for measure, name in names.items():
                 if sums[measure]:

@@ -1,8 +1,8 @@
 """What a row of the matrix is made of, and the two tables that `families/` fills.
 
-A case is a function that makes one logical call and gives back what its user sees. Names and modes are those of the
-measured landscape: `sync`, `async`, `stream`, `astream`. Imports stand inside the functions, because each case runs
-in an environment that has its own library and little else. A new family is a file in `families/`, found by itself.
+A case is a function that makes one logical call and gives back what its user sees; its modes are `sync`, `async`,
+`stream` and `astream`. Imports stand inside the functions, because each case runs in an environment that has its own
+library and little else. A new family is a file in `families/`, found by itself.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 
 from tests.ids import ROOT
 
-#: what tests need besides niquests; the injection of faults looks at the files that are named
+#: what is tried → arguments of pytest. Faults are injected into the files that bring niquests to run.
 RUNS: Dict[str, List[str]] = {
     "ways to read": ["tests/capture/niquests_cases.py"],
     "faults of ours": [

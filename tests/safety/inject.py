@@ -103,9 +103,9 @@ def _names(path: Path) -> Dict[int, str]:
 def guards(code: CodeType) -> bool:
     """Is this a function that cannot raise by its form?
 
-    True when everything it calls stands inside `try … except Exception`, apart from `hasattr`, a list's own
-    `pop` and `clear`, and an attempt that catches what it expects. To make such a function raise is to make one of
-    those raise that it calls, and each of these has its own turn. True, too, of one that does nothing at all.
+    True when everything it calls stands inside `try … except Exception`, apart from `hasattr`, and `pop`, `clear` and
+    `get` of lists and mappings. To make such a function raise is to make one of those raise that it calls, and each of
+    these has its own turn. True, too, of one that does nothing at all.
     """
     if code.co_name.startswith("<"):  # a lambda or an expression
         return False

@@ -7,6 +7,7 @@ ledger file, the state folder, the log and stderr.
 from __future__ import annotations
 
 import gzip
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -61,8 +62,6 @@ class Outlets:
 
     def envelopes(self) -> List[Dict[str, Any]]:
         """Every envelope on the wire and in the local file."""
-        import json
-
         found = [seen.envelope for ledger in self.ledgers for seen in ledger.seen if seen.envelope is not None]
         return found + [json.loads(row) for row in self.rows()]
 

@@ -1,6 +1,6 @@
 """Ledgers to look at: one full of months of a company's calls, one with a single receipt, one with none.
 
-Amounts, names and times follow from a seed and from the present hour: the same hour gives the same ledger.
+Amounts and names follow from a seed, times from the present day; the minute decides how much of today there is.
 """
 
 from __future__ import annotations

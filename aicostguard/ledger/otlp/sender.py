@@ -34,7 +34,7 @@ RESULTS = ("sent", "failed", "points_refused")
 
 
 class Once(logging.Filter):
-    """Lets the same message through once, until something else happened, without what nobody may read."""
+    """Lets a message through once until `anew`, with the secrets in it taken out."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         super().__init__()
@@ -46,12 +46,13 @@ class Once(logging.Filter):
         for secret in self._secrets:
             text = text.replace(secret, "•••")
         record.msg, record.args, record.exc_info = text, (), None
-        if record.msg.startswith("Transient") or text in self._said:  # each try says how long it waits
+        if text.startswith("Transient") or text in self._said:  # each try says how long it waits
             return False
         self._said.add(text)
         return True
 
     def anew(self) -> None:
+        """All went well: the next failure is news."""
         self._said.clear()
 
 

@@ -24,16 +24,17 @@ from typing import Any, NamedTuple, Sequence
 from aicostguard.ledger.model import FLAGGED, OTHER
 from aicostguard.usage import INPUT_PARTS, OUTPUT_PARTS
 
-#: what a row is of, beside its project. The first are kept where there is no room for a set with all of them.
+#: what a row is of, beside its project
 LABELS = ("provider", "model", "operation", "feature", "team", "environment")
+#: those that are kept where there is no room for a set with all of them
 _KEPT = LABELS[:3]
 #: measures that are counted
 COUNTED: tuple[str, ...] = (
     *("cost_nanousd", "calls", "unpriced_calls", *FLAGGED.values()),
     *("input_tokens", "output_tokens", *INPUT_PARTS, *OUTPUT_PARTS, "latency_ms"),
 )
-#: column of a receipt → bounds of its histogram, as the GenAI conventions advise them; durations in milliseconds here
 TOKEN_BOUNDS = tuple(4**power for power in range(14))
+#: column of a receipt → bounds of its histogram, as the GenAI conventions advise them; durations in milliseconds here
 BOUNDS = {
     "input_tokens": TOKEN_BOUNDS,
     "output_tokens": TOKEN_BOUNDS,

@@ -1,3 +1,5 @@
+"""Every test that asks for a `store` runs on each kind of it."""
+
 from __future__ import annotations
 
 import pytest
