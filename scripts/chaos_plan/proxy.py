@@ -2,10 +2,11 @@
 
 Owns every fault of the network that an HTTP client can meet: replies dropped after the commit, delays, duplicates now
 and much later, envelopes out of order, refusals, resets, stalls, halves, damaged copies. What comes when is in the
-plan's windows; which request a window hits is drawn from the seed. It never changes what it passes on: TLS and TCP keep
-bytes intact in the field, and a copy that it damages is damaged so that a reader can tell.
+plan's windows; which request a window hits is drawn from the seed. It never changes a request that it passes on: TLS
+and TCP keep bytes intact in the field. A copy that it damages is one more, and damaged so that a reader can tell.
 
-Prints its port; reads its windows from the file it is given; writes what it did to `OUT` when it is told to end.
+Prints its port; reads its windows from the file of `--plan`; writes what it did to that of `--out` when it is told to
+end.
 """
 
 from __future__ import annotations
