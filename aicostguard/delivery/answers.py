@@ -1,8 +1,8 @@
 """What the ledger's answer to a batch demands.
 
-Owns the rules of delivery (DESIGN 7), one for each kind of reply: what is taken is counted and forgotten, what is not
-is kept, what the ledger will never take is set aside; whether, and when, the next attempt may be made; what is said to
-the user. If a rule is wrong, receipts are lost or sent for ever.
+Owns the rules of delivery, one for each kind of reply: what is taken is counted and forgotten, what is not is kept,
+what the ledger will never take is set aside; whether, and when, the next attempt may be made; what is said to the user.
+If a rule is wrong, receipts are lost or sent for ever.
 """
 
 from __future__ import annotations

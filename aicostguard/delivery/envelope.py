@@ -1,8 +1,8 @@
 """The envelope: what is around the receipts of one POST, and how its parts are written and read again.
 
-Owns the closed list of its keys (DESIGN 7), batches, their splitting, and the JSON of what the spool keeps of them:
-the head, the receipts, and which of them are done with. Never writes a key outside the list, and reads nothing that
-is outside it. If the head is wrong, receipts of one process are taken for another's.
+Owns the closed list of its keys, batches, their splitting, and the JSON of what the spool keeps of them: the head, the
+receipts, and which of them are done with. Never writes a key outside the list, and reads nothing that is outside it. If
+the head is wrong, receipts of one process are taken for another's.
 """
 
 from __future__ import annotations

@@ -77,9 +77,9 @@ def accept(
     idempotency_key: str | None = None,
     price: Pricer | None = None,
 ) -> dict[str, Any]:
-    """Store what `body` (parsed JSON) brings and answer as DESIGN 7 says.
+    """Store what `body` (parsed JSON) brings, and give the answer.
 
-    Returns `{"accepted": n, "duplicate": n, "refused": [{"index", "field", "error"}]}`, after the commit.
+    The answer is `{"accepted": n, "duplicate": n, "refused": [{"index", "field", "error"}]}`, after the commit.
     Raises `Refused` when nothing of it can be taken, and the store's `Full`, `Busy` or `Corrupt` when the
     sender should try again.
     """

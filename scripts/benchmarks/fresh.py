@@ -120,6 +120,7 @@ def _waits(port: int, key: str, simulated: Dict[str, Any], state: str, seconds: 
         "OPENAI_API_KEY": "not-a-real-key",
         "OPENAI_BASE_URL": simulated["urls"]["openai"] + "/v1",
         "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
     }
     with _running(_AGENT, str(seconds), **environ) as agent:
         assert agent.stdout is not None

@@ -96,7 +96,7 @@ add(
     whole({"type": "message", "id": "c1", "model": "m-1", "content": [], "usage": {"input_tokens": 3, "output_tokens": 4}}),
     JSON, says("azure", (3, 4), **C1),
 )  # fmt: skip
-# --- OpenAI-compatible providers: one row in the table, one fixture here ------------------------------------------
+# --- OpenAI-compatible providers that differ in something; those that do not: `fixtures_hosts` ---------------------
 add(
     "groq chat", "api.groq.com", "/openai/v1/chat/completions",
     whole(chat(counts(18, 73, queue_time=0.28, prompt_time=0.002), x_groq={"id": "r"}, service_tier="on_demand")), JSON,

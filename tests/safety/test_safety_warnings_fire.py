@@ -1,8 +1,8 @@
 """No silent failure modes: each known problem is said once, in words, through logging, and stays visible.
 
-The three warnings as DESIGN 5 defines them, with what must not warn beside each; settings that are wrong; and the
-promise that without a destination, or switched off, nothing happens at all. Each test starts a fresh interpreter,
-because a warning is given once per process.
+Three warnings (a library that is not as it was tested, a stream without usage, a send that nobody sees) with what must
+not warn beside each; settings that are wrong; and the promise that without a destination, or switched off, nothing
+happens at all. Each test starts a fresh interpreter, because a warning is given once per process.
 """
 
 from __future__ import annotations
