@@ -17,7 +17,7 @@ from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.health import health
 from tests.agent import Agent
 from tests.capture.tools import CHAT, STREAM, both, both_async, fixed, kind, only, shown
-from tests.guard.budgets import CENT, GPT, HI, cap, gate
+from tests.guard.budgets import CENT, GPT, HI, cap, gate, standing
 
 PATH = "/v1/chat/completions"
 #: a stream that is still under way when its first piece has been read
@@ -167,5 +167,39 @@ def test_an_async_stream_without_a_bound_is_cut(agent: Agent) -> None:
         with pytest.raises(BudgetExceeded, match="Stream cut"):
             asyncio.run(ask())
         _was_cut(agent, got)
+    finally:
+        enforcing.stop()
+
+
+@pytest.mark.ids("A17")
+@pytest.mark.parametrize(
+    ("event", "way"),
+    # An async session leaves its connection open when a hook of its answer raises.
+    [*((event, way) for event in ("pre_request", "pre_send") for way in ("sync", "async")), ("response", "sync")],
+)
+def test_a_hook_that_raises_before_anything_is_sent_holds_nothing(agent: Agent, event: str, way: str) -> None:
+    def raises(*_: Any, **__: Any) -> None:
+        raise LookupError("the hook's own")
+
+    async def araises(*_: Any, **__: Any) -> None:
+        raises()
+
+    def ask() -> None:
+        with niquests.Session() as session:
+            session.post(agent.url("openai") + PATH, json=CHAT, hooks={event: [raises]})
+
+    async def aask() -> None:
+        async with niquests.AsyncSession() as session:
+            await session.post(agent.url("openai") + PATH, json=CHAT, hooks={event: [araises]})
+
+    gate(cap(100 * CENT))
+    try:
+        with pytest.raises(LookupError):
+            asyncio.run(aask()) if way == "async" else ask()
+        found = standing()
+        sent = len(agent.simulator.billed())
+        assert sent == (event == "response")
+        assert found.reserved == 0
+        assert (found.spent > 0) == (event == "response"), "what went out is booked"
     finally:
         enforcing.stop()
