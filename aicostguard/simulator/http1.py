@@ -72,6 +72,8 @@ class Http1(asyncio.Protocol):
         self.writable = asyncio.Event()
         self.writable.set()
         self.gone = False
+        #: who sends the present request was told to go on
+        self.told = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
@@ -192,10 +194,13 @@ class Http1(asyncio.Protocol):
                 return None
             body = bytes(self.buffer[start:end])
         del self.buffer[:end]
+        self.told = False
         return body
 
     def _continue(self, headers: Dict[str, str]) -> None:
-        if headers.get("expect", "").lower() == "100-continue" and not self.transport.is_closing():
+        wanted = headers.get("expect", "").lower() == "100-continue" and not self.told
+        if wanted and not self.transport.is_closing():
+            self.told = True
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _head(self, reply: Reply, wire: Optional[Wire], length: Optional[int], close: bool) -> bytes:
@@ -286,10 +291,10 @@ def _unchunk(buffer: bytearray, at: int) -> Optional[Tuple[bytes, int]]:
         line = buffer.find(b"\r\n", at)
         if line < 0:
             return None
-        told = _SIZE.match(buffer, at, line)
-        if told is None:
+        found = _SIZE.match(buffer, at, line)
+        if found is None:
             raise BadRequest("a chunk without a size")
-        size = int(told[0], 16)
+        size = int(found[0], 16)
         at = line + 2
         if size == 0:
             end = buffer.find(b"\r\n", at)

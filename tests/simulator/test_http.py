@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import time
 from typing import Any, List
 
 import pytest
 
 from aicostguard.simulator import Simulator
+from aicostguard.simulator.app import App
+from aicostguard.simulator.http1 import Http1
 from tests.simulator.raw import ask, connect, encode, events, read
 
 PATH = "/v1/chat/completions"
@@ -48,6 +52,28 @@ def test_chunked_requests_with_trailers_and_expect(sim: Simulator) -> None:
         second, _ = read(sock, rest)
     assert (first.status, second.status) == (200, 200)
     assert [exchange.body for exchange in sim.exchanges] == [data, data]
+
+
+class Written(asyncio.Transport):
+    """What is written to it, as if a client were there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = b""
+
+    def write(self, data: Any) -> None:
+        self.data += data
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_who_waits_for_the_word_to_go_on_is_told_once_a_request() -> None:
+    transport, connection = Written(), Http1(App(), "openai", set(), None)
+    connection.connection_made(transport)
+    for byte in 2 * encode(PATH, BODY, {"expect": "100-continue"}):
+        connection.data_received(bytes([byte]))
+    assert re.findall(rb"HTTP/1.1 (\d+) ", transport.data) == [b"100", b"200", b"100", b"200"]
 
 
 def test_the_proxy_answers_as_the_host_it_was_meant_for(sim: Simulator) -> None:

@@ -9,8 +9,8 @@ from typing import List
 
 import pytest
 
-from tests.delivery.fake_ledger import FakeLedger
-from tests.delivery.hosts.place import Place, free_port
+from tests.delivery.fake_ledger import FakeLedger, free_port
+from tests.delivery.hosts.place import Place
 from tests.delivery.hosts.test_servers import _uwsgi
 
 pytestmark = [

@@ -16,8 +16,8 @@ import pytest
 from aicostguard.delivery import Delivery, courier
 from aicostguard.health import health
 from tests.delivery.conftest import receipt
-from tests.delivery.fake_ledger import BlackHole, FakeLedger
-from tests.delivery.hosts.place import BIN, Place, free_port, needs
+from tests.delivery.fake_ledger import BlackHole, FakeLedger, free_port
+from tests.delivery.hosts.place import BIN, Place, needs
 
 GUNICORN: Dict[str, List[str]] = {
     "sync": ["-w", "2"],

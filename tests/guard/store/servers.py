@@ -12,11 +12,7 @@ from typing import List, Optional
 
 import pytest
 
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from tests.delivery.fake_ledger import free_port
 
 
 class Server:

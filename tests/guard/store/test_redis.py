@@ -17,7 +17,8 @@ from aicostguard.guard.store import Counter, Held, StoreFailed, open_store
 from aicostguard.guard.store import redis as module
 from aicostguard.guard.store.redis import RESERVE, RedisStore
 from aicostguard.guard.values import Bound, Facts, Spent
-from tests.guard.store.servers import Cluster, Server, free_port
+from tests.delivery.fake_ledger import free_port
+from tests.guard.store.servers import Cluster, Server
 
 NOW = 1_795_959_000_000
 B = Counter("b/", 100)
