@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.util import find_spec
 from typing import Any, List
 
 import pytest
@@ -94,27 +93,6 @@ def test_a_task_that_a_hook_begins(agent: Agent, name: str, while_sending: bool)
 
     asyncio.run(use())
     billed(agent, 8)
-
-
-if find_spec("trio") is not None:
-
-    @pytest.mark.ids("A17", "B17")
-    def test_a_task_that_a_hook_begins_under_trio(agent: Agent) -> None:
-        httpx, trio, url = library("httpx"), library("trio"), agent.url("openai") + PATH
-
-        async def use() -> None:
-            async with httpx.AsyncClient() as other, trio.open_nursery() as nursery:
-
-                async def work() -> None:
-                    await other.post(url, json=CHAT)
-
-                async def asks(_: Any) -> None:
-                    nursery.start_soon(work)
-
-                await hooked(httpx, url, asks)
-
-        trio.run(use)
-        billed(agent, 8)
 
 
 def traced(aiohttp: Any, signal: str, hook: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is tried on niquests, in an environment of its own: it cannot be installed beside urllib3."""
+"""What is tried in an environment of its own: niquests, which replaces urllib3, and trio, which gevent trips over."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.ids import ROOT
 #: what is tried → arguments of pytest. Faults are injected into the files that bring niquests to run.
 RUNS: Dict[str, List[str]] = {
     "ways to read": ["tests/capture/niquests_cases.py"],
+    "under trio": ["tests/capture/trio_cases.py"],
     "faults of ours": [
         "tests/safety/test_safety_cannot_break_calls.py",
         "-k",
@@ -23,7 +24,7 @@ RUNS: Dict[str, List[str]] = {
 }
 
 
-@pytest.mark.ids("A1", "A4", "A5", "A8", "A22", "B1", "B10", "G09")
+@pytest.mark.ids("A1", "A4", "A5", "A8", "A22", "A17", "B1", "B10", "B17", "G09")
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the matrix runs on the main interpreter")
 @pytest.mark.parametrize("what", list(RUNS))
 def test_niquests(what: str) -> None:

@@ -210,7 +210,7 @@ environment(
 environment("raw-early", ("requests==2.25.1", "urllib3==1.26.5"), ("raw.requests", "raw.urllib3", *_STANDARD))
 # urllib3-future, which comes with niquests, takes the place of urllib3 for requests, too
 _FUTURE = ("raw.niquests", "raw.requests", "raw.urllib3")
-environment("raw-niquests", ("niquests==3.21.2", "requests", "pytest", "h2"), _FUTURE)
+environment("raw-niquests", ("niquests==3.21.2", "requests", "pytest", "h2", "httpx==0.28.1", "trio==0.35.0"), _FUTURE)
 environment("raw-niquests-oldest", ("niquests==3.7.2", "requests==2.31.0"), _FUTURE)
 environment(
     "raw-curl", ("curl_cffi==0.16.3", "tornado==6.6.1", "pycurl"), ("raw.curl_cffi", "raw.tornado", "raw.tornado_curl")
