@@ -203,6 +203,35 @@ def test_a_transport_that_asks_in_another_way_is_billed(agent: Agent, name: str,
     replayed(agent, 0)
 
 
+@pytest.mark.ids("A17")
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_mock_that_took_the_place_of_what_tells_is_no_cache(agent: Agent, name: str) -> None:
+    """Nobody tells then whether it was asked; a mock's answer gives a receipt beneath a client, and so it does here."""
+    module = library(name)
+
+    class Passes(module.BaseTransport):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            self.inner = module.HTTPTransport()
+
+        def handle_request(self, request: Any) -> Any:
+            return self.inner.handle_request(request)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    with module.Client(transport=Passes()) as client, pytest.MonkeyPatch.context() as patches:
+        client.post(agent.url("openai") + PATH, json=CHAT)  # from here on something of ours stands on the class
+        patches.setattr(
+            module.HTTPTransport,
+            "handle_request",
+            lambda self, request: module.Response(200, json={"model": "gpt-4o", "usage": usage}),
+        )
+        client.post(agent.url("openai") + PATH, json=CHAT)
+    assert [receipt["output_tokens"] for receipt in agent.receipts][1:] == [4]
+    assert "replayed" not in health.notes
+
+
 @pytest.mark.ids("B2")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_what_is_still_the_same_is_not_billed(agent: Agent, name: str) -> None:
