@@ -295,7 +295,7 @@ class Call:
         if self.endpoint.format in RETRIEVALS:
             readings = once.finished(readings)
         elif once.pending:
-            once.forget(readings)
+            readings = once.forget(readings)
         receipts: List[receipt.Receipt] = []
         for reading in readings:
             if reading.pending:

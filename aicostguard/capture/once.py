@@ -37,11 +37,19 @@ def remember(reading: Reading) -> None:
             pending[name] = ticket
 
 
-def forget(readings: List[Reading]) -> None:
-    """Work that is billed by another answer than a poll's (a stream that went on to its end) is not waited for."""
-    for reading in readings:
-        if reading.response_id and not reading.pending:
-            pending.pop(reading.response_id, None)
+def forget(readings: List[Reading]) -> List[Reading]:
+    """Work that is billed by another answer than a poll's (a stream that went on to its end) is not waited for.
+
+    What that answer does not say, the order said.
+    """
+    return [_of_order(reading) for reading in readings]
+
+
+def _of_order(reading: Reading) -> Reading:
+    if not reading.response_id or reading.pending:
+        return reading
+    begun = pending.pop(reading.response_id, [])[:1]  # one step: another thread may empty the ticket
+    return reading._replace(model=begun[0].model) if begun and not reading.model else reading
 
 
 def finished(readings: List[Reading]) -> List[Reading]:

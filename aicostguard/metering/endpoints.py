@@ -92,6 +92,7 @@ _SOCKETS: Tuple[Tuple[str, str], ...] = (
     (r"/realtime\Z", "realtime"),
     (r"/responses\Z", "responses_socket"),
     (r"[./]BidiGenerateContent(Constrained)?\Z", "bidi"),
+    (r"/interactions/live\Z", "interactions_socket"),
 )
 #: answers to a GET that can carry usage which no table reads yet
 _LATER_GET = r"/async/|/predictions/"

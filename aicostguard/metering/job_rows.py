@@ -25,9 +25,10 @@ OPENAI_JOBS: Tuple[Path, ...] = (
 #: https://ai.google.dev/api/interactions-api, …/gemini-api/docs/video, …/gemini-api/docs/batch-api
 GOOGLE_JOBS: Tuple[Path, ...] = (
     Path(r"/(interactions|decisions)\Z", "interactions", anywhere=True),
-    Path(r"/interactions/[^/:]+\Z", "interactions_get", "GET", anywhere=True),
+    Path(r"/interactions/(?!live\Z)[^/:]+\Z", "interactions_get", "GET", anywhere=True),
     Path(r"/interactions/[^/:]+/cancel\Z", "interactions_get", anywhere=True),
     Path(r"/interactions/(?P<id>[^/:]+)\Z", "deleted", "DELETE", anywhere=True),
+    Path(r"/auth_tokens\Z", ""),
     Path(r"/models/(?P<model>[^/:]+):predictLongRunning\Z", "video_job", anywhere=True),
     Path(r"/models/(?P<model>[^/:]+)/operations/[^/:]+\Z", "video_job_get", "GET"),
     Path(r"/models/(?P<model>[^/:]+):fetchPredictOperation\Z", "video_job_get"),

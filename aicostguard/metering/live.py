@@ -1,9 +1,9 @@
 """A session over a socket → readings, turn by turn: what every protocol of messages is made of.
 
-Owns the base of the protocols (`live_openai`, `live_gemini`, `live_mistral`), the steps they tell of, and the cheap
-look at a message's type. A session is the opposite of a response: it lasts for hours, bills many times, and most of its
-bytes are sound. Pure: no I/O, no clock. Never raises for what either side sent, and keeps no text of it. If this
-breaks, realtime calls go uncounted, or their audio frames cost as much to look at as to decode.
+Owns the base of the protocols (`live_openai`, `live_gemini`, …), the steps they tell of, and the cheap look at a
+message's type. A session is the opposite of a response: it lasts for hours, bills many times, and most of its bytes are
+sound. Pure: no I/O, no clock. Never raises for what either side sent, and keeps no text of it. If this breaks, realtime
+calls go uncounted, or their audio frames cost as much to look at as to decode.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MODULES: Dict[str, str] = {
     "realtime": "live_openai",
     "responses_socket": "live_openai",
     "bidi": "live_gemini",
+    "interactions_socket": "live_interactions",
     "transcriptions_socket": "live_mistral",
 }
 

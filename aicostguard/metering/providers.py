@@ -173,6 +173,7 @@ BY_FORMAT: Dict[str, str] = {
     "generate": "google",
     "gemini_embeddings": "google",
     "bidi": "google",
+    "interactions_socket": "google",
 }
 
 #: a host that nobody described may leave reasoning out of the completion; its total tells

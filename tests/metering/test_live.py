@@ -336,6 +336,77 @@ def test_the_region_of_a_session() -> None:
     assert (reading.model, reading.region, reading.provider) == ("g", "europe-west4", "vertex")
 
 
+def interaction(**connect: Any) -> Live:
+    made = reader("generativelanguage.googleapis.com", "/v1beta/interactions/live")
+    assert made.sent(json.dumps({"event_type": "interaction.connect", "id": "v1_a", **connect})) == ""
+    assert made.sent(json.dumps({"event_type": "input", "content": []})) is None
+    return made
+
+
+def stop(**usage: int) -> Dict[str, Any]:
+    return {"event_type": "step.stop", "index": 0, "usage": usage, "step_usage": {"total_output_tokens": 1}}
+
+
+STEP = {"step": {"type": "model_output"}, "event_type": "step.start", "index": 0}
+SOUND = {"event_type": "step.delta", "index": 0, "delta": {"type": "audio", "data": "AAAA"}}
+COMPLETED = {"event_type": "interaction.completed", "status": {"code": 0}}
+
+
+@pytest.mark.ids("B16")
+def test_an_interaction_is_billed_when_it_is_over() -> None:
+    made = interaction()
+    joined = {"event_type": "interaction.connected", "interaction": {"id": "v1_b", "model": "gemini-live"}}
+    spent = {"total_input_tokens": 32, "total_output_tokens": 12, "total_thought_tokens": 3, "total_tokens": 47}
+    steps = told(made, joined, {"events": [STEP, SOUND, stop(total_input_tokens=9)]}, STEP, SOUND)
+    assert steps == [Step(BEGUN, "interaction", "")]
+    (step,) = told(made, {**COMPLETED, "usage": spent}, {**COMPLETED, "usage": spent})
+    (reading,) = step.readings
+    assert (step.what, reading.model, reading.response_id, reading.operation) == (
+        OVER,
+        "gemini-live",
+        "v1_b",
+        "realtime",
+    )
+    assert reading.usage == Usage(input_tokens=32, output_tokens=15, reasoning_output_tokens=3)
+    assert (reading.mismatch, reading.pending, reading.partial, made.left()) == (False, False, False, [])
+
+
+@pytest.mark.ids("B16")
+def test_an_interaction_whose_end_tells_no_usage_has_that_of_its_last_step() -> None:
+    made = interaction()
+    first, last = (stop(total_input_tokens=number, total_output_tokens=2) for number in (5, 9))
+    (reading,) = bills(told(made, STEP, first, STEP, last, COMPLETED))
+    assert reading.usage == Usage(input_tokens=9, output_tokens=2)
+
+
+@pytest.mark.ids("B16")
+@pytest.mark.parametrize(
+    "end, billed",
+    [
+        ({"event_type": "interaction.cancelled"}, 0),
+        ({"event_type": "interaction.canceled", "usage": {"total_input_tokens": 4}}, 1),
+        ({**COMPLETED, "status": {"code": 1}}, 0),
+        ({**COMPLETED, "status": {"code": 1}, "usage": {"total_input_tokens": 4}}, 1),
+        (COMPLETED, 1),
+    ],
+)
+def test_an_interaction_that_fails_bills_what_it_used(end: Dict[str, Any], billed: int) -> None:
+    assert len(bills(told(interaction(), STEP, end))) == billed
+
+
+@pytest.mark.ids("B16")
+def test_an_interaction_that_is_left_goes_on() -> None:
+    made = interaction()
+    assert made.left() == []
+    told(made, STEP, stop(total_input_tokens=4, total_output_tokens=2))
+    (reading,) = bills(made.left())
+    assert (reading.pending, reading.partial, reading.response_id) == (True, False, "v1_a")
+    nameless = interaction(id=None)
+    told(nameless, STEP)
+    (reading,) = bills(nameless.left())
+    assert (reading.pending, reading.partial) == (False, True)
+
+
 @pytest.mark.parametrize(
     "host, path, expected",
     [
@@ -347,6 +418,7 @@ def test_the_region_of_a_session() -> None:
         ("api.mistral.ai", "/v1/audio/transcriptions/realtime", "transcriptions_socket"),
         ("generativelanguage.googleapis.com", "/ws/google.ai.generativelanguage.v1alpha.GenerativeService"
          ".BidiGenerateContentConstrained", "bidi"),
+        ("generativelanguage.googleapis.com", "/v1beta/interactions/live", "interactions_socket"),
     ],
 )  # fmt: skip
 @pytest.mark.ids("B16")
@@ -375,6 +447,11 @@ _ODD: List[Any] = [
     {"type": "error", "error": 5}, {"type": "response.completed", "response": None},
     {"usageMetadata": 5}, {"usageMetadata": {"promptTokenCount": "x"}}, {"serverContent": 5, "usageMetadata": {}},
     {"serverContent": {"turnComplete": "yes"}}, {"serverContent": {"modelTurn": 3, "turnComplete": True}},
+    {"event_type": "step.stop", "usage": 5}, {"event_type": ["step.start"]},
+    {"event_type": "interaction.connect", "id": 4},
+    {"event_type": "interaction.created", "interaction": 5, "interaction_id": {}},
+    {"event_type": "interaction.completed", "usage": {"total_input_tokens": "x"}, "status": 4},
+    {"events": 5}, {"events": [5, None, {"event_type": "interaction.completed", "usage": []}]},
     {"toolCall": 5}, {"setup": 5}, {"setup": {"model": 5}}, {"type": "transcription.done", "usage": [], "model": 4},
 ]  # fmt: skip
 
@@ -384,7 +461,8 @@ _ODD: List[Any] = [
 def test_odd_messages_are_tolerated(odd: Any) -> None:
     text = json.dumps(odd)
     mistral = reader("api.mistral.ai", "/v1/audio/transcriptions/realtime")
-    for made in (realtime(), reader("api.openai.com", "/v1/responses"), bidi(), mistral):
+    google = reader("generativelanguage.googleapis.com", "/v1beta/interactions/live")
+    for made in (realtime(), reader("api.openai.com", "/v1/responses"), bidi(), mistral, google):
         for message in (text, text.encode(), text[:-1], b"\xff" + text.encode(), ""):
             made.sent(message)
             made.received(message)

@@ -94,6 +94,8 @@ def test_a_billed_request_is_known(host: str, path: str, expected: Tuple[Any, ..
         ("POST", "api.anthropic.com", "/v1/messages/batches"),
         ("GET", "api.cerebras.ai", "/v1/tcp_warming"),
         ("POST", "generativelanguage.googleapis.com", "/v1beta/cachedContents"),
+        ("POST", "generativelanguage.googleapis.com", "/v1alpha/auth_tokens"),
+        ("POST", "generativelanguage.googleapis.com", "/v1/interactions/v1_a/auth_tokens"),
         ("POST", "generativelanguage.googleapis.com", "/v1beta/models/g:countTokens"),
         ("GET", "generativelanguage.googleapis.com", "/v1beta/models/g"),
         ("POST", "aiplatform.googleapis.com", VERTEX + "/anthropic/models/count-tokens:rawPredict"),

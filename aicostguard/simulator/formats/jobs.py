@@ -7,7 +7,7 @@ its usage first shows; a batch, which is done at once, by its file of results, a
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from aicostguard.simulator.call import SSE, Call, Refused, Reply, dumps, sse
 from aicostguard.simulator.count import Billed
@@ -179,6 +179,15 @@ def interaction(call: Call) -> Reply:
 def interaction_state(call: Call) -> Reply:
     """GET …/interactions/ID."""
     return _polled(call, {"status": "in_progress", "usage": None, "steps": []})
+
+
+def ended(store: Any, identifier: str) -> Tuple[Dict[str, Any], List[Billed]]:
+    """An interaction that is completed over a socket: itself, and what is billed now. Empty where there is none."""
+    job = store.get(identifier)
+    if not isinstance(job, _Job):
+        return {}, []
+    store.put(identifier, job._replace(bill=None))
+    return job.body, [] if job.bill is None else [job.bill._replace(streamed=True)]
 
 
 def _answer(text: str) -> Dict[str, Any]:

@@ -1,9 +1,9 @@
-"""What providers say over a WebSocket: realtime sessions, Responses, Gemini Live, Mistral's transcription.
+"""What providers say over a WebSocket: realtime sessions, Responses, Gemini Live, interactions, transcription.
 
 Owns the conversations and what each turn of them costs; a turn is billed when its first message goes out. The
 messages are those of the documented formats; sound is silence.
 Sources: https://developers.openai.com/api/reference/resources/realtime, https://ai.google.dev/api/live,
-https://docs.mistral.ai/api/endpoint/audio/transcriptions
+https://ai.google.dev/api/interactions-api, https://docs.mistral.ai/api/endpoint/audio/transcriptions
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 from aicostguard.simulator.app import App
 from aicostguard.simulator.behaviour import Behaviour
 from aicostguard.simulator.call import Call, Request, dumps
-from aicostguard.simulator.formats import gemini, responses, shapes
+from aicostguard.simulator.formats import gemini, jobs, responses, shapes
 from aicostguard.simulator.socket import Message, Say, Talk, Turn
 from aicostguard.usage import Usage
 
@@ -274,6 +274,45 @@ def _live_usage(usage: Usage) -> Dict[str, Any]:
     return out
 
 
+class Interactions(_Talk):
+    """Google's interactions, begun here or joined by their id; to leave one does not end it."""
+
+    format = "interactions"
+
+    def __init__(self, app: App, request: Request) -> None:
+        super().__init__(app, request)
+        self.id = ""
+
+    def heard(self, message: Message) -> Optional[Turn]:
+        call, asked = self.call(message), json.loads(message)
+        says = [say for event in asked.get("events") or [asked] for say in self._answers(event, call)]
+        return Turn(iter(says), call.behaviour) if says else None
+
+    def _answers(self, event: Dict[str, Any], call: Call) -> Iterator[Say]:
+        kind = event.get("event_type")
+        if kind == "interaction.create":
+            call.json = {**event, "background": True}
+            self.id = json.loads(jobs.interaction(call).body)["id"]
+            yield _event("interaction.created", interaction_id=self.id)
+        elif kind == "interaction.connect":
+            self.id = str(event.get("id"))
+            yield _event("interaction.connected")
+        elif kind == "input":
+            yield _event("step.start", index=0, step={"type": "model_output"})
+            for piece in call.pieces():
+                yield _event("step.delta", index=0, delta={"type": "audio", "mime_type": "audio/pcm", "data": SILENCE})
+                yield _event("step.delta", index=0, delta={"type": "text", "text": piece})
+            yield _event("step.stop", index=0)
+        elif kind == "interaction.complete":
+            whole, bills = jobs.ended(self.app.store, self.id)
+            told = _event("interaction.completed", status={"code": 0}, usage=whole.get("usage"))
+            yield told._replace(bills=bills, last=True)
+
+
+def _event(kind: str, **more: Any) -> Say:
+    return Say(dumps({"event_type": kind, **more}).decode())
+
+
 class Transcription(_Talk):
     """Mistral's realtime transcription."""
 
@@ -322,6 +361,7 @@ _TALKS: Tuple[Tuple[str, Callable[[App, Request], Talk], Tuple[str, ...]], ...] 
     (r"(/v1|/openai/v1)/responses", Responses, ("openai", "azure", "xai", "custom")),
     (r"/ws/google\.ai\.generativelanguage\.v1(beta|alpha)?\.GenerativeService\.BidiGenerateContent", Bidi,
      ("google", "custom")),
+    (r"/v1(beta|alpha)?/interactions/live", Interactions, ("google", "custom")),
     (r"/ws/google\.cloud\.aiplatform\.v1(beta1)?\.LlmBidiService/BidiGenerateContent", Bidi, ("vertex",)),
 )  # fmt: skip
 

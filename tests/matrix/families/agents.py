@@ -61,6 +61,28 @@ case("pydantic-ai.google", pydantic_ai_google, USED, "pydantic_ai")(pydantic_ai_
 case("pydantic-ai.named", pydantic_ai_openai, USED, "pydantic_ai", (("agent", ""),))(pydantic_ai_call)
 
 
+def pydantic_ai_socket(url: Url, mode: str) -> Any:
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIResponsesModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    settings: Any = {"openai_transport": "websocket"}
+    provider = OpenAIProvider(base_url=url("openai") + "/v1", api_key="x")
+    return Agent(OpenAIResponsesModel("gpt-5", provider=provider, settings=settings), name="agent")
+
+
+@case("pydantic-ai.responses_ws", pydantic_ai_socket, ("async",), "pydantic_ai", (("agent", ""),))
+def pydantic_ai_socket_call(agent: Any, mode: str) -> Any:
+    """One socket: a run alone, and three at once; those that find no room on it go over HTTP."""
+
+    async def run() -> Any:
+        async with agent:
+            seen = [(await agent.run("hi")).output]
+            return seen + [each.output for each in await asyncio.gather(*(agent.run("hi") for _ in range(3)))]
+
+    return LOOP.run_until_complete(run())
+
+
 def pydantic_ai_team(url: Url, mode: str) -> Any:
     """An agent whose tool asks another one; the outer one makes no call itself."""
     from pydantic_ai import Agent
@@ -215,10 +237,13 @@ def crewai_async_task(crew: Any, mode: str) -> Any:
     return str(crew.kickoff())
 
 
+_PYDANTIC_AI = ("pydantic-ai.openai", "pydantic-ai.anthropic", "pydantic-ai.google")
+_PYDANTIC_AI += ("pydantic-ai.named", "pydantic-ai.team")
+environment("pydantic-ai-2.62.0", ("pydantic-ai-slim[openai,anthropic,google]==2.62.0",), _PYDANTIC_AI)
 environment(
-    "pydantic-ai-2.62.0",
-    ("pydantic-ai-slim[openai,anthropic,google]==2.62.0",),
-    ("pydantic-ai.openai", "pydantic-ai.anthropic", "pydantic-ai.google", "pydantic-ai.named", "pydantic-ai.team"),
+    "pydantic-ai-2.66.0",
+    ("pydantic-ai-slim[openai,openai-realtime,anthropic,google]==2.66.0",),
+    (*_PYDANTIC_AI, "pydantic-ai.responses_ws"),
 )
 
 environment(

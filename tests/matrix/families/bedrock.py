@@ -143,6 +143,7 @@ def any_llm_bedrock(base: str, mode: str) -> Any:
 _BOTO3 = ("boto3.converse", "boto3.invoke_model", "boto3.invoke_families", "boto3.invoke_agent", "boto3.embeddings")
 
 environment("boto3-1.44.5", ("boto3==1.44.5",), _BOTO3, True)
+environment("boto3-1.44.8", ("boto3==1.44.8",), _BOTO3)
 environment("aioboto3-15.5.0", ("aioboto3==15.5.0", "boto3==1.40.61"), (*_BOTO3, "aioboto3", "aioboto3.invoke_model"))
 environment("langchain-aws-1.9.1", ("langchain-aws==1.9.1",), ("langchain-aws",))
 environment("any-llm-bedrock-1.40.2", ("any-llm-sdk[bedrock]==1.40.2",), ("any-llm.bedrock",))

@@ -375,6 +375,7 @@ _LANGCHAIN += (
 )
 _LANGCHAIN_PINS = ("langchain==1.4.7", "langgraph==1.2.22", "langchain-openai==1.7.3", "langchain-anthropic==1.7.7")
 environment("langchain-1.4.7", _LANGCHAIN_PINS, _LANGCHAIN)
+environment("langchain-openai-1.7.4", (*_LANGCHAIN_PINS[:2], "langchain-openai==1.7.4", _LANGCHAIN_PINS[3]), _LANGCHAIN)
 environment("langchain-google-genai-4.4.2", ("langchain-google-genai==4.4.2",), ("langchain-google-genai",))
 environment(
     "llama-index-0.8.3",

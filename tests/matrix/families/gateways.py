@@ -156,6 +156,7 @@ _LITELLM = (
 )
 _ANY_LLM = ("any-llm.openai", "any-llm.anthropic", "any-llm.gemini", "any-llm.mistral", "any-llm.huggingface")
 environment("litellm-1.106.2", ("litellm==1.106.2", "mcp"), _LITELLM)
+environment("litellm-1.110.2", ("litellm==1.110.2", "mcp"), _LITELLM)
 environment("any-llm-1.40.2", ("any-llm-sdk[openai,anthropic,mistral,gemini,huggingface]==1.40.2",), _ANY_LLM)
 environment("aisuite-0.2.0", ("aisuite[openai,anthropic]==0.2.0",), ("aisuite.openai", "aisuite.anthropic"))
 environment("instructor-1.17.0", ("instructor==1.17.0",), ("instructor", "instructor.gather"))

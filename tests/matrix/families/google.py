@@ -92,14 +92,17 @@ def google_interactions(client: Any, mode: str) -> Any:
 
 
 _MORE = ("google-genai", "google-genai.vertex")
+_CURRENT = ("google-genai.env_httpx", "google-genai.embed", "google-genai.interactions")
 
 environment("google-genai-1.75.0", ("google-genai[aiohttp]==1.75.0",), ("google-genai",))
 environment("google-genai-2.34.0", ("google-genai[aiohttp]==2.34.0",), ("google-genai",))
 environment(
     "google-genai-3.4.0",
     ("google-genai==3.4.0", "httpx"),
-    (*_MORE, "google-genai.env_httpx", "google-genai.embed", "google-genai.interactions"),
+    (*_MORE, *_CURRENT),
 )
+environment("google-genai-3.6.1", ("google-genai==3.6.1", "httpx"), (*_MORE, *_CURRENT))
+environment("google-genai-3.6.1-aiohttp", ("google-genai[aiohttp]==3.6.1",), (*_MORE, "google-genai.aiohttp_client"))
 environment(
     "google-genai-3.4.0-aiohttp", ("google-genai[aiohttp]==3.4.0",), (*_MORE, "google-genai.aiohttp_client"), True
 )

@@ -278,3 +278,4 @@ environment("openai-1.109.1", ("openai[aiohttp]==1.109.1",), (*_NEWER, "openai.m
 environment("openai-2.54.0", ("openai[aiohttp]==2.54.0",), _NEWER)
 environment("openai-3.54.0-alias", ("openai==3.54.0",), ("openai.bedrock_or_alias",))
 environment("openai-3.54.0", ("openai[aiohttp]==3.54.0", "httpx"), (*_NEWER, *_CURRENT), True)
+environment("openai-3.57.0", ("openai[aiohttp]==3.57.0", "httpx"), (*_NEWER, *_CURRENT))

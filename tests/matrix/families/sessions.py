@@ -87,6 +87,35 @@ def google_genai_live(client: Any, mode: str) -> Any:
     return asyncio.run(run())
 
 
+def google_client(url: Url, mode: str) -> Any:
+    from google import genai
+
+    return genai.Client(api_key="x", http_options={"base_url": url("google")})
+
+
+@case("google-genai.live_interactions", google_client, ("async",), "google.genai")
+def google_genai_live_interactions(client: Any, mode: str) -> Any:
+    """An interaction that a request begins and a socket ends; another that is left, and polled."""
+
+    async def run() -> Any:
+        seen: List[Any] = []
+        for complete in (True, False):
+            begun = client.interactions.create(model="gemini-2.5-flash", input="hi", background=True)
+            async with client.aio.interactions.connect(begun.id) as connection:
+                await connection.send("hi")
+                async for event in connection.receive():
+                    seen.append(event)
+                    if event.event_type == "step.stop":
+                        break
+                if complete:
+                    await connection.complete()
+                    seen += [event async for event in connection.receive()]
+            seen += [client.interactions.get(begun.id) for _ in range(3)]
+        return seen
+
+    return asyncio.run(run())
+
+
 def _address(url: Url, mode: str) -> str:
     return url("openai").replace("http", "ws", 1) + "/v1/realtime?model=gpt-realtime"
 
@@ -195,9 +224,11 @@ def openai_agents_realtime(address: str, mode: str) -> Any:
 environment("openai-realtime-1.109.1", ("openai[realtime]==1.109.1",), ("openai.realtime",))
 environment("openai-realtime-2.54.0", ("openai[realtime]==2.54.0",), ("openai.realtime", "openai.responses_ws"))
 environment("openai-realtime-3.54.0", ("openai[realtime]==3.54.0",), ("openai.realtime", "openai.responses_ws"))
+environment("openai-realtime-3.57.0", ("openai[realtime]==3.57.0",), ("openai.realtime", "openai.responses_ws"))
 environment("google-live-1.75.0", ("google-genai==1.75.0",), ("google-genai.live",))
 environment("google-live-2.34.0", ("google-genai==2.34.0",), ("google-genai.live",))
 environment("google-live-3.4.0", ("google-genai==3.4.0",), ("google-genai.live",))
+environment("google-live-3.6.1", ("google-genai==3.6.1",), ("google-genai.live", "google-genai.live_interactions"))
 environment("openai-agents-realtime-0.24.0", ("openai-agents==0.24.0", "websockets"), ("openai-agents.realtime",))
 environment(
     "raw-sockets-current",
