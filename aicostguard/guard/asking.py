@@ -50,8 +50,7 @@ class Asking:
         bound = facts.bound
         nanousd, tokens = bound.nanousd, bound.tokens
         if nanousd is None or tokens is None or not facts.priced:
-            most, more = self._guess(facts, plan, kind)
-            reasons += more
+            most, reasons = self._guess(facts, plan, kind)
         else:
             most = (nanousd if nanousd < MOST else MOST, tokens if tokens < MOST else MOST, 1)
         if plan.calls:

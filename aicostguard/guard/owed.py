@@ -2,13 +2,14 @@
 
 Owns a bounded list, in order, and tries it again from time to time. A step is safe to take twice: settlements and
 releases are answered once per ticket, and what was let through without a reservation is booked under its ticket's own
-name.
+name, in three steps of the store of which each may be taken and its answer lost.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Optional, Sequence, Tuple
+from os import getpid
+from typing import Any, Deque, List, Optional, Sequence, Tuple
 
 from aicostguard import health
 from aicostguard.guard import forks
@@ -44,15 +45,32 @@ class Owed:
         self, ticket: str, counters: Sequence[Counter], amounts: Sequence[Optional[int]], estimated: bool, now: int
     ) -> None:
         """What a call has used that was let through without a reservation."""
-        self._put(self._book, ticket, counters, amounts, estimated, now)
+        self._put(self._book, [], ticket, counters, amounts, estimated, now)
 
     def _book(
-        self, ticket: str, counters: Sequence[Counter], amounts: Sequence[Optional[int]], estimated: bool, now: int
+        self,
+        tried: List[int],
+        ticket: str,
+        counters: Sequence[Counter],
+        amounts: Sequence[Optional[int]],
+        estimated: bool,
+        now: int,
     ) -> None:
-        if self._store.once("booked/" + ticket, now + LATE_MS, now):
-            name = ticket + "+"  # its own name may still be released, see `Guard._unheld`
+        """`tried` holds this process once it has begun, and again when it holds the room: a child begins anew."""
+        name = ticket + "+"  # its own name may still be released, see `Guard._unheld`
+        keys = [counter.key for counter in counters]
+        process = getpid()
+        if tried != [process, process]:  # held already: then only the settlement's answer was lost
+            begun = tried == [process]
+            tried[:] = [process]
+            # Who has begun and is no longer the first was the first: its own answer was lost.
+            if not self._store.once("booked/" + ticket, now + LATE_MS, now) and not begun:
+                return
+            if begun:  # and may hold it already
+                self._store.release(name, keys, now)
             self._store.reserve(name, counters, [amount or 0 for amount in amounts], now, now + LATE_MS)
-            self._store.settle(name, [counter.key for counter in counters], amounts, estimated, now)
+            tried.append(process)
+        self._store.settle(name, keys, amounts, estimated, now)
 
     def _put(self, *step: Any) -> None:
         if len(self._steps) >= MAX_OWED:

@@ -111,8 +111,6 @@ def _date(tz: tzinfo, at_ms: int) -> date:
     """The date whose day the instant lies in. Almost always what the clock shows."""
     second = at_ms // 1000
     day = _local(tz, second).date()
-    while second < _begin(tz, day):
-        day -= timedelta(days=1)
     while second >= _begin(tz, day + timedelta(days=1)):
         day += timedelta(days=1)
     return day

@@ -158,7 +158,7 @@ class Rates:
             self.usual = (self.input.femto, self.output.femto, cached.femto if cached else None)
 
 
-def exact(price: str, scale: int, per: int = 1) -> Exact:
+def exact(price: str, scale: int, per: int) -> Exact:
     """`price * scale / per` of a checked decimal text: an int where it divides (ten times as fast), else a Fraction."""
     digits, _, decimals = price.partition(".")
     above = int(digits + decimals) * scale

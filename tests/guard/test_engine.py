@@ -18,7 +18,7 @@ from aicostguard.guard.costs import CostConfig
 from aicostguard.guard.engine import Guard
 from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.policy import BadPolicy, Budget, Policy
-from aicostguard.guard.store import StoreFailed
+from aicostguard.guard.store import MOST, StoreFailed
 from aicostguard.guard.store.memory import MemoryStore
 from aicostguard.guard.values import Bound, Facts, Spent
 from scripts.benchmarks.counted import least
@@ -268,6 +268,36 @@ def test_an_unknown_most_holds_all_that_is_left_or_is_refused(clock) -> None:
     strict = guard(Budget("b", 100 * CENT), clock=clock, on_unknown_bound="refuse")
     with pytest.raises(BudgetExceeded, match="not known \\(tools\\)"):
         strict.ask(facts(None, unknown="tools"))
+
+
+@pytest.mark.ids("ACC:B07")
+def test_the_limit_on_one_call_is_reached_and_not_passed(clock) -> None:
+    budgets = guard(Budget("c", 10 * CENT, period="call"), Budget("all", 10**12), clock=clock)
+    assert budgets.ask(facts(10)).held == (10 * CENT,)
+    with pytest.raises(BudgetExceeded) as refused:
+        budgets.ask(Facts({}, Bound(10 * CENT + 1, 1, 0), START))
+    error = refused.value
+    assert (error.budget, error.limit, error.spent, error.estimate) == ("c", 10 * CENT, 0, 10 * CENT + 1)
+
+
+def test_all_that_is_to_be_said_of_a_call_is_said(clock, caplog) -> None:
+    """No price, and above what one call may take: two sentences, each in the log as well."""
+    call = Budget("c", 50, period="call", unit="tokens", on_exceed="warn")
+    budgets = guard(call, Budget("b", CENT), clock=clock, on_unpriced="warn")
+    caplog.set_level("WARNING", "aicostguard.guard")
+    reasons = budgets.ask(facts(None, tokens=60, priced=False, model="own")).reasons
+    assert len(reasons) == 2 and "No price is known for model own" in reasons[0] and "60" in reasons[1]
+    assert [record.getMessage() for record in caplog.records] == list(reasons)
+
+
+def test_a_call_of_which_nothing_is_known_is_one_request(clock) -> None:
+    budgets = guard(Budget("r", 5, unit="requests"), clock=clock)
+    assert budgets.ask(facts(None, tokens=None, unknown="tools")).held == (1,)
+
+
+def test_a_bound_beyond_all_amounts_holds_the_most_there_is(clock) -> None:
+    budgets = guard(Budget("b", CENT, on_exceed="warn"), Budget("t", 1, unit="tokens", on_exceed="warn"), clock=clock)
+    assert budgets.ask(Facts({}, Bound(2**70, 2**70, 0), START)).held == (MOST, MOST)
 
 
 @pytest.mark.ids("D11", "ACC:B11")

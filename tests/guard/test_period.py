@@ -101,10 +101,44 @@ def test_days_on_which_the_clock_is_changed(zone, day, hours) -> None:
 
 
 @pytest.mark.ids("D5")
+@pytest.mark.parametrize(
+    "zone, at, since, until",
+    [
+        # Lord Howe, half an hour back at 2:00 and forward at 2:00
+        ("Australia/Lord_Howe", "2026-04-04T14:50", "2026-04-04T14:00", "2026-04-04T15:00"),
+        ("Australia/Lord_Howe", "2026-04-04T15:10", "2026-04-04T15:00", "2026-04-04T15:30"),
+        ("Australia/Lord_Howe", "2026-10-03T15:20", "2026-10-03T14:30", "2026-10-03T15:30"),
+        ("Australia/Lord_Howe", "2026-10-03T15:40", "2026-10-03T15:30", "2026-10-03T16:00"),
+        # St John's, an hour back at 0:01
+        ("America/St_Johns", "2006-10-29T02:30", "2006-10-29T02:30", "2006-10-29T02:31"),
+        ("America/St_Johns", "2006-10-29T02:40", "2006-10-29T02:31", "2006-10-29T03:30"),
+    ],
+)
+def test_hours_in_which_the_clock_is_changed(zone, at, since, until) -> None:
+    moment, *ends = (int(datetime.fromisoformat(text + "+00:00").timestamp()) * 1000 for text in (at, since, until))
+    for instant in (moment, ends[0], ends[1] - 1):
+        assert period.span("hour", ZoneInfo(zone), instant)[1:] == tuple(ends)
+
+
+@pytest.mark.ids("D5")
+@pytest.mark.parametrize("kind, name", [("day", "2006-10-29"), ("week", "2006-W43"), ("month", "2006-10")])
+def test_a_day_that_has_begun_is_not_gone_back_from(kind, name) -> None:
+    """St John's went from 0:01 back to 23:01 of the day before: what was counted in the new day stays in it."""
+    tz = ZoneInfo("America/St_Johns")
+    first = int(datetime(2006, 10, 29, 2, 30, 30, tzinfo=timezone.utc).timestamp()) * 1000
+    assert {period.span(kind, tz, first + minutes * 60_000).name for minutes in (0, 10, 60, 22 * 60)} == {name}
+
+
+@pytest.mark.ids("D5")
 @pytest.mark.parametrize("name", ["Europe/Berln", "Mars/Olympus", "/etc/passwd", "../UTC", "America", ""])
 def test_a_zone_that_nobody_knows_is_refused_with_the_remedy(name) -> None:
     with pytest.raises(BadPolicy, match="IANA name like Europe/Berlin"):
         period.zone(name)
+
+
+@pytest.mark.parametrize("name", ["UTC", "Etc/UTC", "Z", "GMT", "Etc/GMT"])
+def test_utc_needs_no_table(name) -> None:
+    assert period.zone(name) is timezone.utc
 
 
 def test_what_has_no_calendar_never_ends() -> None:

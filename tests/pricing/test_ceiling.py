@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 import pytest
 
 from aicostguard.pricing import PriceBook, default_book
+from aicostguard.pricing.rates import TOKEN_KEYS
 
 #: 22 November 2026, 12:00 UTC; half a year before; half a year after
 TIMES = (1_795_348_800_000, 1_780_000_000_000, 1_810_000_000_000)
@@ -97,8 +98,26 @@ def test_the_ceiling_is_the_dearest_the_row_can_charge(
     assert got == nano
 
 
+@pytest.mark.parametrize("key", [key for key in TOKEN_KEYS if key != "cache_image_read"])  # which no receipt counts
+def test_any_class_of_tokens_may_be_the_dearest(key: str) -> None:
+    data = {"m": {"prices": [[None, {**dict.fromkeys(TOKEN_KEYS, "1"), key: "9"}]]}}
+    head = {"schema": 1, "source": "test", "version": "1", "date": "2026-11-29"}
+    book = PriceBook({**head, "books": {"openai": {"names": {"m": "m"}, "models": data}}})
+    most = book.ceiling("openai", "m", input_tokens_max=10, output_tokens_max=100, at_ms=0)
+    into, out = (1, 9) if key.startswith("output") else (9, 1)
+    assert most == into * 10_000 + out * 100_000
+
+
 def test_what_cannot_be_priced_has_no_ceiling() -> None:
-    for provider, model in (("openai", "gpt-99"), ("nobody", "x"), ("openai", "whisper-1"), ("openai", "tts-1")):
+    for provider, model in (
+        ("openai", "gpt-99"),
+        ("nobody", "x"),
+        ("openai", "whisper-1"),
+        ("openai", "tts-1"),
+        # besides its tokens it charges citations and video, which no bound counts
+        ("perplexity", "sonar-deep-research"),
+        ("google", "gemini-omni-1.1-flash"),
+    ):
         got = default_book().ceiling(provider, model, input_tokens_max=1, output_tokens_max=1, at_ms=TIMES[0])
         assert got is None
     tier = {"service_tier": "scale"}

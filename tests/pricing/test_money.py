@@ -54,6 +54,28 @@ def test_an_unknown_model_is_unpriced_and_never_zero_or_a_default() -> None:
         assert got.reason
 
 
+@pytest.mark.parametrize(
+    "provider, model, reason",
+    [
+        ("openai", "gpt-99", "no price for model gpt-99 of openai"),
+        ("azure", "support-bot", "no price for model support-bot of azure"),
+        ("nobody", "x", "no prices for provider nobody"),
+        ("", "x", "no price for model x"),
+    ],
+)
+def test_the_reason_says_whether_the_model_or_its_provider_is_unknown(provider: str, model: str, reason: str) -> None:
+    assert price(receipt(model, provider, input_tokens=5, output_tokens=5), NOW).reason == reason
+
+
+@pytest.mark.ids("C2")
+@pytest.mark.parametrize("tier", ["default", "standard", "auto", "on_demand"])
+def test_a_tier_that_is_none_costs_the_standard_price(tier: str) -> None:
+    got = price(receipt("gpt-4o", service_tier=tier, input_tokens=1000, output_tokens=100), NOW)
+    assert got.cost_nanousd == 1000 * 2500 + 100 * 10_000
+    other = receipt("gpt-4o", service_tier="unheard-of", input_tokens=1, output_tokens=1)
+    assert price(other, NOW).cost_nanousd is None
+
+
 @pytest.mark.ids("C6")
 def test_without_usage_there_is_no_cost_and_a_counted_zero_is_one() -> None:
     rows = book(SIMPLE)
@@ -293,7 +315,7 @@ def test_a_bad_price_is_refused_with_row_key_and_value(value: Any) -> None:
 
 @pytest.mark.ids("C7")
 def test_rows_that_make_no_sense_are_refused() -> None:
-    tiers = (["1", [200, "2"], [100, "3"]], ["1"], ["1", [0, "2"]], ["1", ["200", "2"]])
+    tiers = (["1", [200, "2"], [100, "3"]], ["1"], ["1", [0, "2"]], ["1", ["200", "2"]], ["-1", [200, "2"]])
     for prices in ({"inptu": "1"}, *({"input": tier} for tier in tiers)):
         with pytest.raises(BadPrice):
             book({"m": prices})

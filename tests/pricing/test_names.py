@@ -98,6 +98,8 @@ def test_a_longer_name_does_not_take_its_prefix_price_when_it_has_no_row(longer:
         ("voyage", "voyage-3.5", "voyageai:voyage-3.5"),
         # Bedrock: profiles, regions, ARNs
         ("bedrock", "anthropic.claude-3-haiku-20240307-v1:0", "aws:regional.anthropic.claude-3-haiku-20240307-v1:0"),
+        # its date in the other spelling
+        ("bedrock", "anthropic.claude-opus-4-2025-05-14", "aws:regional.anthropic.claude-opus-4-20250514-v1:0"),
         ("bedrock", "us.anthropic.%s" % SONNET, "aws:regional.anthropic.%s" % SONNET),
         ("bedrock", "global.anthropic.%s" % SONNET, "aws:global.anthropic.%s" % SONNET),
         ("bedrock", "eu.amazon.nova-lite-v1:0", "aws:amazon.nova-lite-v1:0"),

@@ -125,6 +125,60 @@ def test_a_premium_of_ones_own_scales_token_prices_of_its_regions() -> None:
     assert rows.price(call, NOW).cost_nanousd == plain // 2
 
 
+@pytest.mark.ids("C9")
+def test_discount_and_premiums_multiply_and_say_so() -> None:
+    # $5 and $25 per million (https://platform.claude.com/docs/en/about-claude/pricing): x 0.8 x 1.1 (US) x 1.25 is 1.1
+    rows = book(
+        discounts=[{"provider": "anthropic", "percent": 20}],
+        premiums=[{"provider": "anthropic", "percent": 25}],
+    )
+    got = rows.price(ask("claude-opus-4-6", "anthropic", region="us", web_searches=1), NOW)
+    # a premium is on tokens: the $10 for 1,000 searches have the discount alone
+    assert got.cost_nanousd == (1000 * 5000 + 100 * 25_000) * 110 // 100 + 8_000_000
+    texts = {name: text for name, _, text, _ in got.parts}
+    assert texts["input"] == "$5 per 1M tokens *1.1 -20% +25%"
+    assert texts["web_searches"] == "$10 per 1,000 searches -20%"
+
+
+def test_the_more_exact_of_ones_own_terms_counts_whatever_the_order() -> None:
+    terms = [
+        {"provider": "openai", "percent": 10},
+        {"provider": "openai", "region": "eu", "percent": 30},
+        {"provider": "openai", "region": "eu", "percent": 40, "from": "2026-01-01"},
+    ]
+    for discounts in (terms, terms[::-1]):
+        rows = book(discounts=discounts)
+        for region, at, times in (("eu", NOW, 60), ("eu", START - 1, 70), ("jp", NOW, 90)):
+            got = rows.price(ask("gpt-4o", "openai", region=region), at).cost_nanousd
+            assert got == (1000 * 2500 + 100 * 10_000) * times // 100, (region, at)
+    prices = [{**OWN, "model": "llama-*"}, {**OWN, "input_per_million": 2}, {**OWN, "model": "*", "provider": "corp"}]
+    for own in (prices, prices[::-1]):
+        assert book(prices=own).price(ask("llama-70b", "corp"), NOW).cost_nanousd == 1000 * 2000 + 100 * 1500
+    aliases = [{"model": "chat", "is": "gpt-4o"}, {"model": "chat*", "is": "gpt-4.1"}]
+    for names in (aliases, aliases[::-1]):
+        assert (book(aliases=names).price(ask("chat", "openai"), NOW).row or "").startswith("openai:gpt-4o@")
+
+
+def test_own_prices_follow_one_another() -> None:
+    rows = book(
+        prices=[
+            {**OWN, "from": "2026-01-01", "until": "2027-01-01"},
+            {**OWN, "from": "2027-01-01", "input_per_million": 0.25},
+        ]
+    )
+    costs = [rows.price(ask("llama-70b", "corp"), at).cost_nanousd for at in (START - 1, START, END - 1, END)]
+    assert costs == [None, 650_000, 650_000, 400_000]
+
+
+def test_what_speaks_of_a_listed_model_speaks_of_its_aliases() -> None:
+    rows = book(
+        aliases=[{"provider": "azure", "model": "support-bot", "is": "gpt-4o"}],
+        discounts=[{"model": "gpt-4o", "percent": 50}],
+    )
+    got = rows.price(ask("support-bot", "azure"), NOW)
+    assert got.cost_nanousd == (1000 * 2500 + 100 * 10_000) // 2 and got.row == "openai:gpt-4o@undated-50%"
+
+
 @pytest.mark.ids("C5")
 @pytest.mark.parametrize(
     "provider, model, wanted",
