@@ -34,9 +34,9 @@ class Store(Protocol):
         """Take in what agents left in the file itself; returns how many envelopes. 0 where there is no such way."""
 
     def fold(self, at_most_every_s: float = 0.0) -> None:
-        """Take into percentiles what was added since: the sums have it at once, percentiles only now.
+        """Take into percentiles what was added until now: the sums have it at once, percentiles only then.
 
-        Nothing is done when that was done less than so long ago.
+        Nothing is done when that was done less than so long ago, or is being done and `at_most_every_s` is given.
         """
 
     def costs(self, query: Query) -> Costs:

@@ -137,9 +137,9 @@ def _figures(store: Any, runs: int) -> List[Dict[str, Any]]:
 
 @contextlib.contextmanager
 def _coming_in(store: Any, project: int) -> Iterator[Callable[[], float]]:
-    """Receipts come in meanwhile, `PER_S` of them if the machine can; gives how many did."""
+    """Receipts come in meanwhile, `PER_S` of them if the machine can, as `aicg serve` has it; gives how many did."""
     from aicostguard import ledger
-    from aicostguard.ledger import ingest
+    from aicostguard.ledger import ingest, turn
     from benchmarks.ingest import BATCH, envelope
 
     rng, stop = random.Random(1), threading.Event()
@@ -155,13 +155,22 @@ def _coming_in(store: Any, project: int) -> Iterator[Callable[[], float]]:
             ingest.accept(store, project, {**body, "at": [now_ms] * BATCH}, now_ms)
             came[:] = first + BATCH, time.monotonic() - began
 
-    thread = threading.Thread(target=send, name="bench-pressing")
-    thread.start()
+    def follow() -> None:
+        while not stop.wait(1.0):
+            store.fold()
+
+    threads = [threading.Thread(target=job, name="bench-pressing") for job in (send, follow)]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(turn.SWITCH_S)
+    for thread in threads:
+        thread.start()
     try:
         yield lambda: came[0] / (came[1] or 1.0)
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(usual)
 
 
 def _row(store: Any, name: str, job: Callable[[], Any], runs: int, aim: float) -> Dict[str, Any]:

@@ -425,9 +425,8 @@ def _steps(store: SqliteStore, asked: Mapping[str, str]) -> int:
         steps += 1
         return 0
 
-    connection = store._idle.get_nowait()
+    connection = store.look(lambda one: one)  # which is the one that is used next
     connection.set_progress_handler(count, 10)
-    store._idle.put(connection)
     try:
         costs(store, **asked)
     finally:

@@ -369,9 +369,8 @@ def _steps(store: SqliteStore) -> int:
         steps += 1
         return 0
 
-    connection = store._idle.get_nowait()
+    connection = store.look(lambda one: one)  # which is the one that is used next
     connection.set_progress_handler(count, 10)
-    store._idle.put(connection)
     try:
         spend.read(store, projects, [-1], ledger.now_ms())
     finally:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hmac
 import math
 import os
-import queue
 import sqlite3
+import threading
 import time
 from typing import Any, Callable, Mapping, Sequence, TypeVar
 
@@ -22,6 +22,7 @@ from aicostguard.ledger.repricing import Change, Scope, Stored
 from aicostguard.ledger.secret import hash_key
 from aicostguard.ledger.sqlite import backfill, copying, costs, file, read, repriced, spreads, taken, write
 from aicostguard.ledger.sqlite.hold import Hold
+from aicostguard.ledger.sqlite.readers import Readers
 from aicostguard.ledger.sqlite.schema import VERSION
 from aicostguard.ledger.sqlite.writer import FairLock, Writer
 from aicostguard.ledger.store import Prepare
@@ -44,6 +45,7 @@ class SqliteStore:
         #: a file of an older release was copied to this place, verified, before it was migrated
         self.kept_as: str | None = None
         self._folded = -math.inf
+        self._folding = threading.Lock()
         #: the prices of what comes in; None: those of this release. `ledger.open_ledger` sets it.
         self.book: PriceBook | None = None
         if not create and not os.path.exists(path):
@@ -59,8 +61,8 @@ class SqliteStore:
         except BaseException:
             self._hold.close()
             raise
-        # A pool, not one per thread: a server's threads come and go.
-        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._readers = Readers(path)
+        self._read = self._readers.do
 
     def _open(self, path: str, check: bool) -> None:
         lock = FairLock(path)
@@ -106,10 +108,21 @@ class SqliteStore:
     def fold(self, at_most_every_s: float = 0.0) -> None:
         if time.monotonic() - self._folded < at_most_every_s:
             return
-        self._folded = time.monotonic()
-        for feed in (spreads, taken):
-            while (found := self._read(feed.gather)) is not None:
-                self._writer.do(lambda connection, feed=feed, found=found: feed.put(connection, found))  # type: ignore[misc]
+        # One at a time: two would gather the same, of which one is thrown away. Who can do with what is a moment old
+        # does not wait for whoever is at it.
+        if not self._folding.acquire(blocking=not at_most_every_s):
+            return
+        try:
+            self._folded = time.monotonic()
+            # No further: under load something has always come meanwhile, and who asks would wait as long as that.
+            newest = self._read(lambda connection: connection.execute("SELECT max(id) FROM arrivals").fetchone()[0])
+            for feed in (spreads, taken):
+                upto = -1
+                while upto < (newest or 0) and (found := self._read(feed.gather)) is not None:
+                    self._writer.do(lambda connection, feed=feed, found=found: feed.put(connection, found))  # type: ignore[misc]
+                    upto = found.upto
+        finally:
+            self._folding.release()
 
     def priced(self, scope: Scope, after: tuple[int, str, int] | None, limit: int) -> list[Stored]:
         return self._read(lambda connection: repriced.page(connection, scope, after, limit))
@@ -213,23 +226,8 @@ class SqliteStore:
 
     def close(self) -> None:
         self._writer.close()
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
+        self._readers.close()
         self._hold.close()
-
-    def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        with file.explained(self.path):
-            try:
-                connection = self._idle.get_nowait()
-            except queue.Empty:
-                connection = file.connect(self.path, write=False)
-            try:
-                answer = job(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._idle.put(connection)
-            return answer
 
 
 def _kept_before_migration(connection: sqlite3.Connection, path: str) -> str | None:
