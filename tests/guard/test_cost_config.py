@@ -94,8 +94,11 @@ def test_the_other_words_become_the_policys():
         ({"alert_threshold": 80}, "or a percentage such as 80%"),
         ({"on_exceed": "stop"}, "CostConfig.on_exceed: 'stop' cannot be used: use one of block, warn, log"),
         ({"on_exceed": True}, "CostConfig.on_exceed"),
+        ({"alert_threshold": "100.1%"}, "use a share of the limit above 0"),
         ({"loop_threshold": 1}, "use a whole number of calls from 2"),
+        ({"loop_threshold": 1001}, "use a whole number of calls from 2"),
         ({"loop_window": 0}, "use seconds, above 0"),
+        ({"loop_window": 86400.001}, "use seconds, above 0"),
         ({"loop_action": "stop"}, "use one of warn, block, off"),
     ],
 )
@@ -104,6 +107,13 @@ def test_a_mistake_names_field_value_and_remedy(wrong, says):
         CostConfig(**wrong)
     assert says in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("window, threshold, share", [(0.001, 2, "0.1%"), (86400, 1000, "100%"), ("60", "2", 1)])
+def test_what_lies_at_the_ends_is_taken(window, threshold, share):
+    policy = CostConfig(budget_usd=1, loop_window=window, loop_threshold=threshold, alert_threshold=share).policy()
+    assert (policy.loop_window, policy.loop_threshold) == (float(window), int(threshold))
+    assert policy.budgets[0].alert_at == (1 if share == "0.1%" else 1000,)
 
 
 @pytest.mark.ids("C10")

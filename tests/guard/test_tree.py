@@ -52,6 +52,14 @@ def test_the_sources_report_has_the_right_figures():
     assert tree.session_id == "run-42" and tree.spent == 0.10075
 
 
+@pytest.mark.parametrize("cap, spent, used", [(50, 0, 0), (100, 99, 99), (7, 7, 100), (0, 0, 100)])
+def test_the_share_that_is_used_is_rounded_down_and_of_nothing_all_is(cap, spent, used):
+    tree = CostAttributionTree(max_budget=cap / 10**9, pricing=dollar_a_token())
+    tree.register_agent("a")
+    tree.record("a", TokenUsage("m", spent, 0))
+    assert "(%d%% used)" % used in tree.format_report()
+
+
 @pytest.mark.ids("B19")
 def test_direct_delegated_total_and_calls():
     tree = sources_tree()

@@ -67,6 +67,17 @@ def test_a_server_that_is_restarted_is_found_again_with_all_it_had(server) -> No
     guard.close()
 
 
+@pytest.mark.ids("D11")
+def test_more_leases_than_one_script_takes_run_out_together(server, monkeypatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    store = patient(server.url)
+    for number in range(5):
+        store.reserve("t%d" % number, [B], [10], NOW, NOW + 1000)
+    assert store.expire(NOW + 1000) == 5
+    assert [tuple(row)[1:] for row in store.read("b/", NOW)] == [(50, 0, 0, 5)]
+    store.close()
+
+
 def test_a_server_that_hangs_costs_a_moment_and_then_nothing(server) -> None:
     store = RedisStore(server.url, "test", timeout=0.3)
     guard = Guard(POLICY._replace(on_store_failure="closed"), store, clock=lambda: NOW)
