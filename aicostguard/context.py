@@ -8,8 +8,8 @@ Owns eight context variables and keeps them apart.
 * `inside`: the nesting guard, true only while a metering transport's own send runs, so that the transports
   beneath it stay silent. It holds the call, which may learn from them; True where there is nothing to learn. Our own
   sender sets it too: our traffic is never metered.
-* `aside`: the call whose client runs code of the user's own around its send (hooks, signing in): what that code asks
-  is its own. Where the send itself begins, the call moves to `inside`.
+* `aside`: an object with the call whose client runs code of the user's own around its send (hooks, signing in): what
+  that code asks is its own. Where the send itself begins, the call moves to `inside`.
 * `origin`: the function that handed work to another task, for where no frame of the user's own is left to be seen.
 * `place`: the route or task under which code runs, the feature where there is no other.
 * `exit`: the outermost method of a library that wraps or retries what comes out of the SDKs beneath it; only looked at

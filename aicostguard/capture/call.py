@@ -1,9 +1,8 @@
 """One AI call from the moment it is recognised to its receipts.
 
-Owns `Call`. A call is begun before the user's request runs and
-fed in passing with the response's bytes. Nothing here may raise into a transport's path: each public method
-catches its own `Exception`, and leaves cancellation and exits alone. If this module is wrong, calls are lost,
-doubled or late.
+Owns `Call`. A call is begun before the user's request runs and fed in passing with the response's bytes. Nothing here
+may raise into a transport's path: each public method catches its own `Exception`, and leaves cancellation and exits
+alone. If this module is wrong, calls are lost, doubled or late.
 """
 
 from __future__ import annotations
@@ -60,6 +59,8 @@ class Call:
     #: what its transport stands around, and where it is kept while it is sent
     around: Any = None
     place = context.inside
+    #: the answer that it is billed by, where a hook of the user's own gives another call's in its place
+    answer: Any = None
     #: its answer came out of a cache or off a cassette (`replays`): it was billed before
     replayed = False
     #: where its receipt is to be remembered, whose like was not known
@@ -273,7 +274,7 @@ class Call:
             self.lost("drain", error)
 
     def __del__(self) -> None:
-        if not self._meter and not self.outbox:
+        if not (self._meter or self.outbox):
             return
         try:
             self.end(False)

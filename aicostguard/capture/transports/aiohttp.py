@@ -21,6 +21,7 @@ from aicostguard.capture.forms import form
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import Tap
+from aicostguard.capture.transports.aiohttp_between import between
 from aicostguard.health import health
 
 
@@ -52,22 +53,37 @@ def _request(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
         call = _begin(hook, self, method, str_or_url, kwargs)
         if call is None:
             return await original(self, method, str_or_url, **kwargs)
+        stands = between(call, self, kwargs, lambda call, response: _tap(call, self, response, kwargs))
         if state.gate is not None:
             await permit.aask(call)
         asked = _question(hook, call, self, str_or_url, kwargs) if state.ask else None
-        # A trace is code of the user's own: what it asks is its own. No transport of ours stands beneath this one.
-        context.inside.set(not getattr(self, "_trace_configs", None))
+        # Traces and middlewares are code of the user's own: what they ask is their own, and of no logical call of ours.
+        # No transport of ours stands beneath this one.
+        theirs = stands is not None or getattr(self, "_trace_configs", None)
+        logical = context.logical.get()
+        if theirs:
+            context.logical.set(None)
+        else:
+            context.inside.set(True)
         try:
             if asked is None:
                 response = await original(self, method, str_or_url, **kwargs)
             else:
                 response = await asked.send(original, self, (method, str_or_url), kwargs)
         except BaseException:
-            call.interrupted(sent=_sent(self, method, str_or_url), before=early.traced)
+            sent = _sent(self, method, str_or_url)
+            if stands is not None:
+                stands.interrupted(sent)
+            else:
+                call.interrupted(sent=sent, before=early.traced)
             raise
         finally:
             context.inside.set(False)
-        _tap(call, self, response, kwargs)
+            context.logical.set(logical)
+        if stands is not None:
+            stands.judge(response)
+        else:
+            _tap(call, self, response, kwargs)
         return response
 
     return _request

@@ -8,9 +8,8 @@ that has neither never comes here. If this is wrong, a cached answer is billed a
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from aicostguard import context
 from aicostguard.capture.call import Call
@@ -166,10 +165,45 @@ _ROWS: Rows = (("handle_request", _handle_request),)
 _AWAITED: Rows = (("handle_async_request", _handle_async_request),)
 
 
-def _place(call: Call, client: Any) -> ContextVar[Any]:
-    """Where a call is kept while its client runs its user's code: aside, until the send itself begins."""
+class _Aside:
+    """The place of a call while its client runs code of the user's own: aside, until the send itself begins.
+
+    What that code asks belongs to no logical call of ours. Once the send is over nothing leads from here to the call: a
+    task that the code has begun keeps this in its context.
+    """
+
+    __slots__ = ("call", "client")
+
+    def __init__(self, call: Call, client: Any) -> None:
+        self.call: Optional[Call] = call
+        self.client = client
+
+    def get(self) -> Any:
+        return context.aside.get(), context.logical.get()
+
+    def set(self, value: Any) -> None:
+        if value is self.call:
+            context.aside.set(self)
+            context.logical.set(None)
+        else:
+            self.call = self.client = None
+            aside, logical = value
+            context.aside.set(aside)
+            context.logical.set(logical)
+
+
+def _place(call: Call, client: Any) -> Any:
+    """Where a call is kept while its client runs its user's code."""
     watch(call.hook, type(client), _AWAITED_SENDS if call.asynchronous else _SENDS)
-    return context.aside if _ours(type(client), _SENDS) else context.inside
+    return _Aside(call, client) if _ours(type(client), _SENDS) else context.inside
+
+
+def _begins(client: Any) -> Optional[Call]:
+    """The call whose send begins here."""
+    aside = context.aside.get()
+    if type(aside) is _Aside and aside.client is client and not context.inside.get():
+        return aside.call
+    return None
 
 
 def _ours(kind: type, rows: Rows) -> bool:
@@ -180,32 +214,34 @@ def _ours(kind: type, rows: Rows) -> bool:
 
 def _send(original: Callable[..., Any]) -> Callable[..., Any]:
     def _send_single_request(self: Any, request: Any) -> Any:
-        call = context.aside.get()
-        if call is None or context.inside.get():
+        call = _begins(self)
+        if call is None:
             return original(self, request)
+        aside = context.aside.get()
         context.aside.set(None)
         context.inside.set(call)
         try:
             return original(self, request)
         finally:
             context.inside.set(False)
-            context.aside.set(call)
+            context.aside.set(aside)
 
     return _send_single_request
 
 
 def _asend(original: Callable[..., Any]) -> Callable[..., Any]:
     async def _send_single_request(self: Any, request: Any) -> Any:
-        call = context.aside.get()
-        if call is None or context.inside.get():
+        call = _begins(self)
+        if call is None:
             return await original(self, request)
+        aside = context.aside.get()
         context.aside.set(None)
         context.inside.set(call)
         try:
             return await original(self, request)
         finally:
             context.inside.set(False)
-            context.aside.set(call)
+            context.aside.set(aside)
 
     return _send_single_request
 

@@ -17,7 +17,7 @@ from aicostguard.capture.call import Call, begin
 from aicostguard.capture.patch import Hook, Rows, replace, watch
 from aicostguard.capture.state import state
 from aicostguard.capture.tap import TAP, Tap, ends_tap
-from aicostguard.capture.transports import urllib3
+from aicostguard.capture.transports import requests_hooked, urllib3
 
 #: kinds of adapters that have asked urllib3
 _askers: WeakSet[type] = WeakSet()
@@ -26,6 +26,10 @@ _askers: WeakSet[type] = WeakSet()
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook requests. Raises when `Session.send` is not where it was."""
     replace(hook, module.Session, "send", lambda original: _send(original, hook))
+    if hasattr(module.sessions, "dispatch_hook"):
+        requests_hooked.install(module, hook)
+    else:
+        hook.state = "patched (without what its hooks ask)"
 
 
 def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
@@ -52,7 +56,8 @@ def _send(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
             raise
         finally:
             context.inside.set(False)
-        _response(call, response)
+        _response(call, response if call.answer is None else call.answer)
+        requests_hooked.got(response)
         return response
 
     return send
