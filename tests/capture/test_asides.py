@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any, List
 
 import pytest
@@ -93,6 +95,33 @@ def test_a_task_that_a_hook_begins(agent: Agent, name: str, while_sending: bool)
 
     asyncio.run(use())
     billed(agent, 8)
+
+
+@pytest.mark.ids("A12", "B10")
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_task_that_lasts_keeps_no_call(agent: Agent, name: str) -> None:
+    """A hook has begun it: its context must not hold the call, nor with it the request, when its stream is left."""
+    from aicostguard import context
+
+    module, url = library(name), agent.url("openai") + PATH
+
+    async def use() -> None:
+        calls: List[Any] = []
+        tasks: List[Any] = []
+
+        async def begins(_: Any) -> None:
+            calls.append(weakref.ref(context.aside.get().call))
+            tasks.append(asyncio.ensure_future(asyncio.sleep(60)))
+
+        async with module.AsyncClient(event_hooks={"request": [begins]}) as client:
+            async with client.stream("POST", url, json=STREAM):
+                pass
+            gc.collect()
+            assert [call() for call in calls] == [None] and not tasks[0].done()
+        tasks[0].cancel()
+
+    asyncio.run(use())
+    assert len(agent.receipts) == 1
 
 
 def traced(aiohttp: Any, signal: str, hook: Any) -> Any:

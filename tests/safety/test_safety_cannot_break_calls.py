@@ -41,6 +41,7 @@ STAND_INS = re.compile(
     r"|transports/httpx_decoding\.py:(Bytes|Pieces)Decoder\.(decode|flush)"
     r"|transports/httpx_like\.py:_streams\.Tapped(Async)?Stream\.(__a?iter__|a?close|__getattr__)"
     r"|transports/requests\.py:_send\.send|transports/requests\.py:_told"
+    r"|transports/requests_hooked\.py:_(dispatch_hook|send)\.\w+"
     r"|capture/tap\.py:ends_tap\.close|capture/session\.py:a?closing\.close|transports/requests\.py:_iter_content\.\w+"
     r"|transports/urllib3\.py:(_urlopen|_fp_read|_handle_chunk|_update_chunk_length|_decode|_release_conn)\.\w+"
     r"|transports/http_client\.py:(_putrequest|_endheaders|_getresponse|_reads|_close)\.\w+"

@@ -14,6 +14,7 @@ from typing import Any, Callable, List, Optional
 from aicostguard import context
 from aicostguard.capture.call import Call
 from aicostguard.capture.patch import Hook, Rows, replace, watch
+from aicostguard.health import health
 
 
 class Hooked:
@@ -34,9 +35,12 @@ def install(module: ModuleType, hook: Hook) -> None:
 
 def got(response: Any) -> None:
     """A call has its answer: it may have been made by a hook. Never raises."""
-    around = context.aside.get()
-    if isinstance(around, Hooked):
-        around.others.append(response)
+    try:
+        around = context.aside.get()
+        if isinstance(around, Hooked):
+            around.others.append(response)
+    except Exception as error:
+        health.fault("requests_hooked.got", error)
 
 
 def _dispatch_hook(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
