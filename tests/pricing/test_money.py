@@ -76,6 +76,24 @@ def test_a_tier_that_is_none_costs_the_standard_price(tier: str) -> None:
     assert price(other, NOW).cost_nanousd is None
 
 
+@pytest.mark.ids("C2")
+@pytest.mark.parametrize(
+    "provider, model, tier, nano",
+    [
+        # as the book has them: halves of 5 and 25, of 1.25 and 10, of 0.15 and 0.6; fast mode costs twice 5 and 25
+        ("anthropic", "claude-opus-4-6", "batch", 1000 * 2500 + 100 * 12_500),
+        ("anthropic", "claude-opus-4-8", "fast", 1000 * 10_000 + 100 * 50_000),
+        ("google", "gemini-2.5-pro", "batch", 1000 * 625 + 100 * 5000),
+        ("groq", "openai/gpt-oss-120b", "batch", 1000 * 75 + 100 * 300),
+    ],
+)
+def test_a_served_tier_that_the_book_calls_otherwise_has_its_price(
+    provider: str, model: str, tier: str, nano: int
+) -> None:
+    got = price(receipt(model, provider, service_tier=tier, input_tokens=1000, output_tokens=100), NOW)
+    assert got.cost_nanousd == nano
+
+
 @pytest.mark.ids("C6")
 def test_without_usage_there_is_no_cost_and_a_counted_zero_is_one() -> None:
     rows = book(SIMPLE)
