@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, options, table
+from aicostguard.cli import VERBS, ask, chosen, options, table
 from aicostguard.ledger import agents as tree
 from aicostguard.ledger import query, sheet
 
@@ -33,7 +33,7 @@ def _answer(parameters: ask.Parameters, at: ask.Place) -> dict[str, Any]:
     if at.url is not None:
         return ask.get(at, "agents", parameters)
     with ask.opened(at.path) as store:
-        return tree.ask(store, parameters, store.default_project(), ledger.now_ms())
+        return tree.ask(store, parameters, chosen.of(store), ledger.now_ms())
 
 
 @click.command(short_help=VERBS["agents"])
@@ -70,6 +70,8 @@ def agents(
         text = json.dumps(answer, indent=2) + "\n"
     else:
         text = sheet.rows(tree.flat(answer), tree.COLUMNS) if form == "csv" else shown(answer, limit)
+        if form == "csv":  # whose lines have no place for it
+            sys.stderr.write(table.lacking(answer))
     sys.stdout.write(text)
     sys.stdout.flush()
     return 0

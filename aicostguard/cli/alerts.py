@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, alertshown, ask, options
+from aicostguard.cli import VERBS, alertshown, ask, chosen, options
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.alerts import status
 from aicostguard.ledger.alerts.incident import STATES
@@ -45,7 +45,7 @@ class Ledger:
         with ask.opened(self._at.path, create=method == "POST") as store:
             desk = Desk(store, ledger.now_ms)
             watch = Watch(store, ledger.now_ms, before=desk.catch_up)
-            return job(Office(watch, store.default_project(), Actor(options.operator()), ledger.now_ms))
+            return job(Office(watch, chosen.of(store), Actor(options.operator()), ledger.now_ms))
 
 
 def _say(answer: Answer, as_json: bool, shown: Callable[[Any], str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 from urllib.parse import urlencode
 
 from aicostguard import config, ledger
+from aicostguard.cli import chosen
 from aicostguard.ledger import deliveries, query
 from aicostguard.ledger.errors import LedgerError
 from aicostguard.ledger.sqlite import SqliteStore
@@ -82,7 +83,7 @@ def costs(parameters: Parameters, path: str | None, url: str | None, key: str | 
     at = where(path, url, key)
     if at.url is None:
         with opened(at.path) as store:
-            project = store.default_project()
+            project = chosen.of(store)
             body = query.run(store, query.parse(parameters, project, ledger.now_ms()))
             return Answer(body, store.first_at(project) is None)
     body = get(at, "costs", parameters)
@@ -95,7 +96,7 @@ def books(parameters: Parameters, at: Place) -> dict[str, Any]:
     if at.url is not None:
         return get(at, "deliveries", parameters)
     with opened(at.path) as store:
-        asked = deliveries.parse(parameters, store.default_project(), ledger.now_ms())
+        asked = deliveries.parse(parameters, chosen.of(store), ledger.now_ms())
         return deliveries.run(store, asked, ledger.now_ms())
 
 
@@ -110,7 +111,7 @@ def following(at: Place) -> Iterator[Asker]:
         yield lambda name, parameters: get(at, name, parameters)
         return
     with opened(at.path) as store:
-        project = store.default_project()
+        project = chosen.of(store)
 
         def ask(name: str, parameters: Parameters) -> dict[str, Any]:
             ledger.drain(store)

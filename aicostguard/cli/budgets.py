@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, bars, options
+from aicostguard.cli import VERBS, ask, bars, chosen, options
 from aicostguard.guard.policy import ON_EXCEED, PERIODS
 from aicostguard.ledger.access import places
 from aicostguard.ledger.access.audit import Actor
@@ -43,16 +43,18 @@ class Ledger:
         options.one_place(where[0], where[1])
         self._at = ask.where(*where)
         self._organisation = organisation
+        if organisation is not None and chosen.name() is not None:
+            raise click.UsageError("--organisation means all its projects, --project one of them; give one")
         if self._at.url is not None and self._organisation is not None:
             its = str(ask.exchange(self._at, "GET", "whoami")["organisation"])
             if its.lower() != self._organisation.lower():
                 raise LedgerError(f"the key is of the organisation {its}; give one of {self._organisation}")
 
     def _place(self, store: SqliteStore) -> int:
-        """Whose budgets are meant: the organisation's, or those that hold for the first project."""
+        """Whose budgets are meant: the organisation's, or those that hold for a project."""
         name = self._organisation
         if name is None:
-            return store.default_project()
+            return chosen.of(store)
         return -store.look(lambda connection: places.organisation_named(connection, name, "--organisation")).id
 
     def get(self, path: str, job: Callable[..., dict[str, Any]], *more: Any) -> dict[str, Any]:
@@ -125,7 +127,7 @@ class Ledger:
         else:
             with ask.opened(self._at.path) as store:
                 watch = Watch(store, ledger.now_ms, before=Desk(store, ledger.now_ms).catch_up)
-                found = Office(watch, store.default_project(), Actor(options.operator()), ledger.now_ms).alerts(given)
+                found = Office(watch, chosen.of(store), Actor(options.operator()), ledger.now_ms).alerts(given)
         return {"alerts": found["alerts"]}
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, options, table
+from aicostguard.cli import VERBS, ask, chosen, options, table
 from aicostguard.ledger import comparing, query, sheet
 
 
@@ -22,7 +22,7 @@ def _answer(parameters: ask.Parameters, at: ask.Place) -> dict[str, Any]:
     if at.url is not None:
         return ask.get(at, "compare", parameters)
     with ask.opened(at.path) as store:
-        return comparing.compare(store, parameters, store.default_project(), ledger.now_ms())
+        return comparing.compare(store, parameters, chosen.of(store), ledger.now_ms())
 
 
 def _common(command: Any) -> Any:
@@ -48,6 +48,8 @@ def _run(
         text = json.dumps(answer, indent=2) + "\n"
     else:
         text = sheet.rows(comparing.flat(answer)) if form == "csv" else rich(answer)
+        if form == "csv":  # whose lines have no place for it
+            sys.stderr.write(table.lacking(answer) + table.unjoined(answer))
     sys.stdout.write(text)
     sys.stdout.flush()
     return 0
@@ -138,7 +140,7 @@ def _compared(answer: Mapping[str, Any]) -> str:
             part = row["on_baseline"]
             cells += ["", ""] if part is None else [_usd(part["cost_there_usd"]), _usd(part["saved_usd"])]
         rows.append(cells)
-    text = _drawn(headings, rows, answer)
+    text = _drawn(headings, rows, answer) + table.unjoined(answer)
     if not baseline:
         return text
     text += f"on {baseline['model']} ({baseline['provider']}), {baseline['assumes']} assumed: "

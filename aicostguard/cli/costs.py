@@ -76,6 +76,8 @@ def costs(
     if chart:
         drawn.write(answer.body, chart, ending)
     sys.stdout.write(table.FORMS[form or "table"](answer))
+    if form == "csv":  # whose lines have no place for it
+        sys.stderr.write(table.lacking(answer.body))
     sys.stdout.flush()
     return 0
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from aicostguard import ledger
-from aicostguard.cli import VERBS, ask, completion, options
+from aicostguard.cli import VERBS, ask, chosen, completion, options
 from aicostguard.ledger import focus as form
 from aicostguard.ledger import sheet
 from aicostguard.ledger.model import DIMENSIONS
@@ -22,7 +22,7 @@ def _answer(parameters: ask.Parameters, at: ask.Place) -> dict[str, Any]:
     if at.url is not None:
         return ask.get(at, "focus", parameters)
     with ask.opened(at.path) as store:
-        return form.export(store, parameters, store.default_project(), ledger.now_ms())
+        return form.export(store, parameters, chosen.of(store), ledger.now_ms())
 
 
 @click.command(short_help=VERBS["focus"])

@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, Sequence, TypeVar
 
 import click
 
-from aicostguard.cli import completion
+from aicostguard.cli import chosen, completion
 from aicostguard.ledger import query
 from aicostguard.ledger.model import ASKED, DIMENSIONS, OF_ENVELOPE, TIMES, known
 
@@ -29,11 +29,12 @@ DB_HELP = "The ledger's file. Default: ledger.db in AICG_DATA_DIR, or where your
 
 
 def asks(command: F) -> F:
-    """`--db`, `--url` and `--key`: which ledger is asked."""
+    """`--project`, `--db`, `--url` and `--key`: which ledger is asked, and of what."""
     for option in (
         click.option("--key", help="Key for --url. Default: AICG_KEY, which keeps it out of the shell's history."),
         click.option("--url", help="Ask a running ledger instead of the file. Default: AICG_URL, if it is set."),
         click.option("--db", "path", type=click.Path(dir_okay=False), help=DB_HELP),
+        chosen.option,
     ):
         command = option(command)
     return command

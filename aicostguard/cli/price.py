@@ -16,10 +16,11 @@ import click
 from rich.table import Table
 
 from aicostguard import ledger, pricing
-from aicostguard.cli import VERBS, ask, options, table
+from aicostguard.cli import VERBS, ask, chosen, options, table
 from aicostguard.cli.reconcile import reconcile
-from aicostguard.ledger import period, prices, refresh, repricing
-from aicostguard.ledger.model import DIMENSIONS
+from aicostguard.ledger import period, prices, query, refresh, repricing
+from aicostguard.ledger.model import DIMENSIONS, Query
+from aicostguard.ledger.sqlite import SqliteStore
 from aicostguard.pricing import Price, PriceBook, pricefile
 from aicostguard.pricing.registry import ModelPricing
 from aicostguard.receipt import FIELDS, OPERATIONS
@@ -159,23 +160,28 @@ def update(place: str | None, older: bool, path: str | None, as_json: bool) -> i
 @_SINCE
 @_UNTIL
 @_WHERE
+@chosen.option
 @_DB
 @_JSON
 def reported(since: str, until: str, where: tuple[str, ...], path: str | None, as_json: bool) -> int:
     """What did providers themselves say (OpenRouter, xAI, Perplexity), and how far is it from ours?
 
-    Only calls are compared that have both figures.
+    Only calls are compared that have both figures; what was said of those without a price of ours stands below.
     """
     with ask.opened(path) as store:
-        found = store.reported(_scope(store.default_project(), since, until, where))
-    names = ("provider", "model", "calls", "unpriced_calls", "reported_nanousd", "ours_nanousd", "calls_that_differ")
+        scope = _scope(chosen.of(store), since, until, where)
+        found, archived = store.reported(scope), _archived(store, scope)
+    names = ("provider", "model", "calls", "unpriced_calls", "reported_nanousd", "ours_nanousd", "calls_that_differ",
+             "reported_unpriced_nanousd")  # fmt: skip
     rows: list[dict[str, Any]] = [dict(zip(names, row)) for row in found]
     for row in rows:
+        apart = row.pop("reported_unpriced_nanousd")
         row["difference_nanousd"] = row["ours_nanousd"] - row["reported_nanousd"]
+        row["reported_unpriced_nanousd"] = apart
     if as_json:
-        _out(json.dumps({"rows": rows}, indent=2) + "\n")
+        _out(json.dumps({"rows": rows, "archived": archived}, indent=2) + "\n")
     elif not rows:
-        _out("No call of this period came with a cost of its provider's.\n")
+        _out("No call of this period came with a cost of its provider's.\n" + table.lacking({"archived": archived}))
     else:
         drawing = _table("provider", "model", ">calls", ">unpriced", ">reported", ">ours", ">difference", ">differ")
         for row in rows:
@@ -184,8 +190,17 @@ def reported(since: str, until: str, where: tuple[str, ...], path: str | None, a
                 row["provider"], row["model"], f"{row['calls']:,}", f"{row['unpriced_calls']:,}", *amounts,
                 f"{row['calls_that_differ']:,}",
             )  # fmt: skip
-        _out(table.drawn(drawing))
+        _out(table.drawn(drawing) + _apart(rows) + table.lacking({"archived": archived}))
     return 0
+
+
+def _apart(rows: list[dict[str, Any]]) -> str:
+    """What providers said of calls that have no price here, which are in no column; empty for none."""
+    calls, said = (sum(row[name] for row in rows) for name in ("unpriced_calls", "reported_unpriced_nanousd"))
+    of = f"{calls:,} call{'' if calls == 1 else 's'}"
+    return (
+        f"\n! {of} without a price of ours are in no column; of them was reported: ${_dollars(said)}\n" if calls else ""
+    )
 
 
 price.add_command(reconcile)
@@ -198,6 +213,7 @@ price.add_command(reconcile)
 @click.option("--all", "everything", is_flag=True, help="Priced receipts, too, not only those without a price.")
 @click.option("--apply", is_flag=True, help="Do it. Without it, say what would change.")
 @click.option("--history", is_flag=True, help="Which acts of repricing there were.")
+@chosen.option
 @_DB
 @_JSON
 def reprice(
@@ -217,7 +233,7 @@ def reprice(
     none now keeps it.
     """
     with ask.opened(path) as store:
-        project = store.default_project()
+        project = chosen.of(store)
         if history:
             acts = store.repricings(project)
             _out(json.dumps({"repricings": acts}, indent=2) + "\n" if as_json else _acts(acts))
@@ -226,13 +242,31 @@ def reprice(
         book = prices.book(store.path, store.setting(prices.SETTING))
         source = book.source + (f" + {book.own.source}" if book.own is not None else "")
         done = repricing.reprice(store, scope, book.price, source, ledger.now_ms(), apply=apply)
+        archived = _archived(store, scope)
     if as_json:
         names = ("provider", "model", "calls", "before_nanousd", "after_nanousd")
         models = [dict(zip(names, row)) for row in done.models]
-        _out(json.dumps({**done._asdict(), "models": models, "applied": apply, "source": source}, indent=2) + "\n")
+        told = {**done._asdict(), "models": models, "applied": apply, "source": source, "archived": archived}
+        _out(json.dumps(told, indent=2) + "\n")
     else:
-        _out(_repriced(done, source, apply))
+        _out(_repriced(done, source, apply) + _kept(archived))
     return 0
+
+
+def _archived(store: SqliteStore, scope: repricing.Scope) -> dict[str, Any] | None:
+    """Which receipts of a scope are archived: only those that are here are looked at."""
+    asked = Query(scope.project_id, scope.since_ms, scope.until_ms, filters=scope.filters)
+    return query.archived(store, asked, raw=True)
+
+
+def _kept(archived: dict[str, Any] | None) -> str:
+    if not archived:
+        return ""
+    number, days = archived["receipts"], f"{archived['first_day']} to {archived['last_day']}"
+    return (
+        f"! {number:,} receipt{'' if number == 1 else 's'} of {days} are archived: not looked at, they keep "
+        "their cost; `aicg archive restore` brings them back\n"
+    )
 
 
 def _counted(text: str) -> dict[str, int]:

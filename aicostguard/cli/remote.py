@@ -13,6 +13,7 @@ import urllib.request
 from typing import Any, Mapping
 
 from aicostguard import config
+from aicostguard.cli import chosen
 from aicostguard.cli.ask import Place, Unreachable
 from aicostguard.ledger.errors import LedgerError, Refused
 
@@ -31,9 +32,10 @@ def exchange(at: Place, method: str, path: str, sent: Mapping[str, Any] | None =
     if parts is None:
         raise LedgerError(f"{url!r} is no address of a ledger; use http(s)://host[:port]")
     data = None if sent is None else json.dumps(sent).encode()
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/v1/{path}", data, {"Authorization": f"Bearer {at.key}"}, method=method
-    )
+    headers = {"Authorization": f"Bearer {at.key}"}
+    if project := chosen.name():
+        headers["AICG-Project"] = project
+    request = urllib.request.Request(f"{url.rstrip('/')}/v1/{path}", data, headers, method=method)
     handlers: list[Any] = [_NoRedirect()]
     if parts.hostname in config.LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))

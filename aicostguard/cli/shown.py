@@ -71,7 +71,11 @@ def books(answer: Mapping[str, Any]) -> str:
         lines.append(
             "! A clock is wrong. Calls are shown at the right time all the same: the difference is taken out.\n"
         )
-    if not totals["missing"]:
+    if answer.get("cursor"):
+        lines.append(
+            f"! Only the {totals['processes']:,} processes heard last are in this: a shorter --since, or --where.\n"
+        )
+    elif not totals["missing"]:
         lines.append("Everything that is known to have been made is here.\n")
     return "".join(lines)
 

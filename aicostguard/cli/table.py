@@ -111,6 +111,17 @@ def lacking(body: Mapping[str, Any]) -> str:
     )
 
 
+def unjoined(body: Mapping[str, Any]) -> str:
+    """Which receipts lead no score to a model, because they are archived; empty for none."""
+    found = body.get("quality_archived")
+    return (
+        f"! Quality is made of fewer scores: {_calls(found['receipts'])} of {_days(found)} are archived, and only "
+        "receipts lead a score of a call or a session to its model.\n"
+        if found
+        else ""
+    )
+
+
 #: headings of what cannot be known of rows that a limit cut off
 _NOT_OF_THE_REST = ("p50 ms", "p95 ms", "p99 ms", "first token p95")
 

@@ -72,7 +72,7 @@ def _head(seen: Mapping[str, Any]) -> str:
     moment = datetime.datetime.fromtimestamp(seen["at"] / 1000, datetime.timezone.utc).strftime("%H:%M:%S")
     said = [
         f"{moment} UTC",
-        f"{rate(window, minutes)}/min",
+        f"{rate(window, minutes) or '$0.00'}/min",
         f"{window['calls'] / minutes:,.1f} calls/min",
         f"{window['tokens'] / minutes:,.0f} tokens/min (last {minutes} min)",
         f"today {money(today)} in {today['calls']:,} calls",

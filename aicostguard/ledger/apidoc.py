@@ -299,6 +299,11 @@ GET_DELIVERIES: dict[str, Any] = {
                     "rows": {"type": "array", "items": _DELIVERY},
                     "other": {"oneOf": [_object({"groups": {"type": "integer"}, **_BOOKS}), {"type": "null"}]},
                     "totals": _object(_BOOKS),
+                    "cursor": {
+                        "type": ["string", "null"],
+                        "description": "Asks for the processes heard before these, which are in no figure here; null: "
+                        "these are all.",
+                    },
                 }
             ),
         ),

@@ -91,6 +91,12 @@ GET_COMPARE: dict[str, Any] = {
                             "more_models": {"type": "integer"},
                             "baseline": {"oneOf": [_PART, {"type": "null"}]},
                             "archived": ARCHIVED,
+                            "quality_archived": {
+                                **ARCHIVED,
+                                "description": "Receipts that are archived or deleted, and so lead no score of a call "
+                                "or a session to its model: `quality` is made without theirs. Null: none, or there are "
+                                "no such scores.",
+                            },
                         }
                     )
                 },

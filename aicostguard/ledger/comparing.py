@@ -36,7 +36,10 @@ Parameters = Mapping[str, Sequence[str]]
 
 
 def compare(store: SqliteStore, parameters: Parameters, project_id: int, now_ms: int) -> dict[str, Any]:
-    """What `GET /v1/compare` says: `{since, until, tz, models: [...], baseline}`. Raises `Refused` (422)."""
+    """What `GET /v1/compare` says: `{since, until, tz, models: [...], baseline, archived, quality_archived}`.
+
+    Raises `Refused` (422).
+    """
     for name in parameters:
         if name in ("group_by", "order", "compare", "latency"):
             raise Refused(422, "does not apply to a comparison, which is by model", name)
@@ -48,8 +51,8 @@ def compare(store: SqliteStore, parameters: Parameters, project_id: int, now_ms:
     asked = query.parse({**rest, "group_by": ["model"], "latency": ["1"]}, project_id, now_ms)
     answer = query.run(store, asked)
     score = own["score"][0] if own["score"] else ""
-    found = store.look(lambda connection: scored.qualities(connection, _within(store, asked), score))
-    saved = whatif(store, _within(store, asked), own["baseline"][0]) if own["baseline"] and own["baseline"][0] else None
+    found = store.look(lambda connection: scored.qualities(connection, _within(asked), score))
+    saved = whatif(store, _within(asked), own["baseline"][0]) if own["baseline"] and own["baseline"][0] else None
     rows = {row["model"]: row for row in answer["rows"]}
     # A model may have been scored by runs alone: it is compared, too. One that the limit cut off is none of those.
     called = set(rows) if answer["other"] is None else _called(store, asked)
@@ -62,17 +65,24 @@ def compare(store: SqliteStore, parameters: Parameters, project_id: int, now_ms:
         "more_models": answer["other"]["groups"] if answer["other"] else 0,
         "baseline": None if saved is None else _told(saved),
         # What the same traffic would cost elsewhere, only its receipts tell.
-        "archived": answer["archived"] if saved is None else query.archived(store, _within(store, asked), raw=True),
+        "archived": answer["archived"] if saved is None else query.archived(store, _within(asked), raw=True),
+        "quality_archived": _unjoined(store, asked, score),
     }
+
+
+def _unjoined(store: SqliteStore, asked: Query, score: str) -> dict[str, Any] | None:
+    """Receipts by which scores of the period would be joined to models, and which are no longer here."""
+    known = store.look(lambda connection: scored.of_receipts(connection, asked.project_id, score))
+    return query.archived(store, _within(asked), raw=True) if known else None
 
 
 def _called(store: SqliteStore, asked: Query) -> set[str]:
     """All models that served a call."""
-    every = _within(store, asked)._replace(limit=query.MAX_LIMIT, latency="")
+    every = _within(asked)._replace(limit=query.MAX_LIMIT, latency="")
     return {values[0] for values, _ in store.costs(every).rows}
 
 
-def _within(store: SqliteStore, asked: Query) -> Query:
+def _within(asked: Query) -> Query:
     return asked._replace(since_ms=min(asked.since_ms, asked.until_ms))
 
 

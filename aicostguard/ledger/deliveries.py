@@ -9,7 +9,7 @@ is not.
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Mapping, NamedTuple, Protocol, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Protocol, Sequence
 
 from aicostguard.ledger import period
 from aicostguard.ledger.errors import Refused
@@ -32,6 +32,8 @@ MAX_LIMIT, DEFAULT_LIMIT = 10_000, 100
 #: gaps named for each process
 MAX_GAPS = 20
 MAX_EPOCHS = 200
+#: processes that one answer is made of, those heard last: a fleet of short ones makes any number of them
+MOST_PROCESSES = 20_000
 
 #: parameter → what it means
 PARAMETERS: Mapping[str, str] = {
@@ -39,6 +41,7 @@ PARAMETERS: Mapping[str, str] = {
     "group_by": f"Some of {', '.join(GROUPS)}, separated by commas. Default {DEFAULT_BY}.",
     "epoch": "Only these processes, by their id; several may be named. A key that may only send receipts may ask this.",
     "limit": f"Rows at most, 1 to {MAX_LIMIT}, those with most lost first. Default {DEFAULT_LIMIT}.",
+    "cursor": f"The `cursor` of an earlier answer: the next {MOST_PROCESSES} processes, heard before its own.",
     **{name: f"Only processes with this {name}." for name in OF_ENVELOPE},
 }
 #: the same for processes one by one
@@ -66,6 +69,10 @@ SUMS: Mapping[str, str] = {
 Parameters = Mapping[str, Sequence[str]]
 
 
+#: when a process was heard last, in ms, and its id
+Place = tuple[int, str]
+
+
 class Asked(NamedTuple):
     """A question about deliveries."""
 
@@ -75,6 +82,8 @@ class Asked(NamedTuple):
     filters: Mapping[str, tuple[str, ...]]
     epochs: tuple[str, ...]
     limit: int
+    #: only processes behind this place, by when they were heard last
+    after: Place | None = None
 
 
 class Account(NamedTuple):
@@ -87,7 +96,7 @@ class Account(NamedTuple):
 
 def parse(parameters: Parameters, project_id: int, now_ms: int) -> Asked:
     """A question from parameters as they stand in a URL. Raises `Refused` (422) naming the parameter."""
-    first = _first(parameters, PARAMETERS, ("since", "group_by", "limit"))
+    first = _first(parameters, PARAMETERS, ("since", "group_by", "limit", "cursor"))
     epochs = tuple(dict.fromkeys(parameters.get("epoch", ())))
     if len(epochs) > MAX_EPOCHS:
         raise Refused(422, f"may be given {MAX_EPOCHS} times", "epoch")
@@ -104,6 +113,7 @@ def parse(parameters: Parameters, project_id: int, now_ms: int) -> Asked:
         filters={name: tuple(parameters[name]) for name in OF_ENVELOPE if parameters.get(name)},
         epochs=epochs,
         limit=_limit(first),
+        after=_place(first),
     )
 
 
@@ -125,7 +135,20 @@ def _limit(first: Mapping[str, str]) -> int:
     return int(limit)
 
 
-_CURSOR = re.compile(r"(\d{1,15})\.([\w-]{1,64})\Z", re.ASCII)
+_CURSOR = re.compile(r"(\d{1,15})\.([\w:-]{1,80})\Z", re.ASCII)
+
+
+def _place(first: Mapping[str, str]) -> Place | None:
+    cursor = first.get("cursor", "")
+    found = _CURSOR.match(cursor)
+    if cursor and found is None:
+        raise Refused(422, "must be the cursor of an earlier answer", "cursor")
+    return None if found is None else (int(found[1]), found[2])
+
+
+def _cursor(found: Sequence[Source], limit: int) -> str | None:
+    """Where what was cut off at a limit begins; None where nothing was."""
+    return f"{found[limit - 1].last_ms}.{found[limit - 1].epoch}" if len(found) > limit else None
 
 
 def sources(store: Books, parameters: Parameters, project_id: int) -> dict[str, Any]:
@@ -135,17 +158,10 @@ def sources(store: Books, parameters: Parameters, project_id: int) -> dict[str, 
     front, and is on no later page.
     """
     first = _first(parameters, OF_SOURCES, tuple(OF_SOURCES))
-    limit, cursor = _limit(first), first.get("cursor", "")
-    place = _CURSOR.match(cursor)
-    if cursor and place is None:
-        raise Refused(422, "must be the cursor of an earlier answer", "cursor")
-    after = None if place is None else (int(place[1]), place[2])
-    found = store.sources(project_id, limit=limit, after=after)
-    last = found[-1] if len(found) == limit else None
-    return {
-        "sources": [source._asdict() for source in found],
-        "cursor": None if last is None else f"{last.last_ms}.{last.epoch}",
-    }
+    limit = _limit(first)
+    # One more than is told, to know whether there is one.
+    found = store.sources(project_id, limit=limit + 1, after=_place(first))
+    return {"sources": [source._asdict() for source in found[:limit]], "cursor": _cursor(found, limit)}
 
 
 class Books(Protocol):
@@ -158,18 +174,23 @@ class Books(Protocol):
         epochs: Sequence[str] = (),
         *,
         limit: int = -1,
-        after: tuple[int, str] | None = None,
+        after: Place | None = None,
+        filters: Mapping[str, tuple[str, ...]] = {},
     ) -> list[Source]: ...
     def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]: ...
 
 
 def run(store: Books, asked: Asked, now_ms: int) -> dict[str, Any]:
-    """The answer: `{since, group_by, rows, other, totals}`; what the limit cut off is counted in `other`.
+    """The answer: `{since, group_by, rows, other, totals, cursor}`; what the limit cut off is counted in `other`.
 
-    Times are UTC; `late_max_ms` and `clock_offset_ms` are milliseconds.
+    It is made of the `MOST_PROCESSES` that were heard last; where there are more, `cursor` asks for those before them,
+    which are in no figure of it. Times are UTC; `late_max_ms` and `clock_offset_ms` are milliseconds.
     """
-    heard = store.sources(asked.project_id, asked.since_ms, asked.epochs)
-    accounts = [account(source, now_ms) for source in heard if _passes(source, asked.filters)]
+    most = MOST_PROCESSES
+    found = store.sources(
+        asked.project_id, asked.since_ms, asked.epochs, limit=most + 1, after=asked.after, filters=asked.filters
+    )
+    accounts = [account(source, now_ms) for source in found[:most]]
     groups: dict[tuple[str, ...], list[Account]] = {}
     for item in accounts:
         groups.setdefault(_key(item.source, asked.group_by), []).append(item)
@@ -190,7 +211,18 @@ def run(store: Books, asked: Asked, now_ms: int) -> dict[str, Any]:
         "rows": shown,
         "other": {"groups": len(rest), **{name: sum(row[name] for row in rest) for name in SUMS}} if rest else None,
         "totals": {**_states(accounts), **_sums(accounts)},
+        "cursor": _cursor(found, most),
     }
+
+
+def every(store: Books, asked: Asked, now_ms: int) -> Iterator[dict[str, Any]]:
+    """The answers that together are made of all processes."""
+    while True:
+        answer = run(store, asked, now_ms)
+        yield answer
+        if answer["cursor"] is None:
+            return
+        asked = asked._replace(after=_place({"cursor": answer["cursor"]}))
 
 
 def account(source: Source, now_ms: int) -> Account:
@@ -212,10 +244,6 @@ def account(source: Source, now_ms: int) -> Account:
         "lost": 0 if silence <= patience else open_,
     }
     return Account(source, "ended" if ended else "running" if silence <= QUIET_MS else "silent", sums)
-
-
-def _passes(source: Source, filters: Mapping[str, tuple[str, ...]]) -> bool:
-    return all(source.origin.get(name, "") in wanted for name, wanted in filters.items())
 
 
 def _key(source: Source, group_by: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ FORMAT = {
     "name": "format",
     "in": "query",
     "required": False,
-    "description": "`json` or `csv`; by default what the Accept header asks for. No cell begins as a formula does.",
+    "description": "`json` or `csv`; by default what the Accept header asks for. No cell begins as a formula does. "
+    "Beside CSV the header `AICG-Archived` says what the answer lacks, and `AICG-Cursor` of receipts where the "
+    "next page begins.",
     "schema": {"type": "string"},
 }
 _SEVERAL = {"type": "array", "items": {"type": "string"}}

@@ -19,9 +19,12 @@ from aicostguard.ledger.access.door import authorise
 from aicostguard.ledger.access.principal import Principal
 from aicostguard.ledger.errors import Refused
 from aicostguard.ledger.sqlite import SqliteStore, scored
+from aicostguard.ledger.sqlite.write import COLUMNS
 from aicostguard.ledger.store import Store
 
 FORMATS = ("json", "csv")
+#: columns of receipts as CSV, the same on each page
+OF_RECEIPT = ("at", "cost_usd", *COLUMNS)
 #: bytes of a body of scores
 MOST_BODY = 512 * 1024
 Parameters = dict[str, list[str]]
@@ -54,9 +57,14 @@ def wants_csv(request: Request, parameters: Parameters) -> bool:
     return "text/csv" in accepted and "application/json" not in accepted
 
 
-def csv(text: str, name: str) -> Response:
-    """CSV that a browser stores as a file."""
+def csv(text: str, name: str, answer: Any = None) -> Response:
+    """CSV that a browser stores as a file. What lines cannot say of an answer stands in headers."""
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    told = answer if isinstance(answer, dict) else {}
+    if told.get("cursor"):
+        headers["AICG-Cursor"] = told["cursor"]
+    if gone := told.get("archived"):
+        headers["AICG-Archived"] = "; ".join(f"{name}={value}" for name, value in gone.items())
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
@@ -78,7 +86,7 @@ class Face:
         wanted = wants_csv(request, parameters)
         self._drain(self.store)
         answer = job(key, parameters)
-        return csv(as_csv(answer), name) if wanted else Json(answer)
+        return csv(as_csv(answer), name, answer) if wanted else Json(answer)
 
     def asker(self, key: Principal) -> views.Asker:
         return views.Asker(self.store, key.project_id, self.now_ms())
@@ -106,7 +114,9 @@ def _costs(store: SqliteStore, parameters: Parameters, project_id: int, now_ms: 
 
 _QUESTIONS: Mapping[str, Question] = {
     "costs": Question(querydoc.GET_COSTS, _costs, sheet.costs),
-    "receipts": Question(querydoc.GET_RECEIPTS, query.receipts, listed),
+    "receipts": Question(
+        querydoc.GET_RECEIPTS, query.receipts, lambda answer: sheet.rows(answer["receipts"], OF_RECEIPT)
+    ),
     "agents": Question(querydoc.GET_AGENTS, agents.ask, lambda answer: sheet.rows(agents.flat(answer), agents.COLUMNS)),
     "focus": Question(querydoc.GET_FOCUS, focus.export, lambda answer: sheet.rows(answer["rows"], focus.COLUMNS)),
     "compare": Question(comparedoc.GET_COMPARE, comparing.compare, lambda answer: sheet.rows(comparing.flat(answer))),

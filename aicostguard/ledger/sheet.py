@@ -14,22 +14,34 @@ from typing import Any, Iterable, Mapping, Sequence
 from aicostguard.ledger.amounts import CHANGES, DERIVED
 from aicostguard.ledger.model import MEASURES
 
+#: the group of what is archived, where sums tell how much that is
+ARCHIVED = "(archived)"
+#: the column that says how many receipts at most are in no line, because they are archived
+LACKING = "archived_receipts"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: what an answer may hold of percentiles, in order
 _PERCENTILES = [f"{what}_{name}_ms" for what in ("latency", "ttft") for name in ("p50", "p95", "p99")]
 
 
 def costs(answer: Mapping[str, Any]) -> str:
-    """A line per row: groups, `cost_usd`, every sum and what follows from them; `other` is the last line."""
+    """A line per row: groups, `cost_usd`, every sum and what follows from them; `other` is the last line.
+
+    Without groups it is one line, the totals. Where receipts are archived that would be in some line, a last column
+    says in each how many.
+    """
     groups: Sequence[str] = answer["group_by"]
     totals = answer["totals"]
     columns = ["cost_usd", *MEASURES, *DERIVED, *(name for name in _PERCENTILES if name in totals)]
     if "before" in totals:
         columns += ["before_usd", "before_calls", *CHANGES[1:]]
-    lines = [[name_cell(row[name]) for name in groups] + _cells(row, columns) for row in answer["rows"]]
-    if answer["other"]:
-        names = [f"({answer['other']['groups']} more)", *[""] * (len(groups) - 1)]
-        lines.append(names + _cells(answer["other"], columns))
+    rows = answer["rows"] if groups else [totals]
+    lines = [[name_cell(row[name]) for name in groups] + _cells(row, columns) for row in rows]
+    if other := answer["other"]:
+        name = f"({other['groups']} more)" if other["groups"] else ARCHIVED
+        lines.append([name, *[""] * (len(groups) - 1), *_cells(other, columns)])
+    if gone := answer["archived"]:
+        columns = [*columns, LACKING]
+        lines = [[*line, gone["receipts"]] for line in lines]
     return written([*groups, *columns], lines)
 
 

@@ -59,6 +59,7 @@ class Store(Protocol):
         *,
         limit: int = -1,
         after: tuple[int, str] | None = None,
+        filters: Mapping[str, tuple[str, ...]] = {},
     ) -> list[Source]:
         """Every process that was heard at `since_ms` or later, the latest first; only `epochs`, if any are named.
 

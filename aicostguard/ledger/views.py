@@ -48,7 +48,7 @@ class Asker:
 
 def _whole(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer, if nothing of it is archived: these shapes have no place to say so. Raises `Refused` (422)."""
-    gone = answer["archived"]
+    gone = answer["archived"] or answer.get("quality_archived")
     if gone:
         raise Refused(
             422,

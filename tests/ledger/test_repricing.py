@@ -216,8 +216,8 @@ def test_the_commands_say_what_would_change_change_it_and_compare(tmp_path: Path
     at = ("--db", str(path))
     rows = json.loads(aicg("price", "reported", *at, "--json").stdout)["rows"]
     assert [tuple(row.values()) for row in rows] == [
-        ("openrouter", "openai/gpt-4o", 2, 0, 710_000, 700_000, 1, -10_000),
-        ("openrouter", "nobody/knows", 1, 1, 0, 0, 0, 0),
+        ("openrouter", "openai/gpt-4o", 2, 0, 710_000, 700_000, 1, -10_000, 0),
+        ("openrouter", "nobody/knows", 1, 1, 0, 0, 0, 0, 5),
     ]
     shown = aicg("price", "reported", *at).stdout
     assert "-0.00001" in shown

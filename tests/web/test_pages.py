@@ -286,6 +286,24 @@ def test_where_nothing_is_a_browser_gets_a_page_and_a_program_what_it_reads(full
     assert (unknown.status, unknown.headers["location"]) == (303, "/login?next=%2Freciepts")
 
 
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_no_figure_of_the_tiles_is_cut(full: Site, tab: Open, width: int) -> None:
+    """However large: what does not fit goes on in the next line."""
+    shown = tab(full).log_in()
+    shown.page.set_viewport_size({"width": width, "height": 900})
+    shown.goto("/")
+    cut = shown.page.evaluate(
+        """() => [...document.querySelectorAll(".tile")].map((tile) => {
+            const figure = tile.querySelector("b");
+            figure.textContent = "≈$1,755,144.76";
+            const range = document.createRange();
+            range.selectNodeContents(figure);
+            return range.getBoundingClientRect().right - tile.getBoundingClientRect().right;
+        }).filter((over) => over > 0)"""
+    )
+    assert cut == []
+
+
 @pytest.mark.parametrize("path", [*PAGES, "/login", "/receipts?model=nothing-of-it", "/?modle=x"])
 def test_pages_fit_a_phone(full: Site, tab: Open, path: str) -> None:
     shown = tab(full, phone=True).goto(path)

@@ -53,6 +53,23 @@ def test_a_share_that_is_not_quite_nothing_or_all_says_so(part: float | None, sh
 
 
 @pytest.mark.parametrize(
+    "receipt, said",
+    [
+        ({"images": 1}, "1 image"),
+        ({"images": 4, "web_searches": 2}, "4 images, 2 searches"),
+        ({"audio_ms": 61_001}, "61.001 s audio"),
+        ({"video_ms": 8_000}, "8 s video"),
+        ({"characters": 1_001}, "1,001 characters"),
+        ({"search_units": 1}, "1 search unit"),
+        ({"web_searches": 1, "images": 0}, "1 search"),
+        ({}, ""),
+    ],
+)
+def test_what_is_no_token_is_said_in_its_unit(receipt: dict[str, int], said: str) -> None:
+    assert words.units(receipt) == said
+
+
+@pytest.mark.parametrize(
     "value, shown", [(9_999, "9,999"), (12_345, "12.3k"), (6_790_000, "6.79M"), (123_456_789, "123M")]
 )
 def test_large_counts_are_short(value: int, shown: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Mapping
 from aicostguard.ledger import apidoc, query
 from aicostguard.ledger.access.audit import MOST
 from aicostguard.ledger.access.principal import REACHES, ROLES
+from aicostguard.ledger.keeping.doc import ARCHIVED
 
 _KEY_NEEDED: dict[str, Any] = {"security": [{"key": []}]}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 64, "description": "Letters, digits, blanks, any of _ . @ -"}
@@ -174,6 +175,7 @@ GET_ORGANISATION_COSTS = route(
                 "organisation": _NAME,
                 "rows": {"type": "array", "items": apidoc._object({"project": _NAME, **apidoc._AMOUNTS})},
                 "totals": apidoc._object(apidoc._AMOUNTS),
+                "archived": ARCHIVED,
             }
         ),
     ),

@@ -7,7 +7,8 @@ Owns these routes, their parameters and the shape of their answers. What is deci
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Callable, Sequence, TypeVar
+from collections import Counter
+from typing import Any, Callable, Iterable, Sequence, TypeVar
 from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI, Request
@@ -20,8 +21,9 @@ from aicostguard.ledger.access.face import Json, answered, parameters
 from aicostguard.ledger.access.places import Organisation, Project
 from aicostguard.ledger.access.principal import LEDGER, ORGANISATION, PROJECT, REACHES, Principal, roles
 from aicostguard.ledger.access.told import line_told, read_audit, read_limits, read_roles, state, when
+from aicostguard.ledger.amounts import changed
 from aicostguard.ledger.errors import Refused
-from aicostguard.ledger.model import MEASURES, Key
+from aicostguard.ledger.model import MEASURES, Key, Query
 
 T = TypeVar("T")
 _UTC = ZoneInfo("UTC")
@@ -119,12 +121,32 @@ class Face:
         drain(self.door.store)
         now_ms = self.door.now_ms()
         rows = []
-        for item in self.look(lambda c: places.projects(c, principal.organisation_id)):
-            answer = query.run(self.door.store, query.parse(given, item.id, now_ms))
-            rows.append({"project": item.name, "archived": item.archived_ms is not None, **answer["totals"]})
+        asked = {item: query.parse(given, item.id, now_ms) for item in self._projects_of(principal)}
+        for item, one in asked.items():
+            told = query.run(self.door.store, one)["totals"]
+            rows.append({"project": item.name, "archived": item.archived_ms is not None, **told})
         rows.sort(key=lambda row: -(row["cost_nanousd"] or 0))
-        totals = query.amounts({name: sum(row[name] or 0 for row in rows) for name in MEASURES})
-        return {"organisation": principal.organisation, "rows": rows, "totals": totals}
+        whole = {name: sum(row[name] or 0 for row in rows) for name in MEASURES}
+        totals = query.amounts(whole)
+        if any("before" in row for row in rows):
+            named = [name for name in rows[0]["before"] if name in MEASURES]
+            totals.update(changed(whole, {name: sum(row["before"][name] or 0 for row in rows) for name in named}))
+        return {
+            "organisation": principal.organisation,
+            "rows": rows,
+            "totals": totals,
+            "archived": query.lacking(self._lacking(asked.values())),
+        }
+
+    def _projects_of(self, principal: Principal) -> list[Project]:
+        return self.look(lambda c: places.projects(c, principal.organisation_id))
+
+    def _lacking(self, asked: Iterable[Query]) -> list[tuple[int, int]]:
+        """Days, and receipts of them, that answers about several projects lack because they are archived."""
+        days: Counter[int] = Counter()
+        for one in asked:
+            days.update(dict(self.door.store.missing(one, raw=one.latency == "exact")))
+        return sorted(days.items())
 
     # Keys.
 

@@ -8,6 +8,7 @@ fault alone.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from typing import Any, Callable, Mapping
 from zoneinfo import ZoneInfo
 
@@ -272,11 +273,14 @@ def _last_day(now_ms: int) -> tuple[int, int]:
 
 def _deliveries(rule: Rule, sight: Sight) -> list[Reading]:
     asked = deliveries.parse({"since": ["24h"], "limit": [str(MOST_GROUPS)]}, sight.project_id, sight.now_ms)
+    found: Counter[tuple[Any, ...]] = Counter()
+    for answer in deliveries.every(sight.store, asked, sight.now_ms):
+        for row in answer["rows"]:
+            found[tuple(row[name] for name in asked.group_by)] += row["lost"] + row["known_lost"]
     out = []
-    for row in deliveries.run(sight.store, asked, sight.now_ms)["rows"]:
-        lost = row["lost"] + row["known_lost"]
+    for names, lost in found.most_common(MOST_GROUPS):
         if lost:
-            group = {name: row[name] for name in asked.group_by}
+            group = dict(zip(asked.group_by, names))
             view = {"since": "24h", "group_by": ",".join(asked.group_by), "of": "deliveries"}
             text = words.gap(lost, group)
             out.append(Reading(words.scope(group), lost * PART, rule.threshold, text, view, {"group": group}))

@@ -70,14 +70,18 @@ def projects(connection: sqlite3.Connection) -> dict[int, str]:
 
 
 def project(connection: sqlite3.Connection, name: str) -> int:
-    """The project of a name, or of a number where no name fits. Raises `Refused` (422)."""
-    known = projects(connection)
-    found = [number for number, called in known.items() if called == name]
+    """The project of a name or ORGANISATION/NAME, or of a number where no name fits. Raises `Refused` (422)."""
+    rows = connection.execute(
+        "SELECT projects.id, projects.name, organisations.name || '/' || projects.name FROM projects "
+        "JOIN organisations ON organisations.id = organisation_id ORDER BY projects.id"
+    ).fetchall()
+    known: dict[int, str] = {number: whole for number, _, whole in rows}
+    found: list[int] = [number for number, called, whole in rows if name in (called, whole)]
     if not found and name.isdigit() and int(name) in known:
         found = [int(name)]
     if len(found) == 1:
         return found[0]
-    wrong = "names several projects; give the number" if found else "is no project"
+    wrong = "names several projects; give ORGANISATION/NAME, or the number" if found else "is no project"
     raise Refused(
         422, f"{name[:64]!a} {wrong}: {', '.join(f'{key} {called}' for key, called in known.items())}", "project"
     )

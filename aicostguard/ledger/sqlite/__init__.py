@@ -166,8 +166,9 @@ class SqliteStore:
         *,
         limit: int = -1,
         after: tuple[int, str] | None = None,
+        filters: Mapping[str, tuple[str, ...]] = {},
     ) -> list[Source]:
-        return self._read(lambda connection: read.sources(connection, project_id, since_ms, epochs, limit, after))
+        return self._read(lambda it: read.sources(it, project_id, since_ms, epochs, limit, after, filters))
 
     def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
         return self._read(lambda connection: read.gaps(connection, project_id, epoch, limit))

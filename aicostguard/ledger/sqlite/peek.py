@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from aicostguard.ledger import deliveries
@@ -36,8 +36,9 @@ class _Look:
         *,
         limit: int = -1,
         after: tuple[int, str] | None = None,
+        filters: Mapping[str, tuple[str, ...]] = {},
     ) -> list[Source]:
-        return read.sources(self._connection, project_id, since_ms, epochs, limit, after)
+        return read.sources(self._connection, project_id, since_ms, epochs, limit, after, filters)
 
     def gaps(self, project_id: int, epoch: str, limit: int) -> list[tuple[int, int]]:
         return read.gaps(self._connection, project_id, epoch, limit)

@@ -41,14 +41,18 @@ def of(connection: sqlite3.Connection, query: Query, rows: Sequence[Group]) -> l
     return out
 
 
+def segments(query: Query) -> list[sums.Segment]:
+    """What a query's approximate percentiles are read from."""
+    dimension = sums.rolled_up(query)
+    kept = (SPREAD[dimension], True) if dimension is not None and dimension in SPREAD else (False, False)
+    return sums.segments(query, kept)
+
+
 def _spread(connection: sqlite3.Connection, query: Query, key: str) -> dict[Group, Any]:
     dimension = sums.rolled_up(query)
-    kept = (False, False)
-    if dimension is not None and dimension in SPREAD:
-        kept = (SPREAD[dimension], True)
     cells: dict[Group, list[bytes]] = {}
     width = len(query.group_by)
-    for segment in sums.segments(query, kept):
+    for segment in segments(query):
         if segment[0] in sums.RAW:
             for group, counts in _counted(connection, query, segment, key).items():
                 cells.setdefault(group, []).append(spread.of_counts(_binned(counts)))

@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from aicostguard.health import COUNTERS
 from aicostguard.ledger.model import DAY_MS, OF_ENVELOPE, SMALLEST, Arrivals, Key, Place, Query, Source
-from aicostguard.ledger.sqlite import archived, room, sums
+from aicostguard.ledger.sqlite import archived, percentiles, room, sums
 from aicostguard.ledger.sqlite.sums import passing
 from aicostguard.ledger.sqlite.write import COLUMNS, quoted
 from aicostguard.receipt import FIELDS
@@ -21,7 +21,8 @@ def missing(connection: sqlite3.Connection, query: Query, *, raw: bool) -> list[
     """Days, and receipts of them, that a query (or the list of its receipts, `raw`) lacks: they are archived."""
     asked = [query]
     if query.before is not None:
-        asked.append(query._replace(since_ms=query.before[0], until_ms=query.before[1]))
+        # Of the period before, no percentiles are told.
+        asked.append(query._replace(since_ms=query.before[0], until_ms=query.before[1], latency=""))
     spans = [(one.since_ms, one.until_ms) for one in asked]
     if not raw:
         asked = [room.seen(connection, one)[0] for one in asked]
@@ -31,7 +32,10 @@ def missing(connection: sqlite3.Connection, query: Query, *, raw: bool) -> list[
 
 def _raw(query: Query) -> Iterator[tuple[int, int]]:
     """The spans of a query's period that are read from receipts."""
-    for table, start, end in sums.cover_of(query):
+    found = sums.cover_of(query)
+    if query.latency == "approximate":
+        found = [*found, *percentiles.segments(query)]
+    for table, start, end in found:
         if table == "receipts":
             yield start, end
         elif table == sums.UNSUMMED:
@@ -81,6 +85,7 @@ def sources(
     epochs: Sequence[str] = (),
     limit: int = -1,
     after: tuple[int, str] | None = None,
+    filters: Mapping[str, tuple[str, ...]] = {},
 ) -> list[Source]:
     where, values = ["project_id = ?", "last_received_ms >= ?"], [project_id, since_ms, *epochs]
     if epochs:
@@ -88,10 +93,11 @@ def sources(
     if after is not None:
         where.append("last_received_ms <= ? AND (last_received_ms < ? OR epoch > ?)")
         values += [after[0], *after]
+    passed, wanted = passing(filters)
     found = connection.execute(
-        f"SELECT {quoted(_SOURCE)} FROM epochs WHERE {' AND '.join(where)} "
+        f"SELECT {quoted(_SOURCE)} FROM epochs WHERE {' AND '.join(where)}{passed} "
         "ORDER BY last_received_ms DESC, epoch LIMIT ?",
-        [*values, limit],
+        [*values, *wanted, limit],
     )
     out = []
     for row in found:

@@ -175,17 +175,19 @@ def history(connection: sqlite3.Connection, project_id: int) -> list[dict[str, A
 
 
 def reported(connection: sqlite3.Connection, scope: Scope) -> list[tuple[Any, ...]]:
-    """`(provider, model, calls, unpriced, reported, ours, calls that differ)` of calls whose provider told a cost.
+    """`(provider, model, calls, unpriced, reported, ours, calls that differ, reported of the others)`, by model.
 
-    `reported` and `ours` are of the priced calls alone, so that they can be compared.
+    Of calls whose provider told a cost. `reported` and `ours` are of the priced ones alone, so that they can be
+    compared; last stands what was told of those without a price.
     """
     wanted, values = passing(scope.filters)
     return connection.execute(
         "SELECT provider, model, COUNT(*), SUM(cost_nanousd IS NULL), "
         "SUM(CASE WHEN cost_nanousd IS NULL THEN 0 ELSE reported_cost_nanousd END), COALESCE(SUM(cost_nanousd), 0), "
-        "SUM(cost_nanousd IS NOT NULL AND cost_nanousd <> reported_cost_nanousd) "
+        "SUM(cost_nanousd IS NOT NULL AND cost_nanousd <> reported_cost_nanousd), "
+        "SUM(CASE WHEN cost_nanousd IS NULL THEN reported_cost_nanousd ELSE 0 END) "
         "FROM receipts WHERE project_id = ? AND at_ms >= ? AND at_ms < ? AND reported_cost_nanousd IS NOT NULL"
-        f"{wanted} GROUP BY provider, model ORDER BY 5 DESC, provider, model",
+        f"{wanted} GROUP BY provider, model ORDER BY 5 DESC, 8 DESC, provider, model",
         [scope.project_id, scope.since_ms, scope.until_ms, *values],
     ).fetchall()
 

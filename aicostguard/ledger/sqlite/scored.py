@@ -77,6 +77,11 @@ def _number(connection: sqlite3.Connection, project_id: int, kind: str, name: st
     return int(found[0])
 
 
+def of_receipts(connection: sqlite3.Connection, project_id: int, name: str = "") -> bool:
+    """Whether there are scores that only receipts lead to a model: of calls, or of sessions."""
+    return any(_number(connection, project_id, kind, name, 1) for kind in ("request", "session"))
+
+
 def _calls(connection: sqlite3.Connection, query: Query) -> int:
     """How many receipts the period has, whatever the filters: so many are read to find those that pass."""
     source, values = union(Query(query.project_id, query.since_ms, query.until_ms))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, Mapping
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
@@ -130,6 +131,19 @@ def span(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
+#: what a receipt without tokens counts → how that is said
+_UNITS = {"images": "image", "characters": "character", "search_units": "search unit", "web_searches": "search"}
+_TIMES = {"audio_ms": "audio", "video_ms": "video"}
+
+
+def units(receipt: Mapping[str, Any]) -> str:
+    """What a receipt counts that is no token: `2 images`, `61.5 s audio`; empty for nothing."""
+    said = [f"{n:,} {one if n == 1 else one + ('es' if one.endswith('ch') else 's')}"
+            for name, one in _UNITS.items() if (n := receipt.get(name))]  # fmt: skip
+    said += [f"{n / 1000:,.10g} s {what}" for name, what in _TIMES.items() if (n := receipt.get(name))]
+    return ", ".join(said)
+
+
 def iso(at_ms: int) -> str:
     """A moment as the API says it."""
     return datetime.fromtimestamp(at_ms / 1000, timezone.utc).isoformat()
@@ -175,6 +189,7 @@ FILTERS = {
     "exact": exact,
     "number": number,
     "short": as_short,
+    "units": units,
     "share": share,
     "change": change,
     "ms": milliseconds,

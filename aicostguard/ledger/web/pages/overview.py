@@ -269,14 +269,15 @@ def _agents(view: View) -> tuple[list[Mapping[str, Any]], int]:
 
 def quality(view: View) -> Response:
     """A part of the screen that is fetched once the rest stands: it looks at every score of the period."""
-    return view.show("quality.html", quality=_quality(view) if _of_sums(view, "model") else None)
+    found, lacking = _quality(view) if _of_sums(view, "model") else (None, None)
+    return view.show("quality.html", quality=found, lacking=lacking)
 
 
-def _quality(view: View) -> list[dict[str, Any]]:
-    """Models that somebody has scored, the dearest first."""
+def _quality(view: View) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Models that somebody has scored, the dearest first; and receipts whose scores are in none of these."""
     asked = view.asked(group_by=None, order=None, compare=None, latency=None, exact=None, limit="100")
-    found = comparing.compare(view.site.store, asked, view.principal.project_id, view.now_ms)["models"]
-    return [model for model in found if model["quality"]][:FEW]
+    found = comparing.compare(view.site.store, asked, view.principal.project_id, view.now_ms)
+    return [model for model in found["models"] if model["quality"]][:FEW], found["quality_archived"]
 
 
 def _url(view: View) -> str:
