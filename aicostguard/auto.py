@@ -266,6 +266,10 @@ def _build() -> None:
             from aicostguard.capture.state import state
             from aicostguard.delivery import Delivery, register_status
 
+            if sys.implementation.name != "cpython":
+                from aicostguard.capture import uncollected
+
+                uncollected.install()
             register_status(hooks.states)
             _delivery = Delivery(_settings, _ending)
             if state.deliver is _deliver:
@@ -289,6 +293,9 @@ def _end() -> None:
     _ending = True
     from aicostguard.capture.state import state
 
+    uncollected = sys.modules.get("aicostguard.capture.uncollected")
+    if uncollected is not None:
+        uncollected.end()
     if state.estimates is not None:
         state.estimates.close()
     if _delivery is not None:

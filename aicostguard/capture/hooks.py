@@ -241,7 +241,7 @@ def uninstall() -> None:
 
 def states() -> Dict[str, str]:
     """`module: state` of every library that was hooked, for the status file."""
-    return {name: hook.state for name, hook in _hooks.items()}
+    return {name: hook.state for name, hook in list(_hooks.items())}
 
 
 def _hook(module: ModuleType, name: str) -> None:

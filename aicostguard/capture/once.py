@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List
 
-from aicostguard.health import health
+from aicostguard.health import health, oldest
 from aicostguard.metering import Endpoint
 from aicostguard.usage import Reading
 
@@ -28,13 +28,19 @@ def remember(reading: Reading) -> None:
     """Keep the ids of work that is not finished."""
     ticket = [reading]
     for name in (reading.response_id, reading.also):
-        if name and name not in pending:  # an id that is polled keeps its ticket
-            while len(pending) >= MOST:
-                let_go = pending.pop(next(iter(pending)), [])
-                if let_go:
-                    let_go.clear()  # under its other id, too: it is counted once
-                    health.count("unmetered")
-            pending[name] = ticket
+        if name:
+            while len(pending) >= MOST and name not in pending:
+                _let_go(pending.pop(oldest(pending) or "", []))
+            # An id that is polled keeps its ticket, and that is the one of its other id, too, whoever is faster.
+            ticket = pending.setdefault(name, ticket)
+
+
+def _let_go(ticket: List[Reading]) -> None:
+    try:
+        ticket.pop()  # under its other id, too: it is counted once
+    except IndexError:
+        return
+    health.count("unmetered")
 
 
 def forget(readings: List[Reading]) -> List[Reading]:
@@ -71,7 +77,8 @@ def finished(readings: List[Reading]) -> List[Reading]:
 
 def lines_billed(endpoint: Endpoint) -> int:
     """How many lines of this file of results were billed before."""
-    return _billed.get(_key(endpoint), [0])[0]
+    known: List[int] = [*_billed.get(_key(endpoint), ()), 0]  # in one step: `due` may be at it on another thread
+    return known[0]
 
 
 def due(endpoint: Endpoint, readings: List[Reading], skipped: int, lines: int) -> List[Reading]:
@@ -83,14 +90,16 @@ def due(endpoint: Endpoint, readings: List[Reading], skipped: int, lines: int) -
         return []
     key, mine = _key(endpoint), [lines or 1]
     while len(_billed) >= MOST:
-        _billed.pop(next(iter(_billed)), None)
+        _billed.pop(oldest(_billed) or "", None)
     # One step, so that of two threads that fetch the same file one bills it.
     known = _billed.setdefault(key, mine)
     if known is mine:
         return readings
-    if known[0] != skipped:
+    try:
+        known.remove(skipped)  # one step, too
+    except ValueError:
         return []
-    known[0] = mine[0]  # what was cut off before has come now
+    known += mine  # what was cut off before has come now
     return readings
 
 

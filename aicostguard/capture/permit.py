@@ -19,7 +19,7 @@ from aicostguard import context
 from aicostguard.capture import forks
 from aicostguard.capture.gate import Gate, Refused
 from aicostguard.capture.state import state
-from aicostguard.health import health
+from aicostguard.health import health, oldest
 from aicostguard.metering.formats import RETRIEVALS
 from aicostguard.metering.table import RESULTS
 from aicostguard.receipt import Receipt
@@ -325,7 +325,9 @@ def _begins(readings: Sequence[Reading], hold: Hold) -> bool:
         ids = [name for name in (reading.response_id, reading.also) if name]
         if reading.pending and ids:
             while len(_pending) >= MOST_PENDING:
-                _pending.pop(next(iter(_pending))).lost()
+                let_go = _pending.pop(oldest(_pending) or "", None)
+                if let_go is not None:
+                    let_go.lost()
             _pending.update(dict.fromkeys(ids, hold))
             return True
     return False
@@ -333,6 +335,7 @@ def _begins(readings: Sequence[Reading], hold: Hold) -> bool:
 
 def _begun(readings: Sequence[Reading]) -> Optional[Hold]:
     for reading in readings:
-        if not reading.pending and reading.response_id in _pending:
-            return _pending.pop(reading.response_id)
+        hold = None if reading.pending else _pending.pop(reading.response_id or "", None)
+        if hold is not None:
+            return hold
     return None

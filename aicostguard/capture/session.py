@@ -26,7 +26,7 @@ MOST_TURNS = 512
 class Session:
     """A recognised session. `waiting` are calls whose receipts have to be awaited (inline mode inside a loop)."""
 
-    __slots__ = ("hook", "waiting", "_live", "_opened", "_asked", "_turns", "_born", "_over")
+    __slots__ = ("__weakref__", "hook", "waiting", "_live", "_opened", "_asked", "_turns", "_born", "_over")
 
     def __init__(self, opened: Call, reader: Live) -> None:
         self.hook = opened.hook

@@ -12,14 +12,13 @@ from __future__ import annotations
 import _thread
 import os
 import sys
-from collections import OrderedDict
 from typing import Any, Callable, Dict, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from aicostguard import health as our_health
 from aicostguard.capture.state import state
 from aicostguard.clock import clock
-from aicostguard.health import health
+from aicostguard.health import health, oldest
 
 #: seconds between a look-up and the request for which it was made
 GRACE = 30.0
@@ -36,7 +35,7 @@ class Watchdog:
         self._own = (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
         self._tell = tell
         #: hosts that were met, the latest last
-        self._met: OrderedDict[str, None] = OrderedDict()
+        self._met: Dict[str, None] = {}
         self._waiting: Dict[str, float] = {}
         self._said: Set[str] = set()
         self._running = _thread.allocate_lock()  # held by the thread while there is one; never waited for
@@ -53,7 +52,7 @@ class Watchdog:
         self._met.pop(host, None)
         self._met[host] = None
         if len(self._met) > MOST:  # the one that was met longest ago: most are nobody's that we know
-            self._met.popitem(last=False)
+            self._met.pop(oldest(self._met) or "", None)
 
     def heard(self, event: str, arguments: Tuple[Any, ...]) -> None:
         """The audit hook: called for every event of the interpreter."""

@@ -43,7 +43,7 @@ class Delivery:
     # No `__dict__`: what hangs on it, locks among them, is not for eventlet to find (see `health.Health`).
     __slots__ = (
         "__weakref__", "settings", "inline", "_exiting", "_seq", "_epoch", "_queue", "_courier", "_keeper", "_status",
-        "_worker", "_spilling", "_followed", "_dropped", "_pid", "_core", "holding",
+        "_worker", "_heirs", "_spilling", "_followed", "_dropped", "_pid", "_core", "holding",
     )  # fmt: skip
     inline: bool
 
@@ -74,6 +74,7 @@ class Delivery:
         self._keeper = self._courier.keeper
         self._status = Status(self._courier)
         self._worker: Optional[Worker] = None
+        self._heirs: Dict[str, Worker] = {}  # see `_start`
         self._spilling = False
         self._followed = False
         self._dropped = 0
@@ -215,8 +216,11 @@ class Delivery:
         worker = self._worker
         if worker is not None and worker.alive:
             return worker
-        worker = Worker(self._courier, self._status)
-        self._worker = worker  # first: a receipt submitted while the thread starts must not start another
+        made = Worker(self._courier, self._status)
+        # First, and in one step: a receipt submitted meanwhile, or on another thread, must not start another.
+        worker = self._worker = (self._heirs if worker is None else worker.heirs).setdefault("", made)
+        if worker is not made:
+            return worker
         self._follow()
         if hosts.frozen():
             warn("threads.frozen")
@@ -364,6 +368,7 @@ class Delivery:
             if not self.settings.serverless and (used or worth_telling()):
                 self._status.final()
         finally:
+            self._heirs = {}
             self._worker = None
             courier.deadline = None
             courier.going_on()

@@ -69,3 +69,11 @@ class Leftovers:
         self._found = True
         self.claims.append(segment)
         return segment
+
+
+def without(held: List[Segment], segment: Segment) -> None:
+    """Take it out of a list from which other threads take it, too."""
+    try:
+        held.remove(segment)
+    except ValueError:
+        pass  # not in there, or not any more

@@ -69,7 +69,7 @@ class Queue:
 
     def waiting(self) -> List[Entry]:
         """What is in it now, and stays in it."""
-        return list(self._items)
+        return list(self._items.copy())  # copied in one step; without a GIL to go through them is none
 
     def signal(self, message: Any) -> None:
         """Wake the worker with a message of ours (a flush, a stop)."""

@@ -18,7 +18,7 @@ from aicostguard.clock import clock
 from aicostguard.delivery import files, folder
 from aicostguard.delivery.envelope import Batch
 from aicostguard.delivery.folder import OPEN, QUARANTINE, ROOT
-from aicostguard.delivery.leftovers import Leftovers
+from aicostguard.delivery.leftovers import Leftovers, without
 from aicostguard.delivery.queue import Entry
 from aicostguard.delivery.segment import Segment, Vanished, create, receipt_record, take_back
 from aicostguard.delivery.threads import RLock
@@ -97,8 +97,7 @@ class Spool:
         segment.retired = segment.finished = True
         self.pending, segment.shed = max(0, self.pending - segment.shed), 0
         for held in (self._retired, self.left.claims):
-            if segment in held:
-                held.remove(segment)
+            without(held, segment)
 
     def leave(self, seq: int) -> bool:
         """A receipt finds no room in memory. False when it is not on disk either."""
@@ -118,8 +117,11 @@ class Spool:
         return won
 
     def _make(self) -> Segment:
-        while self._last_words:  # first: the new file may be damaged or lost, and they would be believed
-            take_back(self._last_words.pop())
+        try:
+            while True:  # first: the new file may be damaged or lost, and they would be believed
+                take_back(self._last_words.pop())
+        except IndexError:
+            pass  # none, or none any more
         where = files.private_folder(*self._parts)
         name = "%s-%06d" % (self._epoch, next(self._serial))
         self._held.add(name + OPEN)
@@ -167,10 +169,10 @@ class Spool:
                 for seq, at, encoded in entries:
                     assert isinstance(encoded, bytes)
                     data = receipt_record(seq, at, encoded)
-                    segment = self._box[_CURRENT]
+                    segment = self._box.get(_CURRENT) or self._open()
                     if segment.size + len(data) > segment.room:
                         self._measure()
-                        segment = self._box[_CURRENT]
+                        segment = self._box.get(_CURRENT) or self._open()
                         if segment.size + len(data) > segment.room:
                             break
                     segment.write(data)
@@ -215,8 +217,7 @@ class Spool:
             return False
         if not segment.finished:
             segment.finished = True
-            if segment in self._retired:
-                self._retired.remove(segment)
+            without(self._retired, segment)
             self._remove(segment)
         return True
 
@@ -272,7 +273,7 @@ class Spool:
         self._measured = clock.monotonic()
         total = folder.measure(self.folder).bytes
         self._room = max(0, self.cap - total)
-        current = self._box[_CURRENT]
+        current = self._box.get(_CURRENT) or self._open()
         try:
             current.size = os.fstat(current.whole()).st_size
         except Vanished:
@@ -342,8 +343,7 @@ class Spool:
                 return 0, 0
             segment.finished = True
             for held in (self._retired, self.left.claims):
-                if segment in held:
-                    held.remove(segment)
+                without(held, segment)
             if damaged:
                 where = files.private_folder(*self._parts, QUARANTINE)
                 self._held.discard(os.path.basename(segment.path))

@@ -85,11 +85,48 @@ class Polled:
         return len(self._items)
 
 
+class Woken(Polled):
+    """A `SimpleQueue` for real threads where there is none in C (PyPy), and the one in Python takes a lock in `put`.
+
+    The lock is let go of by each `put`, which never waits, and taken by whoever has found nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = allocate_lock()
+        self._news.acquire()
+
+    def put(self, item: Any) -> None:
+        """Append an item. Never waits."""
+        self._items.append(item)
+        self._tell()
+
+    def get(self, timeout: Optional[float] = None) -> Any:
+        """The next item, waited for up to `timeout` seconds; raises `Empty` after that."""
+        limit = None if timeout is None else clock.monotonic() + timeout
+        while not self._items:
+            left = -1.0 if limit is None else limit - clock.monotonic()
+            if (limit is not None and left <= 0) or not self._news.acquire(timeout=left):
+                break
+        item = self.get_nowait()
+        if self._items:
+            self._tell()  # of two items whose news were one
+        return item
+
+    def _tell(self) -> None:
+        try:
+            self._news.release()
+        except RuntimeError:
+            return  # told already
+
+
 def _wake_up() -> Any:
     """The class of queue that fits our threads: the C one for real ones, whatever else was patched."""
     if not GREEN:
-        from _queue import SimpleQueue
-
+        try:
+            from _queue import SimpleQueue
+        except ImportError:
+            return Woken
         return SimpleQueue
     return _queues.SimpleQueue if _queues.SimpleQueue.__module__.startswith("gevent.") else Polled
 

@@ -7,7 +7,7 @@ holds a lock that a caller could need. If it dies, the next receipt or flush sta
 from __future__ import annotations
 
 import threading
-from typing import Optional
+from typing import Dict, Optional
 
 from aicostguard import health as our_health
 from aicostguard.clock import clock
@@ -44,6 +44,9 @@ class Worker:
         self.status = status
         self.alive = True
         self.ident: Optional[int] = None
+        #: the one that has taken its place once it was dead. A dict for `setdefault`: of two threads that start one,
+        #: one wins, without a lock
+        self.heirs: Dict[str, Worker] = {}
         self._linger = FIRST_LINGER
         self._due: Optional[float] = None
         self._wrote = True

@@ -15,7 +15,7 @@ import itertools
 import os
 import time
 from os import getpid
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
 
 from aicostguard import health
 from aicostguard.guard import aside, standing, words
@@ -66,9 +66,8 @@ class Guard:
         #: what streams were given beyond their reservation, for limits on one call
         self._grown: Dict[str, Tuple[int, int]] = {}
         self._house_at = 0
-        self._pid = 0
-        self._prefix = ""
-        self._numbers = itertools.count()
+        #: process, prefix and numbers of the tickets, in one: of two threads that begin at once each keeps to its own
+        self._names: Tuple[int, str, Iterator[int]] = (0, "", itertools.count())
 
     # -- before a call
 
@@ -114,12 +113,10 @@ class Guard:
 
     def _id(self, now: int) -> str:
         """Time-ordered, and nobody else's: a child that was forked has a prefix of its own."""
-        pid = getpid()
-        if pid != self._pid:
-            self._prefix = os.urandom(6).hex()
-            self._numbers = itertools.count()
-            self._pid = pid
-        return "%011x%s%x" % (now, self._prefix, next(self._numbers))
+        pid, names = getpid(), self._names
+        if names[0] != pid:
+            names = self._names = (pid, os.urandom(6).hex(), itertools.count())
+        return "%011x%s%x" % (now, names[1], next(names[2]))
 
     def _answered(self, ident: str, want: Want, facts: Facts, answer: Answer) -> Ticket:
         if isinstance(answer, Refusal):
@@ -340,7 +337,7 @@ class Guard:
     def _grew(self, ticket: Ticket, nanousd: int, tokens: int, room: bool) -> bool:
         if room and ticket.single != (None, None):
             if len(self._grown) >= MAX_GROWN:
-                self._grown.pop(next(iter(self._grown)), None)
+                self._grown.pop(health.oldest(self._grown) or "", None)
             before = self._grown.get(ticket.id, (0, 0))
             self._grown[ticket.id] = (before[0] + nanousd, before[1] + tokens)
         return room

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Dict, Tuple
 
 from aicostguard.guard.values import Spent
+from aicostguard.health import oldest
 
 MAX_KINDS = 1024
 
@@ -39,5 +40,5 @@ class Observed:
             now = (max(known[0], nanousd), max(known[1], tokens))
             self._kinds.pop(kind, None)
             while len(self._kinds) >= MAX_KINDS:
-                self._kinds.pop(next(iter(self._kinds), kind), None)
+                self._kinds.pop(oldest(self._kinds) or kind, None)
             self._kinds[kind] = now

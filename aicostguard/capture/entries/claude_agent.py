@@ -18,6 +18,7 @@ from aicostguard.capture import permit
 from aicostguard.capture.call import Call
 from aicostguard.capture.patch import Hook, replace
 from aicostguard.capture.state import state
+from aicostguard.health import oldest
 from aicostguard.metering.claude_code import Results, Sums
 from aicostguard.metering.endpoints import Endpoint
 from aicostguard.usage import Reading
@@ -117,7 +118,7 @@ def _no_body() -> Optional[bytes]:
 def _begin(hook: Hook, query: Any) -> Optional[Call]:
     try:
         while len(_sessions) > MOST_SESSIONS:
-            _sessions.pop(next(iter(_sessions)), None)
+            _sessions.pop(oldest(_sessions) or "", None)
         options = getattr(query.transport, "_options", None)
         resume = getattr(options, "resume", None)
         resumed = bool(resume or getattr(options, "continue_conversation", False))
