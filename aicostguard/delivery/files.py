@@ -6,12 +6,15 @@ Owns modes and atomic replacement. Raises `OSError`; callers turn it into a coun
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from os import getpid
 from typing import Optional
 
 from aicostguard.delivery import seats
 from aicostguard.delivery.seats import Taken
+
+_numbers = itertools.count()
 
 
 def private_folder(*parts: str) -> str:
@@ -61,7 +64,8 @@ def replace(path: str, data: bytes) -> None:
 
 
 def _replace(path: str, data: bytes) -> None:
-    temporary = "%s.%d.tmp" % (path, getpid())
+    # Two threads may be at it at once: of two senders, or of two that send to different places.
+    temporary = "%s.%d-%d.tmp" % (path, getpid(), next(_numbers))
     try:
         os.unlink(temporary)  # left by an earlier process with our id
     except FileNotFoundError:

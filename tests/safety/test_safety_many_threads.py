@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Deque, Dict, List, Set
 
@@ -18,10 +19,10 @@ from aicostguard import auto
 from aicostguard import health as our_health
 from aicostguard.capture import once
 from aicostguard.config import load
-from aicostguard.delivery import Delivery, folder
+from aicostguard.delivery import Delivery, files, folder
 from aicostguard.delivery.queue import Queue
 from aicostguard.delivery.segment import lines, read_record
-from aicostguard.delivery.worker import Worker
+from aicostguard.delivery.worker import Request, Worker
 from aicostguard.guard.engine import Guard
 from aicostguard.guard.errors import BudgetExceeded
 from aicostguard.guard.policy import Budget, Policy
@@ -220,9 +221,12 @@ def test_threads_that_begin_at_once_start_one_sender(
             started.clear()
             shaken(lambda number, made=made: made.submit(RECEIPT), seed=seed)  # type: ignore[misc]
             assert made.flush(10) and len(started) == 1
-            started[0].alive = False  # as if it had been killed
+            made._courier.queue.signal(Request(stop=True))  # as if it had been killed
+            while started[0].alive:
+                time.sleep(0.01)
             shaken(lambda number, made=made: made.submit(RECEIPT), seed=seed)  # type: ignore[misc]
             assert made.flush(10) and len(started) == 2
+            made.shutdown(5)
         assert len(ledger.stored) == 64
 
 
@@ -257,3 +261,12 @@ def test_what_is_forgotten_first_may_be_gone() -> None:
     kept: Dict[str, int] = dict.fromkeys("abc", 0)
     shaken(lambda number: [kept.pop(our_health.oldest(kept) or "", None) for _ in range(20)] and None)
     assert not kept and our_health.oldest(kept) is None
+
+
+@pytest.mark.ids("E10")
+def test_two_threads_that_write_one_file_leave_one_of_them_whole(tmp_path: Path) -> None:
+    path = str(tmp_path / "1.json")
+    for seed in range(10):
+        shaken(lambda number: files.replace(path, b"%d" % number * 9), seed=seed)
+        assert Path(path).read_bytes() in [b"%d" % number * 9 for number in range(4)]
+    assert [each.name for each in tmp_path.iterdir()] == ["1.json"]
