@@ -37,6 +37,11 @@ Header = Callable[[str], Optional[str]]
 Body = Callable[[], Optional[bytes]]
 
 
+def nothing() -> Optional[bytes]:
+    """The body of a request whose call is over. A connection's context may hold the call for as long as it is open."""
+    return None
+
+
 class Call:
     """A recognised call. `asynchronous` calls in inline mode collect receipts in `outbox` to be awaited."""
 
@@ -138,6 +143,8 @@ class Call:
             self.hook.worked()
         except Exception as error:
             self.lost("read", error)
+        finally:
+            self._request = nothing
 
     def open(self, status: int, content_type: str, header: Header) -> bool:
         """The head of the response is here; False when its body does not matter."""
@@ -161,6 +168,7 @@ class Call:
 
     def unbilled(self) -> None:
         """The provider bills nothing for this answer."""
+        self._request = nothing
         if self.replayed:
             health.note("replayed")
         if self.hold is not None:
@@ -219,6 +227,8 @@ class Call:
             self.hook.worked()
         except Exception as error:
             self.lost("end", error)
+        finally:
+            self._request = nothing
 
     def take(self, readings: Sequence[Reading]) -> None:
         """What this call bills, from a transport that has messages and no bytes for a meter."""
