@@ -26,7 +26,7 @@ _askers: WeakSet[type] = WeakSet()
 def install(module: ModuleType, hook: Hook) -> None:
     """Hook requests. Raises when `Session.send` is not where it was."""
     replace(hook, module.Session, "send", lambda original: _send(original, hook))
-    if hasattr(module.sessions, "dispatch_hook"):
+    if hasattr(getattr(module, "sessions", None), "dispatch_hook"):
         requests_hooked.install(module, hook)
     else:
         hook.state = "patched (without what its hooks ask)"
