@@ -127,7 +127,8 @@ class PriceBook:
 
         Whatever part of the tokens turns out to be cached, written to a cache, audio, image or reasoning, and wherever
         between zero and the maximum the counts end: no price is above it. Fees per request are in; fees for searches
-        and tools are not, their number is not bounded by tokens. None when the call is unpriced.
+        and tools are not, their number is not bounded by tokens. None when the call is unpriced, or its row charges by
+        the image or the second of video.
         """
         key = (provider, model, service_tier, operation, region)
         plan = self._plans.get(key)

@@ -23,6 +23,8 @@ _INTO = (
     "input_video",
 )
 _OUT = ("output", "output_reasoning", "output_audio", "output_image")
+#: price keys of what an answer holds besides tokens, as much of it as nobody knows before
+_MADE = frozenset(("images", "video"))
 
 _NANO = 1_000_000  # femto-dollars
 
@@ -50,7 +52,7 @@ def ceiling(tiers: Tiers, input_tokens: int, output_tokens: int) -> Optional[int
 
 def _dearest(rates: Rates) -> Optional[Dearest]:
     """Femto-dollars of the dearest token of a prompt, of an answer, and of the request itself."""
-    if rates.uncounted:
+    if rates.uncounted or not _MADE.isdisjoint(rates.unit):
         return None
     into = [rates.token[key].femto for key in _INTO if key in rates.token]
     out = [rates.token[key].femto for key in _OUT if key in rates.token]

@@ -45,17 +45,17 @@ UNUSUAL: FrozenSet[str] = SPECIAL - {"cache_read_input_tokens"}
 #: without any of these a receipt says nothing of what was used
 COUNTED: FrozenSet[str] = SPECIAL | {"input_tokens", "output_tokens"}
 
-#: (receipt key, price key or None, what the count means when the row has no such price):
+#: (receipt key, price key, what the count means when the row has no such price):
 #: "fee": it is charged on top, so the receipt cannot be priced; "measure": it is another measure of what the tokens
 #: already count, so it matters only when no tokens are charged
-_COUNTS: Tuple[Tuple[str, Optional[str], str], ...] = (
+_COUNTS: Tuple[Tuple[str, str, str], ...] = (
     ("web_searches", "web_searches", "fee"),
     ("tool_calls_billed", "tool_calls", "fee"),
     ("search_units", "search_units", "fee"),
     ("characters", "characters", "measure"),
     ("audio_ms", "audio", "measure"),
-    ("images", None, "measure"),
-    ("video_ms", None, "measure"),
+    ("images", "images", "measure"),
+    ("video_ms", "video", "measure"),
 )
 
 NANO = 1_000_000  # femto-dollars
@@ -241,7 +241,7 @@ def _units(rates: Rates, receipt: Mapping[str, Any], charges: List[_Charge], lea
         count = receipt.get(key)
         if count is None:
             continue
-        rate = rates.unit.get(price_key) if price_key else None
+        rate = rates.unit.get(price_key)
         if rate is not None:
             measured = True
             if count:

@@ -47,6 +47,8 @@ PRICES: Dict[str, Tuple[str, int]] = {
     "input_video_per_million": ("input_video", 1),
     "characters_per_million": ("characters", 1),
     "audio_per_hour": ("audio", 1),
+    "per_image": ("images", 1000),
+    "video_per_second": ("video", 1),
     "per_request": ("requests", 1000),
     "per_search": ("web_searches", 1000),
     "per_search_unit": ("search_units", 1000),

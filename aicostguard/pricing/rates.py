@@ -43,7 +43,8 @@ class Unit(NamedTuple):
     text: str
 
 
-#: prices per use. A receipt counts audio in milliseconds.
+#: prices per use. A receipt counts audio and video in milliseconds. The book has no row by the image or the second of
+#: video, for these depend on size and quality; a user's own prices may have one.
 UNIT_KEYS: Dict[str, Unit] = {
     "web_searches": Unit(1000, "1,000 searches"),
     "requests": Unit(1000, "1,000 requests"),
@@ -51,6 +52,8 @@ UNIT_KEYS: Dict[str, Unit] = {
     "tool_calls": Unit(1000, "1,000 tool calls"),
     "characters": Unit(1_000_000, "1,000,000 characters"),
     "audio": Unit(3_600_000, "hour of audio"),
+    "images": Unit(1000, "1,000 images"),
+    "video": Unit(1000, "second of video"),
 }
 #: prices for counts that a receipt does not carry: a row with one of them would be charged too low
 UNCOUNTED_KEYS: Dict[str, str] = {

@@ -44,6 +44,34 @@ def test_a_gateways_own_prices_hold_for_its_calls() -> None:
 
 
 @pytest.mark.ids("E04")
+def test_images_and_video_have_prices_of_ones_own() -> None:
+    """By the piece and by the second, beside tokens where a row has both; the book has none."""
+    made: Dict[str, Any] = {"provider": "openai", "model": "dall-e-3", "operation": "image", "images": 3}
+    film: Dict[str, Any] = {"provider": "google", "model": "veo-3.0", "operation": "video", "video_ms": 8_000}
+    both = {**OWN, "per_image": 0.01}
+    rows = book(
+        prices=[
+            {"provider": "openai", "model": "dall-e-3", "per_image": 0.04},
+            {"provider": "google", "model": "veo-*", "video_per_second": 0.4},
+            both,
+        ]
+    )
+    assert rows.price(made, NOW).cost_nanousd == 120_000_000
+    assert rows.price(film, NOW).cost_nanousd == 3_200_000_000
+    assert rows.price({**film, "video_ms": 8_001}, NOW).cost_nanousd == 3_200_400_000
+    got = rows.price(ask("llama-70b", "corp", images=2), NOW)
+    assert got.cost_nanousd == 1000 * 500 + 100 * 1500 + 2 * 10_000_000
+    assert [(part[0], part[2]) for part in got.parts][-1] == ("images", "$10 per 1,000 images")
+    # How many will be made is not known before: no bound of tokens holds them.
+    most = {"input_tokens_max": 1000, "output_tokens_max": 100, "at_ms": NOW}
+    assert rows.ceiling("corp", "llama-70b", **most) is None
+    assert book(prices=[OWN]).ceiling("corp", "llama-70b", **most) == 1000 * 500 + 100 * 1500
+    for unheard in (made, film):
+        assert default_book().price(unheard, NOW).cost_nanousd is None
+    assert rows.price({**made, "images": 0}, NOW).cost_nanousd == 0
+
+
+@pytest.mark.ids("E04")
 def test_a_base_url_leads_to_its_provider_the_longest_first() -> None:
     own = parse(
         json.dumps(
