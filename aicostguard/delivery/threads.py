@@ -104,14 +104,17 @@ class Woken(Polled):
     def get(self, timeout: Optional[float] = None) -> Any:
         """The next item, waited for up to `timeout` seconds; raises `Empty` after that."""
         limit = None if timeout is None else clock.monotonic() + timeout
-        while not self._items:
-            left = -1.0 if limit is None else limit - clock.monotonic()
-            if (limit is not None and left <= 0) or not self._news.acquire(timeout=left):
-                break
-        item = self.get_nowait()
-        if self._items:
-            self._tell()  # of two items whose news were one
-        return item
+        while True:
+            try:
+                item = self._items.popleft()
+            except IndexError:  # none, or another took it
+                left = -1.0 if limit is None else limit - clock.monotonic()
+                if (limit is not None and left <= 0) or not self._news.acquire(timeout=left):
+                    return self.get_nowait()
+                continue
+            if self._items:
+                self._tell()  # of two items whose news were one
+            return item
 
     def _tell(self) -> None:
         try:
