@@ -227,13 +227,21 @@ class Ledger:
         if self.process is not None and self.process.poll() is not None:
             if not self._told:
                 self.away_until = time.monotonic() + 0.5
-                if self.process.returncode == 1 and (self.file.parent / "filler").exists():
+                if self.process.returncode == 1 and self._finds_no_room():
                     self.no_room += 1  # as it should: it says so and leaves the file alone
                 else:
                     self.ended.append(self.process.returncode)
             self.process = None
         if self.process is None and time.monotonic() >= self.away_until:
             self.begin()
+
+    def _finds_no_room(self) -> bool:
+        """Now, or by its last word: when this is looked at, there may be room again."""
+        if (self.file.parent / "filler").exists():
+            return True
+        said = (self._world.folder / "logs" / "ledger.log").read_text(errors="replace").rstrip()
+        last = said.rpartition("\n")[2]
+        return last.startswith("aicg serve: ") and "Make room on the device" in last
 
     def signal(self, number: int, seconds: float = 0.0) -> None:
         """Send it a signal; after one that ends it, it stays away for `seconds`."""
