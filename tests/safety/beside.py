@@ -262,6 +262,52 @@ def without_a_model(simulator: Simulator) -> Any:
     return found
 
 
+@_needs("aiohttp")
+def between(simulator: Simulator) -> Any:
+    """Middlewares that ask once more, for an answer that came and for one that did not please, or that raise."""
+    import aiohttp
+
+    if not hasattr(aiohttp, "ClientMiddlewareType"):  # before 3.12
+        return None
+
+    async def twice(request: Any, handler: Any) -> Any:
+        await (await handler(request)).read()
+        return await handler(request)
+
+    async def until_it_pleases(request: Any, handler: Any) -> Any:
+        answer = await handler(request)
+        return answer if answer.ok else await handler(request)
+
+    async def raises(request: Any, handler: Any) -> Any:
+        raise ValueError("its own")
+
+    async def ask() -> List[Any]:
+        found: List[Any] = []
+        for middleware, behaviour in ((twice, {}), (until_it_pleases, {"status": 500}), (raises, {})):
+            given = _post(simulator, **behaviour)
+            try:
+                async with aiohttp.ClientSession(middlewares=[middleware]) as session:
+                    async with session.post(**given) as answer:
+                        found.append((answer.status, seen(await answer.read())))
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
+    return asyncio.run(ask())
+
+
+@_needs("requests")
+def hooked(simulator: Simulator) -> Any:
+    """A hook that asks for itself, and gives that answer in place of the one that came."""
+    import requests
+
+    def other(response: Any, **_: Any) -> Any:
+        return requests.post(**_post(simulator))
+
+    answer = requests.post(hooks={"response": [other]}, **_post(simulator))
+    return answer.status_code, seen(answer.content)
+
+
 @_needs("httpx", estimating.MODULE)
 def estimated(simulator: Simulator) -> Any:
     """A stream without usage, with the extra `estimate`; as its usage is told when nobody is metering, too."""

@@ -34,7 +34,7 @@ STAND_INS = re.compile(
     r"|frameworks/agents\.py:(plain|coroutine)\.run|frameworks/agents\.py:async_generator\.choose"
     r"|frameworks/places\.py:(plain|coroutine)\.handle"
     r"|handover/thread_pools\.py:(_made\.made|_set_up\.set_up|Queue\.(get|__init__))"
-    r"|context\.py:async_generator\.run|context\.py:Scope\.__(enter|exit)__"
+    r"|/aiohttp_between\.py:Between\.__call__|context\.py:async_generator\.run|context\.py:Scope\.__(enter|exit)__"
 )
 
 
@@ -96,6 +96,10 @@ ELSEWHERE = {
     "runs when a library is hooked, or in a folder that no call here comes through: tests/capture/test_installed.py": (
         re.compile(r"/installed\.py:|caller\.py:library\Z")
     ),
+    "runs where nothing is collected at once, and at the end of the program: tests/capture/test_uncollected.py": (
+        re.compile(r"/uncollected\.py:")
+    ),
+    "more work is pending than is remembered: tests/capture/test_once.py": re.compile(r"/once\.py:_let_go\Z"),
     "runs in a child that was forked": re.compile(r"/processes\.py:|/forks\.py:"),
     "made before any call": re.compile(r":(Rule|State)\.__init__|caller\.py:(forget|_qualified)"),
     "has tests of its own, where faults are planted, too": re.compile(

@@ -50,8 +50,8 @@ class Between:
         self._error: Optional[BaseException] = None
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        if self._asked:
-            await self._again()
+        if self._asked and self._again():
+            await permit.aask(self._call)  # raises what a budget refuses, and nothing else
         self._asked, self._answer, self._error = True, None, None
         try:
             response = await handler(request)
@@ -61,14 +61,20 @@ class Between:
         self._came(response)
         return response
 
-    async def _again(self) -> None:
+    def _again(self) -> bool:
+        """It is asked once more: whether a budget is to be asked for that, too. Never raises."""
         call, error = self._call, self._error
-        if self._tapped:
-            return
-        call.again()
-        if call.hold is not None and error is not None and not permit.unsent(error):
+        try:
+            if self._tapped:
+                return False
+            call.again()
+            if call.hold is None or error is None or permit.unsent(error):
+                return False
             permit.lost(call)
-            await permit.aask(call)
+            return True
+        except Exception as fault:
+            call.hook.failed("again", fault)
+            return False
 
     def _came(self, response: Any) -> None:
         self._answer = response
@@ -105,9 +111,12 @@ class Between:
             self._call.hook.failed("judge", error)
 
     def interrupted(self, sent: Any) -> None:
-        """The session has none. What was tapped ends by itself."""
-        if not self._tapped:
-            self._call.interrupted(sent=sent, before=self._before)
+        """The session has none. What was tapped ends by itself. Never raises."""
+        try:
+            if not self._tapped:
+                self._call.interrupted(sent=sent, before=self._before)
+        except Exception as error:
+            self._call.hook.failed("interrupted", error)
 
     def _before(self, error: Optional[BaseException]) -> bool:
         return not self._asked or early.traced(error)
