@@ -19,7 +19,9 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def told(*arguments: str) -> Any:
-    """What it prints as JSON; it must have gone well."""
-    code, text = run(*arguments, "--json")
-    assert code == 0, text
-    return json.loads(text)
+    """What it prints as JSON on stdout alone; it must have gone well."""
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        code = app.run(["budgets", *arguments, "--json"])
+    assert code == 0, said.getvalue()
+    return json.loads(out.getvalue())
