@@ -55,6 +55,14 @@ _CALLS: Mapping[str, str] = {
 _TOKENS = {"input_tokens": "input", "output_tokens": "output"}
 #: part of those → the label `part`
 PARTS = {name: name.removesuffix("_tokens") for name in (*INPUT_PARTS, *OUTPUT_PARTS)}
+#: measure of what is billed otherwise → (the label `unit`, how many of the measure one of it is)
+UNITS = {
+    **{name: (name, 1) for name in taken.UNITS},
+    "audio_ms": ("audio_seconds", 1000),
+    "video_ms": ("video_seconds", 1000),
+    "tool_calls_billed": ("tool_calls", 1),
+    "requests_billed": ("requests", 1),
+}
 #: these are told where they are none, too, so that the first one can be seen to come
 ALWAYS = {"calls", "unpriced_calls"}
 
@@ -205,6 +213,12 @@ def _counters(spend: Spend, places: Mapping[int, tuple[str, str]]) -> Iterator[M
                 if sums[measure]:
                     family.add_metric((*where, name), sums[measure])
         yield family
+    units = CounterMetricFamily("aicg_units", "What is billed by it, as it came in.", labels=(*labels, "unit"))
+    for where, sums in at:
+        for measure, (name, size) in UNITS.items():
+            if sums[measure]:
+                units.add_metric((*where, name), sums[measure] / size)
+    yield units
 
 
 def _gauges(spend: Spend, places: Mapping[int, tuple[str, str]], period: str) -> Iterator[Metric]:
@@ -252,14 +266,14 @@ def budgeted(spend: Spend) -> Iterator[tuple[Kept, dict[str, str], Mapping[str, 
 
 
 #: unit of a budget → how it ends a metric's name
-UNITS = {unit: limit.removeprefix("limit_").replace("usd", "dollars") for unit, limit in rule.LIMITS.items()}
+BUDGETED = {unit: limit.removeprefix("limit_").replace("usd", "dollars") for unit, limit in rule.LIMITS.items()}
 
 
 def _budgets(spend: Spend, places: Mapping[int, tuple[str, str]]) -> Iterator[Metric]:
     labels = (*PLACE, "budget", "period", "reach")
     made = {
         (name, unit): GaugeMetricFamily(f"aicg_budget_{name}_{unit}", f"{says} In {unit}.", labels=labels)
-        for unit in UNITS.values()
+        for unit in BUDGETED.values()
         for name, says in (
             ("limit", "The limit of a budget; of one per user and the like, that of each."),
             ("spent", "What is spent of it in the present period."),
@@ -271,7 +285,7 @@ def _budgets(spend: Spend, places: Mapping[int, tuple[str, str]]) -> Iterator[Me
         labels=(*labels, "state"),
     )
     for kept, named, told in budgeted(spend):
-        where, unit = tuple(named.values()), UNITS[kept.budget.unit]
+        where, unit = tuple(named.values()), BUDGETED[kept.budget.unit]
         made["limit", unit].add_metric(where, told["limit"])
         if "spent" in told:
             made["spent", unit].add_metric(where, told["spent"])

@@ -118,7 +118,7 @@ def calls() -> list[dict[str, Any]]:
         receipt(feature="ask", team="sales", input_tokens=12_345_678, latency_ms=90_000),
         receipt(feature="sum", model="gpt-4o-mini", estimated=True, output_tokens=64),
         receipt(model="unheard-of", feature="ask"),
-        receipt(provider="bedrock", model="claude", operation="embeddings", partial=True, latency_ms=10),
+        receipt(provider="bedrock", model="claude", operation="embeddings", partial=True, latency_ms=10, audio_ms=1500),
         {"provider": "openai", "model": "gpt-4o", "usage_missing": True},
     ]
 
@@ -157,6 +157,8 @@ def test_a_collector_decodes_what_the_query_path_says(
     assert sum(p.sum for _, p in collector.points("gen_ai.client.operation.duration")) == pytest.approx(90.13)
     parts = [(at["aicg.token.part"], point.as_int) for at, point in collector.points("aicg.token.parts")]
     assert parts == [("cache_read_input", 60)]
+    units = [(at["aicg.unit"], point.as_double) for at, point in collector.points("aicg.units")]
+    assert units == [("audio_seconds", 1.5)]
     at, _ = collector.points("aicg.calls")[0]
     assert at == {
         "aicg.organisation": "default", "aicg.project": "default", "gen_ai.provider.name": "openai",

@@ -84,6 +84,19 @@ def calls() -> list[dict[str, Any]]:
     ]
 
 
+#: unit as it is told → (measure, how many of the measure one of it is)
+BILLED_BY = {
+    "images": ("images", 1),
+    "characters": ("characters", 1),
+    "audio_seconds": ("audio_ms", 1000),
+    "video_seconds": ("video_ms", 1000),
+    "web_searches": ("web_searches", 1),
+    "tool_calls": ("tool_calls_billed", 1),
+    "search_units": ("search_units", 1),
+    "requests": ("requests_billed", 1),
+}
+
+
 def begun(store: SqliteStore) -> None:
     spend.counted(store, NOW)
 
@@ -124,6 +137,21 @@ def test_counters_and_gauges_say_what_the_query_path_says(server: Server, store:
             rows = costs(store, since=period, group_by=by)["rows"]
             known = {row[by] or "": row["cost_nanousd"] for row in rows if row["cost_nanousd"] is not None}
             assert dict(added(text, f"aicg_{period}_{by}_cost_dollars", by)) == known
+
+
+@pytest.mark.ids("Z9", "E20")
+def test_what_is_billed_otherwise_than_by_the_token_is_counted_by_its_unit(server: Server, store: SqliteStore) -> None:
+    scraped(server)
+    made = [receipt(**{measure: 1500 + place}) for place, (measure, _) in enumerate(BILLED_BY.values())]
+    for body in (made, made[::2]):
+        assert server.post(envelope(body, name=epoch())).body["refused"] == []
+    text = scraped(server)
+    told: dict[str, float] = {}
+    for sample in samples(text, "aicg_units_total"):
+        told[sample["unit"]] = told.get(sample["unit"], 0) + sample.value
+    totals = costs(store)["totals"]
+    assert told == {unit: totals[measure] / size for unit, (measure, size) in BILLED_BY.items()}
+    assert min(told.values()) > 0
 
 
 def test_cost_that_nobody_knows_is_no_zero(server: Server) -> None:

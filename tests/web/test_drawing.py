@@ -35,6 +35,19 @@ def test_a_chart_is_a_png_and_an_svg_with_its_title() -> None:
     assert "Liberation Sans" in svg
 
 
+@pytest.mark.parametrize("unit", ["$", ""])
+def test_an_axis_says_billions_as_tables_do(unit: str) -> None:
+    """The format of the library has the letter of a giga."""
+    made = 40 * 10**9
+    chart = (
+        spend.spend(answer(["day"], [row({"day": "2026-11-01"}, made)]))
+        if unit
+        else bars.tokens(answer(["model"], [row({"model": "m"}, input_tokens=made)]))
+    )
+    svg = draw.draw(chart, "svg").decode()
+    assert f">{unit}20B<" in svg and "0G<" not in svg
+
+
 def test_markup_in_names_stays_text() -> None:
     svg = draw.draw(bars.breakdown(answer(["model"], [row({"model": "<script>x</script>"}, 1)])), "svg").decode()
     assert "<script" not in svg and "&lt;script&gt;" in svg

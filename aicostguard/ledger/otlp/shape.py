@@ -131,6 +131,13 @@ def _counted(rows: Sequence[tuple[Attributes, Row]], started: int, now: int) -> 
         if row.sums[measure]
     ]
     yield from total("aicg.token.parts", "{token}", "Tokens that are part of a call's.", parts)
+    units = [
+        number({**attributes, "aicg.unit": unit}, row.sums[measure] / size)
+        for attributes, row in rows
+        for measure, (unit, size) in spend.UNITS.items()
+        if row.sums[measure]
+    ]
+    yield from total("aicg.units", "{unit}", "What is billed by something else than the token.", units)
 
 
 def _histogram(
@@ -148,7 +155,7 @@ def _histogram(
 def _budgets(told: Spend, now: int) -> Iterator[Metric]:
     points: dict[tuple[str, str], list[NumberDataPoint]] = {}
     for kept, named, found in spend.budgeted(told):
-        unit = spend.UNITS[kept.budget.unit]
+        unit = spend.BUDGETED[kept.budget.unit]
         attributes = {
             f"aicg.{name}" if name in spend.PLACE else f"aicg.budget.{name}": value for name, value in named.items()
         }

@@ -21,7 +21,7 @@ from aicostguard.ledger.sqlite.saved import SAVED
 from aicostguard.ledger.sqlite.schema_alerts import ALERTS, GIVEN
 from aicostguard.ledger.sqlite.schema_budgets import BUDGETS, SHARED
 from aicostguard.ledger.sqlite.sized import FORGETTING, RETENTION
-from aicostguard.ledger.sqlite.taken import TAKEN
+from aicostguard.ledger.sqlite.taken import TAKEN, TAKEN_UNITS
 
 #: shared verbatim with the agent's `sqlite:///` sink, which imports nothing from here
 INBOX = (
@@ -294,7 +294,7 @@ FROM receipts WHERE project_id = (SELECT min(id) FROM projects)""",
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _GAPS, BUDGETS, _REPRICING, ACCESS, RETENTION, ALERTS, PEOPLE),
     *(FORGETTING, QUERIES, OPENED, TALLIES, SAVED, _REQUESTS, ROOM),
-    *(SUBJECTS, CALLERS, GIVEN, SHARED, TAKEN),
+    *(SUBJECTS, CALLERS, GIVEN, SHARED, TAKEN, TAKEN_UNITS),
 )
 VERSION = len(MIGRATIONS)
 

@@ -28,11 +28,15 @@ from aicostguard.usage import INPUT_PARTS, OUTPUT_PARTS
 LABELS = ("provider", "model", "operation", "feature", "team", "environment")
 #: those that are kept where there is no room for a set with all of them
 _KEPT = LABELS[:3]
-#: measures that are counted
-COUNTED: tuple[str, ...] = (
+#: measures that are counted; part of a released step of `schema`, so what came later has a name of its own
+_FIRST: tuple[str, ...] = (
     *("cost_nanousd", "calls", "unpriced_calls", *FLAGGED.values()),
     *("input_tokens", "output_tokens", *INPUT_PARTS, *OUTPUT_PARTS, "latency_ms"),
 )
+#: what is billed by something else than the token
+UNITS = ("images", "characters", "audio_ms", "video_ms", "web_searches", "tool_calls_billed", "search_units")
+UNITS += ("requests_billed",)
+COUNTED = _FIRST + UNITS
 TOKEN_BOUNDS = tuple(4**power for power in range(14))
 #: column of a receipt → bounds of its histogram, as the GenAI conventions advise them; durations in milliseconds here
 BOUNDS = {
@@ -52,19 +56,21 @@ TAKEN = (
     id INTEGER PRIMARY KEY,
     project_id INTEGER NOT NULL,
     {" ".join(f"{name} TEXT NOT NULL," for name in LABELS)}
-    {" ".join(f"{name} INTEGER NOT NULL," for name in COUNTED)}
+    {" ".join(f"{name} INTEGER NOT NULL," for name in _FIRST)}
     {" ".join(f"{name}_spread TEXT NOT NULL," for name in BOUNDS)}
     UNIQUE (project_id, {", ".join(LABELS)})
 ) STRICT""",
     "CREATE TABLE taken_to (arrival INTEGER NOT NULL, since_ms INTEGER NOT NULL, instance TEXT NOT NULL) STRICT",
 )
+#: Another step, for files that counted before: those units from then on.
+TAKEN_UNITS = tuple(f"ALTER TABLE taken ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0" for name in UNITS)
 
 _SPREADS = tuple(f"{name}_spread" for name in BOUNDS)
 _KEY = ("project_id", *LABELS)
 _ROW = (*_KEY, *COUNTED, *_SPREADS)
 _IS = " AND ".join(f"{name} = ?" for name in _KEY)
 #: columns of a receipt that are added up as they are → the measure
-_ADDED = {**FLAGGED, **{name: name for name in COUNTED if name.endswith(("_tokens", "_ms"))}}
+_ADDED = {**FLAGGED, **{name: name for name in COUNTED if name.endswith(("_tokens", "_ms")) or name in UNITS}}
 _COLUMNS = ("r.project_id", *(f"COALESCE(r.{name}, '')" for name in LABELS), "r.cost_nanousd")
 _COLUMNS += tuple(f"r.{name}" for name in _ADDED)
 

@@ -15,6 +15,7 @@ from aicostguard.ledger.web.charts.chart import (
     Chart,
     Row,
     amount,
+    count_axis,
     dollars,
     go,
     label,
@@ -32,7 +33,6 @@ MOST = 12
 STEP = 26
 #: so many times the longest of the others, the bar of what is summed up may be long
 _LONGER = 3
-COUNTS = {"labelExpr": "format(datum.value, '~s')", "title": None, "tickCount": 5}
 #: class of tokens → colour, and how many there are of a row; together they are all tokens, each once
 CLASSES: Mapping[str, tuple[str, Any]] = {
     "input": (
@@ -227,6 +227,7 @@ def tokens(answer: Mapping[str, Any], *, most: int = MOST, title: str = "") -> C
                     }
                 )
     present = [name for name in CLASSES if any(row["s"] == name for row in values)]
+    longest = max((row["input_tokens"] + row["output_tokens"] for row in told[:1]), default=0)
     body = {
         "height": {"step": STEP},
         "params": [{"name": "legend", "select": {"type": "point", "fields": ["s"]}, "bind": "legend"}],
@@ -234,7 +235,7 @@ def tokens(answer: Mapping[str, Any], *, most: int = MOST, title: str = "") -> C
         "mark": {"type": "bar", "cursor": "pointer", "height": {"band": 0.72}},
         "encoding": {
             "y": names(values),
-            "x": amount("c", axis=COUNTS),
+            "x": amount("c", axis=count_axis(longest)),
             "color": nominal(
                 "s", scale={"domain": present, "range": [CLASSES[name][0] for name in present]}, legend={}
             ),
