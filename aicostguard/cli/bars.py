@@ -108,10 +108,13 @@ def _apart(rows: list[Mapping[str, Any]]) -> Iterator[str]:
 
 def _notes(rows: list[Mapping[str, Any]]) -> Iterator[str]:
     scopes = [scope for row in rows for scope in row["scopes"]]
-    unpriced = sum(scope["unpriced_calls"] for scope in scopes)
-    estimated = sum(scope["estimated_calls"] for scope in scopes)
+    unpriced, unmeasured, estimated = (
+        sum(scope[f"{name}_calls"] for scope in scopes) for name in ("unpriced", "usage_missing", "estimated")
+    )
     if unpriced:
         yield f"! {unpriced:,} counted without a price: in no sum of money. `aicg costs --by model` shows which.\n"
+    if unmeasured:
+        yield f"! {unmeasured:,} counted without usage: in no sum of tokens. `aicg costs --by feature` shows whose.\n"
     if estimated:
         yield f"! {estimated:,} counted with estimates.\n"
     for row in rows:

@@ -13,7 +13,7 @@ import pytest
 from aicostguard.ledger.access import places
 from aicostguard.ledger.access.audit import Actor
 from aicostguard.ledger.sqlite import SqliteStore
-from tests.ledger.support import KEY, NOW, Reply, Server, envelope, epoch, receipt
+from tests.ledger.support import KEY, NOW, Reply, Server, aicg, envelope, epoch, receipt
 
 
 def ask(server: Server, method: str, path: str, body: Any = None, **headers: str) -> Reply:
@@ -158,6 +158,7 @@ def test_what_has_no_price_is_counted_and_told(server: Server) -> None:
     server.post(envelope([receipt(), receipt(model="unheard-of"), receipt(estimated=True)]))
     told = budget(server)
     assert (told["calls"], told["unpriced_calls"], told["estimated_calls"]) == (3, 1, 1)
+    assert told["usage_missing_calls"] == 0
     question = {"model": "unheard-of", "input_tokens": 10, "max_output_tokens": 10}
     warned = ask(server, "POST", "/v1/authorize", question)
     assert warned.status == 200
@@ -169,6 +170,25 @@ def test_what_has_no_price_is_counted_and_told(server: Server) -> None:
     assert ask(server, "POST", "/v1/authorize", {**question, "estimate_usd": 0.1}).status == 200
     ask(server, "PUT", "/v1/policy", {"on_unpriced": "allow"})
     assert ask(server, "POST", "/v1/authorize", question).body["warnings"] == []
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_what_has_no_usage_is_in_no_sum_of_tokens_and_told(server: Server, store: SqliteStore, rebuilt: bool) -> None:
+    """A budget by model and feature is made anew from the receipts, one for all from sums."""
+    silent = {"provider": "openai", "model": "gpt-4o", "feature": "ask", "usage_missing": True}
+    if not rebuilt:
+        put(server, name="tokens", limit_tokens=1000)
+        put(server, name="ask", limit_tokens=1000, match={"feature": "ask", "model": "gpt-4o"})
+    server.post(envelope([receipt(), receipt(feature="ask"), silent, silent]))
+    if rebuilt:
+        put(server, name="tokens", limit_tokens=1000)
+        put(server, name="ask", limit_tokens=1000, match={"feature": "ask", "model": "gpt-4o"})
+    for name, calls in (("tokens", 4), ("ask", 3)):
+        told = budget(server, name)
+        assert (told["calls"], told["usage_missing_calls"], told["unpriced_calls"]) == (calls, 2, 0), name
+        assert told["spent_tokens"] == 110 * (calls - 2)
+    shown = aicg("budgets", "--db", store.path).stdout
+    assert "4 counted without usage: in no sum of tokens" in shown
 
 
 def test_a_call_without_a_bound_counts_as_the_mean_or_not_at_all(server: Server) -> None:

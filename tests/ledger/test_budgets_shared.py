@@ -236,7 +236,7 @@ def test_it_counts_the_receipts_of_all_projects_those_to_come_included(acme: Acm
     acme.take(late, 1, name="01SENTTWICE")
     acme.take(acme.search, 1, model="unheard-of")
     found = acme.balance()
-    assert (found.spent, found.calls, found.unpriced) == (10 * COST, 11, 1)
+    assert (found.spent, found.calls, found.unknown) == (10 * COST, 11, 1)
     assert acme.balance("teams", team="a").spent == 7 * COST
     assert acme.balance("prod").spent == 11 * 110
     before = acme.everything()

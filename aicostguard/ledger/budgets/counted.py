@@ -102,7 +102,8 @@ def _since(connection: sqlite3.Connection, kept: Kept, project_id: int, since: i
     shared = {"organisation": gather.organisation(connection, project_id)} if "organisation" in names else {}
     source, values = sums.union(asked)
     amounts_of = (
-        "SUM(cost_nanousd), SUM(input_tokens + output_tokens), SUM(calls), SUM(unpriced_calls), SUM(estimated_calls)"
+        "SUM(cost_nanousd), SUM(input_tokens + output_tokens), SUM(calls), SUM(unpriced_calls), "
+        "SUM(usage_missing_calls), SUM(estimated_calls)"
     )
     by = " GROUP BY g0" if listed else ""
     for row in connection.execute(f"SELECT {'g0, ' if listed else ''}{amounts_of} FROM ({source}){by}", values):

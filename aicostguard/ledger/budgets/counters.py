@@ -26,7 +26,8 @@ class Amount(NamedTuple):
     spent: int = 0
     reserved: int = 0
     calls: int = 0
-    unpriced: int = 0
+    #: calls that are in no sum of the unit: of money those without a price, of tokens those without usage
+    unknown: int = 0
     estimated: int = 0
     #: was held by somebody who never came back, and given to others
     lapsed: int = 0
@@ -38,7 +39,8 @@ class Balance(NamedTuple):
     spent: int = 0
     reserved: int = 0
     calls: int = 0
-    unpriced: int = 0
+    #: calls that are in no sum of the unit: of money those without a price, of tokens those without usage
+    unknown: int = 0
     estimated: int = 0
     lapsed: int = 0
     rate: float = 0.0

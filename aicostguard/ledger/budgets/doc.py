@@ -43,6 +43,10 @@ _SCOPE = _object(
         "state": {"enum": ["ok", "warning", "exceeded"]},
         "calls": {"type": "integer"},
         "unpriced_calls": {"type": "integer", "description": "Without a price: in no sum of money."},
+        "usage_missing_calls": {
+            "type": "integer",
+            "description": "Of a budget of tokens: calls whose provider told no usage, in no sum of tokens.",
+        },
         "estimated_calls": {"type": "integer"},
         "lapsed_usd": {**_MONEY, "description": "Held by processes that fell silent, and given to others."},
         "resets_at": {"type": ["string", "null"]},

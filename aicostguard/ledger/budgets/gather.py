@@ -22,7 +22,7 @@ LATEST_MS = 2**52
 
 _SUMS = (
     "COALESCE(SUM(cost_nanousd), 0), COALESCE(SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)), 0), "
-    "COUNT(*), SUM(cost_nanousd IS NULL), COALESCE(SUM(estimated), 0), MAX(at_ms)"
+    "COUNT(*), SUM(cost_nanousd IS NULL), COALESCE(SUM(usage_missing), 0), COALESCE(SUM(estimated), 0), MAX(at_ms)"
 )
 
 
@@ -45,13 +45,15 @@ class Group(NamedTuple):
     tokens: int
     calls: int
     unpriced: int
+    usage_missing: int
     estimated: int
     #: when the last of them was made
     last_ms: int = 0
 
     def amount(self, unit: str) -> Amount:
         spent = {"nanousd": self.nanousd, "tokens": self.tokens, "requests": self.calls}[unit]
-        return Amount(spent, 0, self.calls, self.unpriced if unit == "nanousd" else 0, self.estimated)
+        unknown = {"nanousd": self.unpriced, "tokens": self.usage_missing, "requests": 0}[unit]
+        return Amount(spent, 0, self.calls, unknown, self.estimated)
 
 
 def runs(connection: sqlite3.Connection, after: int, limit: int, until: int = LATEST_MS) -> list[Run]:

@@ -57,7 +57,7 @@ class Ticket(NamedTuple):
             return Amount()
         used = {"nanousd": self.nanousd, "tokens": self.tokens, "requests": 1}[unit]
         if used is None:
-            return Amount(spent=self.bound(unit), calls=1, estimated=1, unpriced=int(unit == "nanousd"))
+            return Amount(spent=self.bound(unit), calls=1, estimated=1, unknown=int(unit == "nanousd"))
         return Amount(spent=used, calls=1)
 
 

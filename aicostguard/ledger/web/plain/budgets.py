@@ -71,6 +71,7 @@ class Line(NamedTuple):
     gone_at: str | None
     resets_at: str | None
     unpriced: int
+    usage_missing: int
     estimated: int
     lapsed: Amount | None
     calls: int
@@ -154,6 +155,7 @@ def line(row: Mapping[str, Any], scope: Mapping[str, Any], now_ms: int) -> Line:
         scope["exhausted_at"],
         scope["resets_at"] if row["period"] != "minute" else None,
         scope["unpriced_calls"],
+        scope["usage_missing_calls"],
         scope["estimated_calls"],
         amount(of, scope[f"lapsed_{of}"]) if integer(of, scope[f"lapsed_{of}"]) else None,
         scope["calls"],
