@@ -13,6 +13,7 @@ a server that does not answer is not asked again for a second.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
@@ -26,6 +27,11 @@ TIMEOUT = 0.25
 PAUSE = 1.0
 #: leases looked at in one script: it stops the server meanwhile
 AT_ONCE = 500
+
+
+def _mark() -> str:
+    """Tells one question from every other: the client sends it once more by itself, with the same mark."""
+    return os.urandom(9).hex()
 
 
 class RedisStore:
@@ -59,7 +65,7 @@ class RedisStore:
     def grow(
         self, ticket: str, counters: Sequence[Counter], more: Sequence[int], now: int, lease: int, wait: bool = True
     ) -> bool:
-        rows: List[Any] = [ticket, now, lease, len(counters)]
+        rows: List[Any] = [ticket, now, lease, len(counters), _mark()]
         for counter, amount in zip(counters, more):
             rows += (counter.limit, 1 if counter.hard else 0, amount)
         return bool(self._run(GROW, rows, wait))
@@ -89,7 +95,7 @@ class RedisStore:
         return booked
 
     def once(self, key: str, until: int, now: int, wait: bool = True) -> bool:
-        return bool(self._run(ONCE, [key, until, now], wait))
+        return bool(self._run(ONCE, [key, until, now, _mark()], wait))
 
     def read(self, prefix: str, now: int) -> List[Balance]:
         rows = self._run(READ, [prefix, now], True)

@@ -2,7 +2,9 @@
 
 Owns the keys and what stands in them. Amounts are changed by `HINCRBY`, which is exact to 64 bits; the scripts' own
 numbers are doubles, so they compare thousands of millions and the rest apart. A script that is sent twice is carried
-out once. Knows nothing of connections; `redis` sends them. If one is wrong, money is spent that was refused elsewhere.
+out once: a ticket is held, settled and released once, and where that does not tell, whoever asks gives the question a
+mark of its own. Knows nothing of connections; `redis` sends them. If one is wrong, money is spent that was refused
+elsewhere.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 import hashlib
 
 # A number is a pair: thousands of millions, and the rest. `c:KEY` is a counter: s(pent), r(eserved), u(npriced),
-# e(stimated); a rolling one has s and r for each second. `t:ID` is a ticket: its lease and, by n, the counter, its
-# window, its second, its end and what is held. `l` and `b` are the leases of open and of booked tickets, `k` the
+# e(stimated); a rolling one has s and r for each second. `t:ID` is a ticket: its lease, the mark of who last made it
+# grow and, by n, the counter, its window, its second, its end and what is held. `o:KEY` is who was the first to ask:
+# until when and the mark. `l` and `b` are the leases of open and of booked tickets, `k` the
 # counters, `z` their ends.
 _COMMON = """
 local base, floor = KEYS[1], math.floor
@@ -142,10 +145,11 @@ return answer
 
 _GROW = """
 local id, now, lease, count = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local open = ticket(id)
+local open, mark = ticket(id), ARGV[5]
 if not open or open.booked then return 0 end
+if open.grown == mark then return 1 end
 for n = 0, count - 1 do
-    local at = 5 + n * 3
+    local at = 6 + n * 3
     local row, more = open.rows[n + 1], ARGV[at + 2]
     if more ~= '0' and ARGV[at + 1] == '1' then
         local spent, reserved = sums(row.key, row.look, now)
@@ -153,13 +157,14 @@ for n = 0, count - 1 do
     end
 end
 for n = 0, count - 1 do
-    local row, more = open.rows[n + 1], ARGV[7 + n * 3]
+    local row, more = open.rows[n + 1], ARGV[8 + n * 3]
     if more ~= '0' then
         change(row.key, row.look, row.slot, 'r', more)
         row.held = text(plus(pair(row.held), pair(more)))
         put(id, n, row)
     end
 end
+redis.call('HSET', base .. 't:' .. id, 'grown', mark)
 if tonumber(lease) > tonumber(open.lease) then
     redis.call('HSET', base .. 't:' .. id, 'lease', lease)
     redis.call('ZADD', base .. 'l', lease, id)
@@ -214,10 +219,14 @@ return #due
 """
 
 _ONCE = """
-local name, ends, now = base .. 'o:' .. ARGV[1], ARGV[2], tonumber(ARGV[3])
-local told = redis.call('GET', name)
-if told and (told == '0' or tonumber(told) > now) then return 0 end
-redis.call('SET', name, ends)
+local name, ends, now, mark = base .. 'o:' .. ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local found = redis.call('GET', name)
+if found then
+    local told, by = found:match('^(%d+) ?(.*)$')
+    if by == mark then return 1 end
+    if told == '0' or tonumber(told) > now then return 0 end
+end
+redis.call('SET', name, ends .. ' ' .. mark)
 if ends ~= '0' then redis.call('PEXPIRE', name, math.max(tonumber(ends) - now, 0) + 60000) end
 return 1
 """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -31,6 +33,51 @@ def server():
     made = Server()
     yield made
     made.close()
+
+
+class Deaf:
+    """Between client and server: of a script, when it is told to, it passes on the question and loses the answer."""
+
+    def __init__(self, port: int) -> None:
+        self.loses, self.lost = False, 0
+        self._server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._open: "list[socket.socket]" = [self._listener]
+
+    def __enter__(self) -> "Deaf":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for one in self._open:
+            one.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._server))
+            except OSError:
+                return
+            self._open += [client, server]
+            threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server:
+            while True:
+                try:
+                    asked = client.recv(65536)
+                    if not asked:
+                        return
+                    server.sendall(asked)
+                    answer = server.recv(65536)
+                    if self.loses and b"EVAL" in asked and not answer.startswith(b"-NOSCRIPT"):
+                        self.loses, self.lost = False, self.lost + 1
+                        return
+                    client.sendall(answer)
+                except OSError:
+                    return
 
 
 def patient(url: str) -> RedisStore:
@@ -103,6 +150,27 @@ def test_a_script_that_is_sent_twice_is_carried_out_once(server) -> None:
         assert store.reserve("a", [B], [60], NOW, NOW + 1000) == Held((60,))
     assert store.read("", NOW)[0].reserved == 60
     store.close()
+
+
+def test_what_is_sent_once_more_because_its_answer_was_lost_is_carried_out_once(server) -> None:
+    with Deaf(server.port) as between:
+        store = patient("redis://127.0.0.1:%d" % between.port)
+        assert store.reserve("a", [B], [60], NOW, NOW + 1000) == Held((60,))
+        for step in (
+            lambda: store.reserve("b", [B], [10], NOW, NOW + 1000) == Held((10,)),
+            lambda: store.grow("a", [B], [20], NOW, NOW + 2000),
+            lambda: store.once("first", NOW + 60_000, NOW),
+            lambda: store.once("for good", 0, NOW),
+        ):
+            lost = between.lost
+            between.loses = True
+            assert step()
+            assert between.lost == lost + 1
+        assert store.grow("a", [B], [5], NOW, NOW + 2000), "another question"
+        assert not store.once("first", NOW + 60_000, NOW) and not store.once("for good", 0, NOW)
+        assert store.once("first", NOW + 120_000, NOW + 60_000)
+        assert store.read("", NOW)[0].reserved == 95
+        store.close()
 
 
 def test_a_server_that_forgot_the_scripts_is_told_again(server) -> None:
