@@ -43,9 +43,9 @@ class Deaf:
         self._server = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._open: "list[socket.socket]" = [self._listener]
+        self._open: list[socket.socket] = [self._listener]
 
-    def __enter__(self) -> "Deaf":
+    def __enter__(self) -> Deaf:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
