@@ -168,7 +168,16 @@ def test_functions_on_values_run_on_the_oldest_the_main_and_the_newest_interpret
     runner.plan({(3, minor): "" for minor in range(9, 14)}, (3, 11), False)
     without = [version for version in selected if version and "--ignore=tests/metering" in selected[version]]
     assert without == [(3, 10), (3, 12)]
+    faults = "--ignore=tests/safety/test_safety_cannot_break_calls.py"
+    assert [version for version in selected if version and faults in selected[version]] == [(3, 10), (3, 12), (3, 13)]
     assert not any("--ignore=tests/delivery" in selection for selection in selected.values())
+
+
+def test_what_is_left_out_on_some_interpreters_is_there() -> None:
+    for name in (*runner.MAIN_ONLY, *runner.FIRST_TWO, *runner.ENDS):
+        assert (tree.ROOT / name).exists(), name
+    file, _, test = runner._LONG.partition("::")
+    assert "def %s(" % test in (tree.ROOT / file).read_text(encoding="utf-8")
 
 
 def test_a_settings_variable_of_the_shell_does_not_reach_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
