@@ -34,7 +34,15 @@ _FIRST: tuple[str, ...] = (
     *("input_tokens", "output_tokens", *INPUT_PARTS, *OUTPUT_PARTS, "latency_ms"),
 )
 #: what is billed by something else than the token
-UNITS = ("images", "characters", "audio_ms", "video_ms", "web_searches", "tool_calls_billed", "search_units")
+UNITS: tuple[str, ...] = (
+    "images",
+    "characters",
+    "audio_ms",
+    "video_ms",
+    "web_searches",
+    "tool_calls_billed",
+    "search_units",
+)
 UNITS += ("requests_billed",)
 COUNTED = _FIRST + UNITS
 TOKEN_BOUNDS = tuple(4**power for power in range(14))
