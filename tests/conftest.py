@@ -167,7 +167,7 @@ def swept(request: pytest.FixtureRequest) -> Iterator[None]:
         gc.collect()
     _left.extend("between %s and %s: %s" % (_file[-1], request.node.name, told.message) for told in found)
     _file.append(request.node.name)
-    # Some 400,000 objects of SDKs and of pytest are there to stay: each of the many collections that tests ask for
+    # Some 350,000 objects of SDKs and of pytest are there to stay: each of the many collections that tests ask for
     # would look at them all, for a third of a second.
     gc.freeze()
     yield

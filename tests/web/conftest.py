@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
 
@@ -61,8 +63,16 @@ def site(folder: Path, fill: Callable[[Any], None] | None = None) -> Iterator[Si
             keys.append(filling.key(store, "secret-lab"))
     finally:
         store.close()
-    with served(folder) as (_, server):
+    with served(folder) as (process, server):
+        threading.Thread(target=_tell, args=(process.stderr,), daemon=True).start()
         yield Site(server, path, *keys)
+
+
+def _tell(said: Any) -> None:
+    """What the ledger complains of belongs to the test that runs; kept in a full pipe, it would stop the ledger."""
+    with contextlib.suppress(ValueError):  # closed
+        for line in said:
+            sys.stderr.write(line)
 
 
 def _single(store: Any) -> None:

@@ -14,8 +14,7 @@ import hashlib
 # A number is a pair: thousands of millions, and the rest. `c:KEY` is a counter: s(pent), r(eserved), u(npriced),
 # e(stimated); a rolling one has s and r for each second. `t:ID` is a ticket: its lease, the mark of who last made it
 # grow and, by n, the counter, its window, its second, its end and what is held. `o:KEY` is who was the first to ask:
-# until when and the mark. `l` and `b` are the leases of open and of booked tickets, `k` the
-# counters, `z` their ends.
+# until when and the mark. `l` and `b` are the leases of open and of booked tickets, `k` the counters, `z` their ends.
 _COMMON = """
 local base, floor = KEYS[1], math.floor
 local function pair(text)

@@ -42,8 +42,8 @@ UNITS: tuple[str, ...] = (
     "web_searches",
     "tool_calls_billed",
     "search_units",
+    "requests_billed",
 )
-UNITS += ("requests_billed",)
 COUNTED = _FIRST + UNITS
 TOKEN_BOUNDS = tuple(4**power for power in range(14))
 #: column of a receipt → bounds of its histogram, as the GenAI conventions advise them; durations in milliseconds here
