@@ -57,7 +57,8 @@ class Courier:
         self.ending = False
         self._said_farewell = False
         self._inflight: Dict[int, Batch] = {}
-        self._transport: Any = None
+        #: none, or one under ""
+        self._transports: Dict[str, Any] = {}
         self._head: Optional[Dict[str, Any]] = None
 
     # What is built late, because it imports what the host's start must not pay for.
@@ -65,19 +66,21 @@ class Courier:
     @property
     def transport(self) -> Any:
         """The HTTP client or the local sink: something with `post(body, deadline) -> Reply` and `close()`."""
-        if self._transport is None:
-            path = self.settings.sqlite_path
-            if path is not None:
-                from aicostguard.delivery.sink import Sink
+        found = self._transports.get("")
+        if found is not None:
+            return found
+        made: Any
+        path = self.settings.sqlite_path
+        if path is not None:
+            from aicostguard.delivery.sink import Sink
 
-                self._transport = Sink(path)
-            else:
-                from aicostguard.delivery.client import Client
+            made = Sink(path)
+        else:
+            from aicostguard.delivery.client import Client
 
-                self._transport = Client(
-                    self.settings.url or "", self.settings.key, self.head()["agent"], self.settings.inline
-                )
-        return self._transport
+            made = Client(self.settings.url or "", self.settings.key, self.head()["agent"], self.settings.inline)
+        # In one step: threads may send their first at one moment, and nobody closes what a second one has opened.
+        return self._transports.setdefault("", made)
 
     def prepare(self) -> None:
         """Before the first receipt: load what has to be at hand for each of them. Opens nothing."""
@@ -369,12 +372,14 @@ class Courier:
 
     def close(self) -> None:
         """Close connections and segments."""
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transports.get("")
+        if transport is not None:
+            transport.close()
         self.keeper.close(ended=self.leaving)
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's sockets and files without a word to the other side."""
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transports.get("")
+        if transport is not None:
+            transport.close()
         self.keeper.abandon()
