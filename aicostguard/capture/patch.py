@@ -73,7 +73,7 @@ def replace(hook: Hook, owner: Any, name: str, make: Callable[[Callable[..., Any
     `owner` is a class or a module. A class method stays one: `make` gets and gives the function that takes the class.
     """
     found = owner.__dict__.get(name)
-    original = getattr(owner, name) if found is None else getattr(found, "__func__", found)
+    original = _original(owner, name, found)
     ours = getattr(original, "__aicostguard__", None)
     if ours is not None and ours.on:  # one whose hook was removed while a mock stood here only passes on
         return False
@@ -84,6 +84,19 @@ def replace(hook: Hook, owner: Any, name: str, make: Callable[[Callable[..., Any
     setattr(owner, name, replacement)
     _patches.append(Patch(owner, name, found, replacement, hook))
     return True
+
+
+def _original(owner: Any, name: str, found: Any) -> Callable[..., Any]:
+    """What `owner.name` does now, to be called with the object, or the class, in front.
+
+    Not `found` itself: another tool's wrapper that stands there (`wrapt`'s, of which OpenTelemetry's instrumentations
+    are made) hears whose method it is when it is taken off its class, and else has nobody.
+    """
+    if not isinstance(found, classmethod):
+        return getattr(owner, name)  # type: ignore[no-any-return]
+    if type(found) is classmethod:
+        return found.__func__
+    return lambda cls, *args, **kwargs: found.__get__(None, cls)(*args, **kwargs)
 
 
 def watch(hook: Hook, kind: type, rows: Rows) -> None:
