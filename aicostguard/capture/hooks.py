@@ -107,6 +107,7 @@ INSTRUMENTS: Tuple[Instrument, ...] = (
     *_tornado(),
     *_lm15("dspy._vendor.lm15", "dspy", (3, 4), (4,)),
     *_lm15("lm15", "lm15", (1,), (2,)),
+    _transport("baml_py", "baml", (0, 79), (1,))._replace(distribution="baml-py"),
     _stainless("openai", "openai", (1, 30), (4,)),
     _stainless("anthropic", "anthropic", (0, 40), (3,)),
     _stainless("groq", "groq", (0, 9), (2,)),
@@ -188,6 +189,10 @@ FRAMEWORKS: Tuple[Surrounding, ...] = (
     Surrounding("crewai.agent.core", "frameworks.crewai"),
     Surrounding("google.adk.agents.base_agent", "frameworks.google_adk"),
     Surrounding("langgraph.pregel._algo", "frameworks.langgraph"),
+    Surrounding("agno.agent._run", "frameworks.agno"),
+    Surrounding("agno.team._run", "frameworks.agno"),
+    Surrounding("strands.agent.agent", "frameworks.strands"),
+    Surrounding("agent_framework._agents", "frameworks.agent_framework"),
     *(
         Surrounding("llama_index.core.agent.workflow." + module, "frameworks.llama_index")
         for module in ("base_agent", "function_agent", "react_agent", "codeact_agent")

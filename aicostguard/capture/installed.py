@@ -38,6 +38,8 @@ class Folder(NamedTuple):
     own: Set[str]
 
 
+#: packages that a tool writes into the user's program, between its code and a library: BAML's client
+_GENERATED = frozenset(("baml_client",))
 _folders: Dict[str, Folder] = {}
 #: dotted names of packages that were hooked: libraries, wherever they stand
 _hooked: Set[str] = set()
@@ -58,6 +60,8 @@ def library(path: str, module: str, in_packages: bool) -> bool:
     `site-packages` or its like, where all is but what was installed from a folder of the user's own.
     """
     if not in_packages and any(module == name or module.startswith(name + ".") for name in _hooked):
+        return True
+    if not _GENERATED.isdisjoint(module.split(".")):
         return True
     root, top = _place(path, module)
     if root is None:

@@ -20,6 +20,9 @@ FRAMEWORKS: Dict[str, List[str]] = {
     "OpenAI Agents": ["openai-agents", "openai-agents.team"],
     "pydantic-ai": ["pydantic-ai.openai", "pydantic-ai.anthropic", "pydantic-ai.google"],
     "Google ADK": ["google-adk"],
+    "Agno": ["agno", "agno.team"],
+    "Strands Agents": ["strands.openai", "strands.anthropic", "strands.graph"],
+    "Microsoft Agent Framework": ["agent-framework"],
 }
 
 

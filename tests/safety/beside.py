@@ -14,12 +14,15 @@ import json
 import sys
 import threading
 import zlib
-from typing import Any, AsyncIterator, Callable, Dict, List
+from contextlib import ExitStack
+from typing import Any, AsyncIterator, Callable, Dict, Iterator, List
 
 from aicostguard import context
 from aicostguard.capture import estimating
 from aicostguard.capture.frameworks import (
+    agent_framework,
     agents,
+    agno,
     celery,
     crewai,
     django,
@@ -423,6 +426,9 @@ def _framework(simulator: Simulator) -> Dict[str, Any]:
     def blocking(worker: Any) -> Any:
         return seen(_blocking(simulator)().text)
 
+    def yielding(worker: Any) -> Iterator[Any]:
+        yield blocking(worker)
+
     async def waiting(worker: Any) -> Any:
         return await _waiting(simulator)
 
@@ -435,6 +441,8 @@ def _framework(simulator: Simulator) -> Dict[str, Any]:
         lambda worker: pydantic_ai._running(worker),
         lambda worker: crewai._role(worker),
         lambda worker: google_adk._name(worker),
+        lambda worker: agno._name(worker),
+        lambda worker: agent_framework._name(worker),
         lambda worker: llama_index._name(worker),
         lambda worker: celery._name(worker),
         lambda worker: django._route(worker),
@@ -442,9 +450,29 @@ def _framework(simulator: Simulator) -> Dict[str, Any]:
     ]
     return {
         "plain": [agents.plain(blocking, hook, name) for name in names],
+        "generator": agents.generator(yielding, hook, names[0]),
         "coroutine": agents.coroutine(waiting, hook, names[0]),
+        "run": agent_framework._run(waiting, hook),
+        "pulls": agent_framework._run(lambda worker: Pulls(blocking), hook),
         "stream": agents.async_generator(streaming, hook, names[0]),
     }
+
+
+class Pulls:
+    """A stream of the Agent Framework, that works when it is read."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self._work = work
+        self._around: List[Any] = []
+
+    def with_pull_context_manager(self, factory: Any) -> None:
+        self._around.append(factory)
+
+    def pull(self, worker: Any) -> Any:
+        with ExitStack() as stack:
+            for factory in self._around:
+                stack.enter_context(factory())
+            return self._work(worker)
 
 
 class Worker:
@@ -463,8 +491,25 @@ def under_an_agent(simulator: Simulator) -> Any:
     found: List[Any] = [function(worker) for function in under["plain"]]
 
     async def ask() -> Any:
+        found.extend([*under["generator"](worker), under["pulls"](worker).pull(worker)])
         found.append(await under["coroutine"](worker))
+        found.append(await under["run"](worker))
         found.extend([item async for item in under["stream"](worker)])
 
     asyncio.run(ask())
     return found
+
+
+@_needs("baml_py")
+def through_baml(simulator: Simulator) -> Any:
+    """Functions that are waited for, awaited and streamed; one that is tried elsewhere, one of AWS's, one cancelled."""
+    from tests.baml import Runtime, client, function, sources
+
+    lost = client("Lost", "openai", model=GPT, api_key=KEY, base_url=simulator.url("openai") + "/nowhere")
+    chain = "client<llm> Chain {\n  provider fallback\n  options {\n    strategy [Lost, OpenAI]\n  }\n}\n"
+    runtime = Runtime(sources(simulator.url) + lost + chain + function("Chain"))
+    return [
+        "word3" in str(runtime.ask(name, mode))  # the rest holds times and what failed before
+        for name in ("FChain", "FAnthropic", "FBedrock", "FLost")
+        for mode in ("call", "await", "astream")
+    ]

@@ -31,9 +31,10 @@ pytestmark = pytest.mark.filterwarnings(
 #: stand where a library's method stood and only pass on, as in `test_safety_cannot_break_calls.STAND_INS`
 STAND_INS = re.compile(
     r"entries/(cohere|ollama)\.py:(_a?(sync_)?(request|stream)(\.\w+)?|_async_\w+(\.\w+)?|Marked\.\w+)"
-    r"|frameworks/agents\.py:(plain|coroutine)\.run|frameworks/agents\.py:async_generator\.choose"
+    r"|frameworks/agents\.py:(plain|coroutine|generator)\.run|frameworks/agents\.py:async_generator\.choose"
     r"|frameworks/places\.py:(plain|coroutine)\.handle"
     r"|handover/thread_pools\.py:(_made\.made|_set_up\.set_up|Queue\.(get|__init__))"
+    r"|/baml\.py:_(a?sync|streams|a?done)\.\w+|/agent_framework\.py:(_run\.run|_awaited|<lambda>)"
     r"|/aiohttp_between\.py:Between\.__call__|context\.py:async_generator\.run|context\.py:Scope\.__(enter|exit)__"
 )
 
@@ -91,7 +92,7 @@ def test_a_fault_in_any_function_changes_no_result(
 ELSEWHERE = {
     "runs when a library is hooked, guarded by `hooks._hook`": re.compile(
         r":install\b|/hooks\.py:|:_(check|owner|streams)\Z|patch\.py:(restore|Hook\.__init__)|_Probe|_Tapper\.__init__"
-        r"|:hook_loop\Z|/httpx2_ws\.py:_a?(send|receive)\Z"
+        r"|/baml\.py:_(collectors|sync|async)\Z|:hook_loop\Z|/httpx2_ws\.py:_a?(send|receive)\Z"
     ),
     "runs when a library is hooked, or in a folder that no call here comes through: tests/capture/test_installed.py": (
         re.compile(r"/installed\.py:|caller\.py:library\Z")
@@ -99,7 +100,7 @@ ELSEWHERE = {
     "runs where nothing is collected at once, and at the end of the program: tests/capture/test_uncollected.py": (
         re.compile(r"/uncollected\.py:")
     ),
-    "more work is pending than is remembered: tests/capture/test_once.py": re.compile(r"/once\.py:_let_go\Z"),
+    "more work is pending than is remembered: tests/capture/test_once.py": re.compile(r"/(once|baml)\.py:_let_go\Z"),
     "runs in a child that was forked": re.compile(r"/processes\.py:|/forks\.py:"),
     "made before any call": re.compile(r":(Rule|State)\.__init__|caller\.py:(forget|_qualified)"),
     "has tests of its own, where faults are planted, too": re.compile(

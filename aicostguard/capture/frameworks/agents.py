@@ -69,6 +69,16 @@ def coroutine(original: Callable[..., Any], hook: Hook, find: Find) -> Callable[
     return run
 
 
+def generator(original: Callable[..., Any], hook: Hook, find: Find) -> Callable[..., Any]:
+    """Put a generator function under the scope of its agent, which never leaks into the consumer."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        within = scope(hook, find, *args, **kwargs)
+        return original(*args, **kwargs) if within is None else within(original)(*args, **kwargs)
+
+    return run
+
+
 def async_generator(original: Callable[..., Any], hook: Hook, find: Find) -> Callable[..., Any]:
     """Put an async generator function under the scope of its agent, which never leaks into the consumer."""
     nothing = context.Scope({})
