@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any, AsyncIterator, Callable, Dict, NamedTuple, Optional, Tuple
 
 from aicostguard import context
@@ -69,6 +69,9 @@ EXITS: Dict[str, Tuple[Exit, ...]] = {
     ),
     "aisuite.client": (Exit("Completions", ("create",)), Exit("Completions", ("acreate",), "coroutine")),
     "dspy.clients.base_lm": (Exit("BaseLM", ("__call__",)), Exit("BaseLM", ("acall",), "coroutine")),
+    # Its streams ask when they are read; `get_response` gives one, or a coroutine.
+    "agent_framework._clients": (Exit("BaseChatClient", ("get_response",), "coroutine given"),),
+    "agent_framework._types": (Exit("ResponseStream", ("__anext__",), "coroutine"),),
     "crewai.llm": (Exit("LLM", ("call",)), Exit("LLM", ("acall",), "coroutine")),
 }
 
@@ -130,6 +133,17 @@ def _coroutine(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     return method
 
 
+def _coroutine_given(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    """Of a plain function that gives a coroutine, or something else, which is left as it is."""
+    awaited = _coroutine(lambda work: work, hook)
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        made = original(*args, **kwargs)
+        return awaited(made) if state.gate is not None and type(made) is CoroutineType else made
+
+    return method
+
+
 def _async_generator(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     """Opened only: between two steps its consumer's own calls are none of this one's."""
 
@@ -164,6 +178,7 @@ def _judge(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
 _KINDS: Dict[str, Callable[..., Any]] = {
     "sync": _sync,
     "coroutine": _coroutine,
+    "coroutine given": _coroutine_given,
     "async generator": _async_generator,
     "judge": _judge,
 }

@@ -175,6 +175,8 @@ EXITS: Tuple[Surrounding, ...] = tuple(
         "crewai.llm",
         "aisuite.client",
         "dspy.clients.base_lm",
+        "agent_framework._clients",
+        "agent_framework._types",
     )
 )
 #: What declares routes, tasks and agents; left alone under `AICG_AUTO_LABELS=0`.

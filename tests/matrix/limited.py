@@ -22,6 +22,7 @@ import tests.matrix.families  # noqa: F401
 from aicostguard.simulator import Simulator
 from tests.matrix.case import CASES, Case
 from tests.matrix.run import activate
+from tests.matrix.verdict import QUIET
 
 #: rows in which an agent is another one's tool: the framework gives the tool's error to the model, as any other error
 #: of a tool, and goes on. Then the one who is refused makes no call, and the others may.
@@ -78,7 +79,7 @@ def look(row: str, case: Case, mode: str, simulator: Simulator, got: List[Any]) 
                 return "%s: it was not refused" % name
         if billed != before and not (row in TOLD_TO_THE_MODEL and error is None and billed > before):
             return "%s: %d calls were billed, not %d" % (name, billed, before)
-        if before == len(made):
+        if before == len(made) or row in QUIET:
             if error is not None:
                 return "%s: its user gets %s" % (name, error)
         elif row not in TOLD_TO_THE_MODEL:

@@ -8,7 +8,7 @@ from tests.matrix.case import CASES
 
 #: functions of the cases themselves that stand between a case and its SDK
 HELPERS = ("run", "both", "in_turn", "speakeasy", "streamed_apart", "drain", "adrain", "forward", "call")
-HELPERS += ("get_response", "either")
+HELPERS += ("get_response", "either", "begin", "stream")
 
 
 def verdict(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
@@ -40,6 +40,9 @@ def verdict(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
 #: rows whose user gets nothing of an error: what the framework counts and goes on from, or tells the model of as the
 #: result of a tool, or the case itself catches
 QUIET = ("dspy.parallel:sync", "dspy.stream:astream", "llama-index.team:async")
+#: whose runs never raise: what went wrong is in the run's result
+QUIET += tuple("agno:" + mode for mode in ("sync", "async", "stream", "astream"))
+QUIET += ("agno.team:sync", "agno.team:async", "griptape:sync", "griptape:stream")
 
 
 def refusal(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:

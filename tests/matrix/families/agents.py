@@ -346,8 +346,8 @@ _PYDANTIC_AI = ("pydantic-ai.openai", "pydantic-ai.anthropic", "pydantic-ai.goog
 _PYDANTIC_AI += ("pydantic-ai.named", "pydantic-ai.team")
 environment("pydantic-ai-2.62.0", ("pydantic-ai-slim[openai,anthropic,google]==2.62.0",), _PYDANTIC_AI)
 environment(
-    "pydantic-ai-2.66.0",
-    ("pydantic-ai-slim[openai,openai-realtime,anthropic,google]==2.66.0",),
+    "pydantic-ai-2.68.0",
+    ("pydantic-ai-slim[openai,openai-realtime,anthropic,google]==2.68.0",),
     (*_PYDANTIC_AI, "pydantic-ai.responses_ws"),
 )
 

@@ -103,4 +103,4 @@ environment("anthropic-0.40.0", ("anthropic==0.40.0", "httpx<0.28"), _MESSAGES, 
 environment("anthropic-0.125.0", ("anthropic[aiohttp,vertex,bedrock]==0.125.0",), _MORE)
 environment("anthropic-1.17.0", ("anthropic[aiohttp,vertex,bedrock]==1.17.0",), _MORE)
 environment("anthropic-2.12.0", ("anthropic[aiohttp,vertex,bedrock]==2.12.0",), _MORE)
-environment("anthropic-2.14.0", ("anthropic[aiohttp,vertex,bedrock]==2.14.0",), _MORE)
+environment("anthropic-2.15.0", ("anthropic[aiohttp,vertex,bedrock]==2.15.0",), _MORE)
