@@ -72,6 +72,9 @@ EXITS: Dict[str, Tuple[Exit, ...]] = {
     # Its streams ask when they are read; `get_response` gives one, or a coroutine.
     "agent_framework._clients": (Exit("BaseChatClient", ("get_response",), "coroutine given"),),
     "agent_framework._types": (Exit("ResponseStream", ("__anext__",), "coroutine"),),
+    "smolagents": tuple(
+        Exit("smolagents.agents:" + kind, ("_step_stream",), "generator") for kind in ("CodeAgent", "ToolCallingAgent")
+    ),
     "crewai.llm": (Exit("LLM", ("call",)), Exit("LLM", ("acall",), "coroutine")),
 }
 
@@ -144,6 +147,21 @@ def _coroutine_given(original: Callable[..., Any], hook: Hook) -> Callable[..., 
     return method
 
 
+def _generator(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+    """Opened only, as an async generator is."""
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return (yield from original(*args, **kwargs))
+        except Exception as error:
+            out = None if state.gate is None else _opened(error, None)
+            if out is None:
+                raise
+            raise out from None
+
+    return method
+
+
 def _async_generator(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     """Opened only: between two steps its consumer's own calls are none of this one's."""
 
@@ -179,6 +197,7 @@ _KINDS: Dict[str, Callable[..., Any]] = {
     "sync": _sync,
     "coroutine": _coroutine,
     "coroutine given": _coroutine_given,
+    "generator": _generator,
     "async generator": _async_generator,
     "judge": _judge,
 }

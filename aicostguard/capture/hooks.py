@@ -177,6 +177,7 @@ EXITS: Tuple[Surrounding, ...] = tuple(
         "dspy.clients.base_lm",
         "agent_framework._clients",
         "agent_framework._types",
+        "smolagents",
     )
 )
 #: What declares routes, tasks and agents; left alone under `AICG_AUTO_LABELS=0`.
@@ -188,18 +189,29 @@ FRAMEWORKS: Tuple[Surrounding, ...] = (
     Surrounding("celery.app.task", "frameworks.celery"),
     Surrounding("agents.run", "frameworks.openai_agents"),
     Surrounding("pydantic_ai._agent_graph", "frameworks.pydantic_ai"),
-    Surrounding("crewai.agent.core", "frameworks.crewai"),
-    Surrounding("google.adk.agents.base_agent", "frameworks.google_adk"),
     Surrounding("langgraph.pregel._algo", "frameworks.langgraph"),
-    Surrounding("agno.agent._run", "frameworks.agno"),
-    Surrounding("agno.team._run", "frameworks.agno"),
-    Surrounding("strands.agent.agent", "frameworks.strands"),
     Surrounding("agent_framework._agents", "frameworks.agent_framework"),
+    *(
+        Surrounding(module, "frameworks.named")
+        for module in (
+            "crewai.agent.core",
+            "google.adk.agents.base_agent",
+            "agno.agent._run",
+            "agno.team._run",
+            "strands.agent.agent",
+            "autogen_agentchat.agents._assistant_agent",
+            "smolagents.agents",
+            "semantic_kernel.agents.chat_completion.chat_completion_agent",
+        )
+    ),
     *(
         Surrounding("llama_index.core.agent.workflow." + module, "frameworks.llama_index")
         for module in ("base_agent", "function_agent", "react_agent", "codeact_agent")
     ),
 )
+
+#: What is waited for later, when the first library is there: it may be its own import that brings that one.
+_LATER = frozenset(row.module for row in (*HANDOVERS, *FRAMEWORKS))
 
 #: what is hooked whenever a module of this name is imported
 _rows: Dict[str, Union[Instrument, Surrounding]] = {}
@@ -349,7 +361,7 @@ class _Finder:
         self._busy: Dict[str, None] = {}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name not in _rows or name in self._busy:
+        if (name not in _rows and name not in _LATER) or name in self._busy:
             return None
         self._busy[name] = None
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Dict, Optional
@@ -12,6 +14,7 @@ from typing import Dict, Optional
 import pytest
 
 from aicostguard.capture import exits, hooks, patch
+from tests.ids import ROOT
 
 
 def python(code: str, tmp_path: Path, env: Optional[Dict[str, str]] = None, raises: bool = True) -> str:
@@ -248,3 +251,39 @@ def test_a_hook_that_keeps_failing_switches_itself_off_and_says_so(monkeypatch: 
 )
 def test_versions(text: str, numbers: hooks.Version) -> None:
     assert hooks.parse_version(text) == numbers
+
+
+def test_no_module_is_in_two_tables() -> None:
+    """A module has one row: another one for it would take its place."""
+    rows = (*hooks.INSTRUMENTS, *hooks.HANDOVERS, *hooks.EXITS, *hooks.REPLAYS, *hooks.FRAMEWORKS)
+    assert [name for name, count in Counter(row.module for row in rows).items() if count > 1] == []
+
+
+@pytest.mark.ids("G11")
+@pytest.mark.parametrize("automatic", [True, False])
+def test_a_framework_that_brings_the_first_library_is_hooked(tmp_path: Path, automatic: bool) -> None:
+    """It is in the middle of its import when the library comes, and what waits for frameworks begins to wait."""
+    package = tmp_path / "smolagents"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "agents.py").write_text(
+        "import requests\nclass MultiStepAgent:\n    name = 'helper'\n    def _run_stream(self):\n        yield\n"
+    )
+    program = (
+        "from aicostguard.capture import hooks\n"
+        "from aicostguard.capture.state import state\n"
+        "state.automatic = %s\n"
+        "hooks.install()\n"
+        "import smolagents.agents as agents\n"
+        "print(hasattr(agents.MultiStepAgent._run_stream, '__aicostguard__'), sorted(hooks.states()))\n" % automatic
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)])),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(automatic)), done.stdout
+    assert ("smolagents.agents" in done.stdout) == automatic

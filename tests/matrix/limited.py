@@ -22,7 +22,7 @@ import tests.matrix.families  # noqa: F401
 from aicostguard.simulator import Simulator
 from tests.matrix.case import CASES, Case
 from tests.matrix.run import activate
-from tests.matrix.verdict import QUIET
+from tests.matrix.verdict import QUIET, RETOLD
 
 #: rows in which an agent is another one's tool: the framework gives the tool's error to the model, as any other error
 #: of a tool, and goes on. Then the one who is refused makes no call, and the others may.
@@ -83,9 +83,11 @@ def look(row: str, case: Case, mode: str, simulator: Simulator, got: List[Any]) 
             if error is not None:
                 return "%s: its user gets %s" % (name, error)
         elif row not in TOLD_TO_THE_MODEL:
+            if row in RETOLD and isinstance(error, str) and "BudgetExceeded: " in error:
+                continue
             if isinstance(error, str) or error is None:
                 return "%s: its user gets %s" % (name, error)
-            if rule.get("per") and error.scope.get("agent") != str(made[0].get("agent")):
+            if rule.get("per") and error.scope.get("agent") != str(made[0].get("agent", "")):
                 return "%s: the refusal is for %s" % (name, error.scope)
     return "ok"
 

@@ -23,6 +23,7 @@ FRAMEWORKS: Dict[str, List[str]] = {
     "Agno": ["agno", "agno.team"],
     "Strands Agents": ["strands.openai", "strands.anthropic", "strands.graph"],
     "Microsoft Agent Framework": ["agent-framework"],
+    "AutoGen": ["autogen.agent", "autogen.team"],
 }
 
 

@@ -45,6 +45,10 @@ QUIET += tuple("agno:" + mode for mode in ("sync", "async", "stream", "astream")
 QUIET += ("agno.team:sync", "agno.team:async", "griptape:sync", "griptape:stream")
 
 
+#: rows whose user gets the words of an error, of whatever kind, in one of the framework's own: it keeps them as text
+RETOLD = ("autogen.team:async",)
+
+
 def refusal(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
     """The same for a call that a gate refuses: nothing is billed, and its user gets the error as it was, once."""
     if off.get("error"):
@@ -57,7 +61,7 @@ def refusal(row: str, off: Dict[str, Any], on: Dict[str, Any]) -> str:
         return "ok"  # results that were ordered before are fetched
     if on["raised"] == "nothing" and row in QUIET:
         return "ok"
-    if on["raised"] != "itself":
+    if on["raised"] != "itself" and not (row in RETOLD and "BudgetExceeded: " in on["raised"]):
         return "its user gets %s" % on["raised"]
     if not 1 <= on["asked"] <= max(1, len(off["billed"])):
         return "asked %d times for %d calls" % (on["asked"], len(off["billed"]))

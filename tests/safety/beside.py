@@ -22,13 +22,11 @@ from aicostguard.capture import estimating
 from aicostguard.capture.frameworks import (
     agent_framework,
     agents,
-    agno,
     celery,
-    crewai,
     django,
-    google_adk,
     langgraph,
     llama_index,
+    named,
     pydantic_ai,
 )
 from aicostguard.capture.patch import Hook
@@ -439,9 +437,7 @@ def _framework(simulator: Simulator) -> Dict[str, Any]:
         lambda worker: worker.name,
         lambda worker: pydantic_ai._name(worker, worker),
         lambda worker: pydantic_ai._running(worker),
-        lambda worker: crewai._role(worker),
-        lambda worker: google_adk._name(worker),
-        lambda worker: agno._name(worker),
+        *(row.find for rows in named.ROWS.values() for row in rows),
         lambda worker: agent_framework._name(worker),
         lambda worker: llama_index._name(worker),
         lambda worker: celery._name(worker),
@@ -480,6 +476,7 @@ class Worker:
 
     role = name = "You are helpful."
     route, view_name = "orders/<int:order>", "orders"
+    model_fields_set = ("name",)
 
 
 Worker.deps = Worker.run_context = Worker.agent = Worker  # type: ignore[attr-defined]

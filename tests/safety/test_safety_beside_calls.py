@@ -107,7 +107,7 @@ ELSEWHERE = {
         r"asking\.py:|/(gate|estimating|watchdog)\.py:|:_shown_whole\Z"
     ),
     "runs in the matrix, in an environment of its own": re.compile(
-        r"niquests|urllib3_future|frameworks/(celery|openai_agents|langgraph|crewai|google_adk|pydantic_ai|django)\.py:"
+        r"niquests|urllib3_future|frameworks/(celery|openai_agents|langgraph|pydantic_ai|django)\.py:"
     ),
     "runs while a budget is in force: tests/guard/test_gate.py plants faults there": re.compile(
         r"/(permit|exits|cutting)\.py:|aiohttp\.py:(CutDeque|_cut)|_before_sending\Z|claude_agent\.py:_connect|call\.py:Call\.body"

@@ -1,4 +1,4 @@
-"""Agent frameworks, whose agents are labels, too."""
+"""Agent frameworks: OpenAI Agents, pydantic-ai, Google ADK, CrewAI; their agents are labels, too."""
 
 from __future__ import annotations
 
@@ -237,111 +237,6 @@ def crewai_async_task(crew: Any, mode: str) -> Any:
     return str(crew.kickoff())
 
 
-def agno_agent(url: Url, mode: str, **more: Any) -> Any:
-    from agno.agent import Agent
-    from agno.models.openai import OpenAIChat
-
-    model = OpenAIChat(id="gpt-4o", base_url=url("openai") + "/v1", api_key="x")
-    return Agent(**{"name": "helper", "model": model, "telemetry": False, **more})
-
-
-@case("agno", agno_agent, agents=(("helper", ""),))
-def agno_call(agent: Any, mode: str) -> Any:
-    if mode == "sync":
-        return agent.run("hi").content
-    if mode == "stream":
-        return [event.content for event in agent.run("hi", stream=True)]
-
-    async def run() -> Any:
-        if mode == "async":
-            return (await agent.arun("hi")).content
-        return [event.content for event in await adrain(agent.arun("hi", stream=True))]
-
-    return LOOP.run_until_complete(run())
-
-
-def agno_team(url: Url, mode: str) -> Any:
-    """A team whose own model is asked once; its member asks nobody."""
-    from agno.team import Team
-
-    member = agno_agent(url, mode)
-    return Team(name="crew", members=[member], model=member.model, telemetry=False)
-
-
-@case("agno.team", agno_team, ("sync", "async"), agents=(("crew", ""),))
-def agno_team_call(team: Any, mode: str) -> Any:
-    return (team.run("hi") if mode == "sync" else LOOP.run_until_complete(team.arun("hi"))).content
-
-
-def strands_agent(url: Url, mode: str, **more: Any) -> Any:
-    from strands import Agent
-    from strands.models.openai import OpenAIModel
-
-    model = OpenAIModel(client_args={"base_url": url("openai") + "/v1", "api_key": "x"}, model_id="gpt-4o")
-    return Agent(**{"name": "helper", "model": model, "callback_handler": None, **more})
-
-
-def strands_anthropic(url: Url, mode: str) -> Any:
-    from strands.models.anthropic import AnthropicModel
-
-    model = AnthropicModel(client_args={"base_url": url("anthropic"), "api_key": "x"}, model_id=CLAUDE, max_tokens=50)
-    return strands_agent(url, mode, model=model)
-
-
-def strands_call(agent: Any, mode: str) -> Any:
-    if mode == "sync":
-        return str(agent("hi"))
-
-    async def run() -> Any:
-        if mode == "async":
-            return str(await agent.invoke_async("hi"))
-        return [event["data"] for event in await adrain(agent.stream_async("hi")) if "data" in event]
-
-    return LOOP.run_until_complete(run())
-
-
-case("strands.openai", strands_agent, USED, "strands", (("helper", ""),))(strands_call)
-
-case("strands.anthropic", strands_anthropic, USED, "strands", (("helper", ""),))(strands_call)
-
-
-def strands_pair(url: Url, mode: str) -> Any:
-    """A graph of two, one after the other, in tasks of its own."""
-    from strands.multiagent import GraphBuilder
-
-    builder = GraphBuilder()
-    for name in ("one", "two"):
-        builder.add_node(strands_agent(url, mode, name=name), name)
-    builder.add_edge("one", "two")
-    builder.set_entry_point("one")
-    builder.set_max_node_executions(4)
-    return builder.build()
-
-
-@case("strands.graph", strands_pair, ("sync", "async"), "strands", (("one", ""), ("two", "")))
-def strands_graph(graph: Any, mode: str) -> Any:
-    done = graph("hi") if mode == "sync" else LOOP.run_until_complete(graph.invoke_async("hi"))
-    return [str(done.results[name].result) for name in ("one", "two")]
-
-
-def framework_agent(url: Url, mode: str) -> Any:
-    from agent_framework import Agent
-    from agent_framework.openai import OpenAIChatCompletionClient
-
-    client = OpenAIChatCompletionClient(model="gpt-4o", base_url=url("openai") + "/v1", api_key="x")
-    return Agent(client, name="helper", instructions="answer")
-
-
-@case("agent-framework", framework_agent, ("async", "astream"), "agent_framework", (("helper", ""),))
-def agent_framework(agent: Any, mode: str) -> Any:
-    async def run() -> Any:
-        if mode == "async":
-            return (await agent.run("hi")).text
-        return [update.text for update in await adrain(agent.run("hi", stream=True))]
-
-    return LOOP.run_until_complete(run())
-
-
 _PYDANTIC_AI = ("pydantic-ai.openai", "pydantic-ai.anthropic", "pydantic-ai.google")
 _PYDANTIC_AI += ("pydantic-ai.named", "pydantic-ai.team")
 environment("pydantic-ai-2.62.0", ("pydantic-ai-slim[openai,anthropic,google]==2.62.0",), _PYDANTIC_AI)
@@ -358,17 +253,3 @@ environment(
 environment("google-adk-2", ("google-adk>=2",), ("google-adk",))
 
 environment("crewai-1.15.30", ("crewai==1.15.30",), ("crewai", "crewai.async_task"))
-
-environment("agno-3.1.10", ("agno==3.1.10", "openai==3.57.0"), ("agno", "agno.team"))
-
-environment(
-    "strands-1.62.0",
-    ("strands-agents[openai,anthropic]==1.62.0",),
-    ("strands.openai", "strands.anthropic", "strands.graph"),
-)
-
-environment(
-    "agent-framework-1.23.0",
-    ("agent-framework-core==1.23.0", "agent-framework-openai==1.17.0"),
-    ("agent-framework",),
-)

@@ -386,7 +386,9 @@ environment("haystack-ai-3.4.0", ("haystack-ai==3.4.0",), ("haystack-ai", "hayst
 environment(
     "autogen-0.7.5",
     ("autogen-agentchat==0.7.5", "autogen-ext[openai]==0.7.5"),
-    ("autogen-ext.openai", "autogen-agentchat"),
+    ("autogen-ext.openai", "autogen-agentchat", "autogen.agent", "autogen.team"),
 )
-environment("semantic-kernel-1.45.0", ("semantic-kernel==1.45.0",), ("semantic-kernel",))
-environment("smolagents-1.26.0", ("smolagents[openai,litellm]==1.26.0",), ("smolagents", "smolagents.litellm"))
+_KERNEL = ("semantic-kernel", "semantic-kernel.agent", "semantic-kernel.nameless")
+environment("semantic-kernel-1.45.0", ("semantic-kernel==1.45.0",), _KERNEL)
+_SMOLAGENTS = ("smolagents", "smolagents.litellm", "smolagents.agent")
+environment("smolagents-1.26.0", ("smolagents[openai,litellm]==1.26.0",), _SMOLAGENTS)
