@@ -124,6 +124,9 @@ if not TYPE_CHECKING:  # a checker that saw this would take every misspelt name 
             raise ImportError("aicostguard.%s needs Python 3.11 or later, as the ledger does" % name)
         from importlib import import_module
 
+        # The package first: to ask for what is in it, while another thread imports it, lets CPython give that thread a
+        # module that is not ready.
+        import_module(home.rpartition(".")[0])
         value = getattr(import_module(home), name)
         globals()[name] = value
         return value

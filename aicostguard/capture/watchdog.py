@@ -92,23 +92,24 @@ class Watchdog:
         self._start()
 
     def _start(self) -> None:
-        from aicostguard.delivery.hosts import about_to_fork
-        from aicostguard.delivery.threads import subinterpreter
+        # The package first, which brings both: to ask for what is in it, while another thread imports it, lets CPython
+        # give that one a module that is not ready.
+        from aicostguard.delivery import hosts, threads
 
         if self._running.acquire(False):
             try:
-                if subinterpreter() or about_to_fork():
+                if threads.subinterpreter() or hosts.about_to_fork():
                     raise RuntimeError("no thread of ours there")
                 _thread.start_new_thread(self._wait, (self._running,))
             except RuntimeError:  # the interpreter ends, or may have none, and looks once more by itself
                 self._running.release()
 
     def _wait(self, running: Any) -> None:
-        from aicostguard.delivery.threads import sleep
+        from aicostguard.delivery import threads
 
         try:
             while self._waiting:
-                sleep(min(GRACE, 1.0))
+                threads.sleep(min(GRACE, 1.0))
                 self.check(GRACE)
         finally:
             running.release()

@@ -332,6 +332,6 @@ def test_one_without_collectors_is_not_taken_for_one_with_them() -> None:
             """Nothing."""
 
     Old.call.__text_signature__ = "($self, function_name, args, ctx, tb, cb)"  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="collectors"):
+    with pytest.raises(LookupError, match="collectors"):
         baml._collectors(Old.call)
     assert baml._collectors(types.SimpleNamespace(__text_signature__="($self, a, collectors=None)")) == 1

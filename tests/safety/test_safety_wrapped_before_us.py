@@ -19,6 +19,9 @@ from tests.safety.calls import CALLS, Clients
 
 wrapt = pytest.importorskip("wrapt")
 
+#: google-auth says of CPython 3.9 that it is old
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
 Place = Tuple[Any, str]
 #: all but the one that goes on with a session of the time before
 ASKED = {name: ask for name, ask in CALLS.items() if name != "claude_agent"}

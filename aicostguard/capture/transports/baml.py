@@ -62,6 +62,8 @@ def install(module: ModuleType, hook: Hook) -> None:
 def _collectors(method: Any) -> int:
     """Where the collectors stand among a method's arguments, `self` left out."""
     names = [name.partition("=")[0].strip() for name in method.__text_signature__[1:-1].split(",")]
+    if "collectors" not in names:
+        raise LookupError("takes no collectors")
     return names.index("collectors") - 1
 
 
