@@ -332,6 +332,26 @@ def test_httpx2_sockets_left_in_a_turn(agent: Agent) -> None:
 
 
 @pytest.mark.ids("B10", "B16")
+@pytest.mark.parametrize("reads", [True, False])
+def test_httpx2_breaks_before_its_user_has_read(agent: Agent, reads: bool) -> None:
+    """A thread of httpx2's has read ahead and closed: the turn is there to be read, and is over when it was."""
+    pytest.importorskip("wsproto")
+    httpx2 = pytest.importorskip("httpx2")
+    sockets = pytest.importorskip("httpx2.websockets")
+    gone = (sockets.WebSocketDisconnect, sockets.WebSocketNetworkError)
+    agent.simulator.script([{"cut_after": 4}])
+    with httpx2.Client() as client, client.websocket(address(agent)) as socket:
+        socket.send_json(ASK)
+        assert socket._should_close.wait(30)
+        time.sleep(0.3)  # its thread closes
+        assert not agent.receipts
+        with contextlib.suppress(*gone):
+            for _ in range(99 if reads else 3):
+                socket.receive()
+    assert only(agent)["partial"]
+
+
+@pytest.mark.ids("B10", "B16")
 def test_websocket_client_leaves_in_a_turn(agent: Agent) -> None:
     websocket = pytest.importorskip("websocket")
     agent.simulator.script([{"cut_after": 4}, {"delay_ms": 50}])

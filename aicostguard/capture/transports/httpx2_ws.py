@@ -2,6 +2,9 @@
 
 Owns the session that hangs on such an object, whose address is that of its handshake. One built from a bare stream has
 none, and is not seen. What is received are whole messages: httpx2 joins the fragments.
+
+A thread or task of httpx2 reads ahead, and closes by itself when the connection breaks: what it has read is still there
+for the user, so that the session is not over before the user has taken it, or closes, or lets go.
 """
 
 from __future__ import annotations
@@ -19,10 +22,32 @@ def install(module: ModuleType, hook: Hook) -> None:
     """Hook `httpx2.websockets._api`. Raises when its methods are not where they were."""
     blocking, awaited = module.WebSocketSession, module.AsyncWebSocketSession
     gone = (module.WebSocketDisconnect, module.WebSocketNetworkError)
-    for name, make in (("send", _send(hook)), ("receive", _receive(hook, gone)), ("close", closing)):
+    for name, make in (("send", _send(hook)), ("receive", _receive(hook, gone)), ("close", _close)):
         replace(hook, blocking, name, make)
-    for name, make in (("send", _asend(hook)), ("receive", _areceive(hook, gone)), ("close", aclosing)):
+    for name, make in (("send", _asend(hook)), ("receive", _areceive(hook, gone)), ("close", _aclose)):
         replace(hook, awaited, name, make)
+
+
+#: the codes with which httpx2 closes by itself: something broke, a message was too big (RFC 6455, 7.4.1)
+_BY_ITSELF = (1011, 1009)
+
+
+def _close(original: Callable[..., Any]) -> Callable[..., Any]:
+    over = closing(original)
+
+    def close(self: Any, code: int = 1000, *args: Any, **kwargs: Any) -> Any:
+        return (original if code in _BY_ITSELF else over)(self, code, *args, **kwargs)
+
+    return close
+
+
+def _aclose(original: Callable[..., Any]) -> Callable[..., Any]:
+    over = aclosing(original)
+
+    async def close(self: Any, code: int = 1000, *args: Any, **kwargs: Any) -> Any:
+        return await (original if code in _BY_ITSELF else over)(self, code, *args, **kwargs)
+
+    return close
 
 
 def _address(socket: Any) -> Optional[Address]:
