@@ -8,6 +8,7 @@ for ever.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from aicostguard import health as our_health
@@ -226,11 +227,11 @@ class Courier:
 
     # What could not be delivered.
 
-    def keep(self, batch: Batch) -> str:
-        """On disk, else back to the queue, else dropped and counted."""
+    def keep(self, batch: Batch, wanted: Optional[Callable[[], bool]] = None) -> str:
+        """On disk, else back to the queue, else dropped and counted. Nothing of it where it is `wanted` no more."""
         if batch.stored:
             return KEPT
-        left = self.keeper.keep(batch)
+        left = self.keeper.keep(batch, wanted)
         if not left.seq:
             return KEPT
         self._put_back(left)
@@ -358,8 +359,8 @@ class Courier:
         """Write everything that is in memory, also what another thread is sending, to the spool."""
         self.closing = True
         self.keeper.last_chance()
-        for batch in list(self._inflight.values()):
-            self.keep(batch)
+        for key, batch in list(self._inflight.items()):
+            self.keep(batch, partial(self._inflight.__contains__, key))
         while True:
             batch_or_none = self.next_batch()
             if batch_or_none is None:

@@ -145,10 +145,16 @@ class Keeper:
 
     # In the sender.
 
-    def keep(self, batch: Batch) -> Batch:
-        """Leave a batch on disk; gives what is not there and must stay in memory."""
+    def keep(self, batch: Batch, wanted: Optional[Callable[[], bool]] = None) -> Batch:
+        """Leave a batch on disk; gives what is not there and must stay in memory.
+
+        `wanted` is False once the thread that sends it has seen it taken: written once more, behind the word that it is
+        done with, it would never be read.
+        """
         spool = self._spool if self.durable else None
-        left: Batch = batch if spool is None else spool.shed(batch)
+        left: Optional[Batch] = batch if spool is None else spool.shed(batch, wanted)
+        if left is None:
+            return batch.part(())
         kept = len(batch.seq) - len(left.seq)
         if left.seq and not self.memory_only():
             stored, error = self.spool.append(left.entries())

@@ -136,6 +136,8 @@ class Segment:
         self.ours = ours
         #: receipts in it that are also in memory: queued or on their way
         self.live: Set[int] = set()
+        #: receipts that a thread is writing this moment; they may be sent, and out of `live`, meanwhile
+        self.writing: Set[int] = set()
         #: how many receipts of ours are in it alone
         self.shed = 0
         #: nobody begins to write to it any more

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Set, Tuple
 
 from aicostguard.clock import clock
 from aicostguard.delivery import files, folder
@@ -72,10 +72,12 @@ class Spool:
             segment = self._box.get(_CURRENT) or self._open()
             if segment.size + len(data) > segment.room:
                 return False
+            segment.writing.add(seq)
             segment.live.add(seq)
             # Looked at after the receipt is in the books: from there on the file stays until it is out of them.
             if segment.retired:
                 segment.live.discard(seq)  # replaced in between; its successor is in place already
+                segment.writing.discard(seq)
                 continue
             try:
                 segment.write(data)
@@ -88,6 +90,8 @@ class Spool:
                     self._late.append(segment)  # an exception of the host's signal handler: it may well be on disk
                 segment.live.discard(seq)
                 raise
+            finally:
+                segment.writing.discard(seq)
 
     def forget(self, segment: Segment) -> None:
         """Its file was taken from us: gone, or sent by another process. What is in memory too is still delivered."""
@@ -141,10 +145,12 @@ class Spool:
 
     # What the ledger could not take.
 
-    def shed(self, batch: Batch) -> Batch:
-        """Let go of a batch's receipts in memory; gives those that are not on disk."""
+    def shed(self, batch: Batch, wanted: Optional[Callable[[], bool]] = None) -> Optional[Batch]:
+        """Let go of a batch's receipts in memory; gives those not on disk; None where it is `wanted` no more."""
         left: List[int] = []
         with self._lock:
+            if wanted is not None and not wanted():
+                return None
             for place, seq in enumerate(batch.seq):
                 segment = self._find(seq)
                 if segment is None:
@@ -210,7 +216,7 @@ class Spool:
 
     def _over(self, segment: Segment) -> bool:
         """Delete a segment of ours that nobody writes to and that nothing is wanted of any more."""
-        if not segment.retired or segment.live:
+        if not segment.retired or segment.live or segment.writing:
             return False
         self._drain_late()  # after the look at `live`: what has left it is in here by then
         if segment.shed:
@@ -321,7 +327,7 @@ class Spool:
         return None
 
     def _readable(self, segment: Segment) -> bool:
-        if segment.live or segment.busy:  # without live receipts nobody writes to it any more
+        if segment.live or segment.writing or segment.busy:  # without these nobody writes to it any more
             return False
         self._drain_late()
         return segment.shed > 0
