@@ -20,6 +20,7 @@ from aicostguard.capture.state import state
 from aicostguard.capture.transports import baml
 from aicostguard.guard import enforcing
 from aicostguard.guard.errors import BudgetExceeded
+from aicostguard.guard.policy import Budget
 from aicostguard.health import health
 from aicostguard.simulator import Simulator
 from tests.agent import Agent
@@ -222,14 +223,15 @@ def test_the_generated_client_is_nobody_s_feature(
     package.mkdir(parents=True)
     for folder in (package, package.parent):
         (folder / "__init__.py").write_text("")
-    (package / "sync_client.py").write_text("def Hi(ask):\n    return ask('FOpenAI', 'call')\n")
+    (package / "sync_client.py").write_text("def Hi(native, given):\n    return native.call_function_sync(*given)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     from app_of_ours.baml_client.sync_client import Hi  # type: ignore[import-not-found]
 
     def greet() -> None:
-        Hi(lambda *given: runtime.ask(*given))
+        Hi(runtime.native, runtime._given("FOpenAI")[0])
 
-    assert both(agent, lambda: greet()) is None
+    greet()
+    assert only(agent)["feature"] == "greet"
     seen = Hi.__code__.co_filename
     from aicostguard.capture import installed
 
@@ -278,15 +280,24 @@ def test_a_budget_books_what_was_billed_and_refuses_the_rest(mode: str, agent: A
 
 
 def test_a_stream_that_nobody_reads_holds_nothing(agent: Agent, runtime: Runtime) -> None:
-    gate(cap(100 * CENT))
+    gate(Budget("few", 9, "requests"))
     streams = [runtime.stream("FOpenAI")]
     assert len(baml._waiting) == 1
+    assert standing(reserved=1).reserved == 1
     for waiting in baml._waiting.values():
         baml._let_go(waiting)
     baml._waiting.clear()
     assert (standing().spent, standing().reserved) == (0, 0)
     assert not agent.simulator.exchanges
     streams.clear()
+
+
+def test_a_stream_that_cannot_be_made_holds_nothing(agent: Agent, runtime: Runtime) -> None:
+    gate(Budget("few", 9, "requests"))
+    with pytest.raises(TypeError):
+        runtime.native.stream_function("FOpenAI", {}, None, None, None, None, [], 5, {})
+    after = standing()
+    assert (after.spent, after.reserved, after.estimated) == (0, 0, 0)
 
 
 def test_waiting_streams_are_bounded(agent: Agent, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +309,7 @@ def test_waiting_streams_are_bounded(agent: Agent, runtime: Runtime, monkeypatch
 
 
 def test_a_failed_call_leaves_its_room(agent: Agent) -> None:
-    gate(cap(100 * CENT))
+    gate(Budget("few", 9, "requests"))
     made = Runtime(client("Dead", "openai", model="gpt-4o", api_key="x", base_url="http://127.0.0.1:%d" % dead_port()))
     for mode in MODES:
         made.ask("FDead", mode)
@@ -324,7 +335,7 @@ def test_a_fault_of_ours_is_counted_and_changes_nothing(
 
 
 def test_one_without_collectors_is_not_taken_for_one_with_them() -> None:
-    """Before 0.79 a function took none: its calls cannot be counted, and that is said."""
+    """Its calls cannot be counted, and that is said."""
 
     class Old:
         @staticmethod

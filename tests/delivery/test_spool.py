@@ -416,3 +416,35 @@ def test_threads_that_need_the_spool_at_one_moment_get_one(deliver: Deliver, mon
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: keeper.spool, range(2))
     assert first is second is keeper.spool
+
+
+def test_a_segment_is_not_read_while_a_receipt_is_being_written(made: Callable[..., Spool]) -> None:
+    one = made()
+    assert one.write((0, 1, b"{}"))
+    segment = one._find(0)
+    assert segment is not None
+    segment.writing.add(0)  # another thread is in the middle of it
+    one.shed(envelope.Batch({}, (0,), (1,), (b"{}",)))
+    assert one.claim() is None
+    segment.writing.discard(0)
+    assert one.claim() is segment
+
+
+def test_what_was_taken_meanwhile_is_not_written_down_once_more(deliver: Deliver, state: Path) -> None:
+    """The end of a program writes down what is on its way; the thread that sends it may see it taken just then."""
+    with FakeLedger() as ledger:
+        courier = deliver(ledger.url)._courier
+        batches = [envelope.Batch(courier.head(), (n,), (1,), (b"{}",)) for n in range(2)]
+        for batch in batches:
+            courier.keeper.spool.write(batch.entries()[0])
+            courier._inflight[id(batch)] = batch
+        real = courier.keeper.spool.shed
+
+        def shed(batch: Any, *given: Any) -> Any:
+            left = real(batch, *given)
+            courier._over(batches[1])  # the answer for the other one
+            return left
+
+        courier.keeper.spool.shed = shed
+        courier.evacuate()
+        assert courier.keeper.spool.pending == 1

@@ -499,7 +499,7 @@ def under_an_agent(simulator: Simulator) -> Any:
 
 @_needs("baml_py")
 def through_baml(simulator: Simulator) -> Any:
-    """Functions that are waited for, awaited and streamed; one that is tried elsewhere, one of AWS's, one cancelled."""
+    """Functions that are waited for, awaited and streamed; one that is tried elsewhere, one of AWS's, one refused."""
     from tests.baml import Runtime, client, function, sources
 
     lost = client("Lost", "openai", model=GPT, api_key=KEY, base_url=simulator.url("openai") + "/nowhere")

@@ -63,7 +63,7 @@ def told(agent: Agent) -> Any:
     count = -1
     while count != len(agent.receipts):
         count = len(agent.receipts)
-        agent.settled(count + 1, timeout=0.5)
+        agent.settled(count + 1, timeout=2)  # a stream that is left may end late
     return Counter((row["provider"], row["model"], *sorted(set(row) - VARIES)) for row in agent.receipts)
 
 

@@ -50,7 +50,7 @@ _waiting: Dict[int, Function] = {}
 
 
 def install(module: ModuleType, hook: Hook) -> None:
-    """Hook BAML's runtime and its streams. Raises where they take no collector (before 0.79)."""
+    """Hook BAML's runtime and its streams. Raises where they take no collector, as early versions do."""
     runtime, native = module.BamlRuntime, module.baml_py
     places = {name: _collectors(getattr(runtime, name)) for name in _BEGIN}
     for name, make in _BEGIN.items():
@@ -237,7 +237,11 @@ def _streams(hook: Hook, at: int, collector: Any, original: Callable[..., Any]) 
         function, args, kwargs = _begin(hook, args, kwargs, at, collector)
         if function is not None and function.asked is not None:
             permit.ask(function.asked)
-        stream = original(self, *args, **kwargs)
+        try:
+            stream = original(self, *args, **kwargs)
+        except BaseException:
+            _let_go(function)  # nothing was sent
+            raise
         _remember(hook, stream, function)
         return stream
 
@@ -247,7 +251,7 @@ def _streams(hook: Hook, at: int, collector: Any, original: Callable[..., Any]) 
 def _remember(hook: Hook, stream: Any, function: Optional[Function]) -> None:
     """Until the stream is read: the object itself takes neither attributes nor weak references."""
     try:
-        _waiting.pop(id(stream), None)  # of one that was let go of before anybody read it
+        _let_go(_waiting.pop(id(stream), None))  # of one that was let go of before anybody read it
         if function is not None:
             while len(_waiting) >= MOST_WAITING:
                 _let_go(_waiting.pop(oldest(_waiting) or 0, None))
